@@ -1,0 +1,105 @@
+"""Build a data set from a manifest: ``python -m jobs.build MANIFEST --out DIR``.
+
+Runs the same on a laptop and under ``ray job submit --working-dir . -- python -m jobs.build ...``. A second build does
+only what is missing. Exit status: 0 the yield is reached, 1 it is not, 2 manifest, settings or weights are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline import run
+from pipeline.build import Build, BuildOptions, Runner, locked
+from pipeline.config import ManifestError, as_plain, describe, parse_overrides
+from pipeline.manifest import load_manifest
+from pipeline.part import Done, Job
+from pipeline.plan import Part, Pipeline
+from pipeline.registry import find_stages
+from pipeline.report import plan_table
+from pipeline.weights import WeightsError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _build(options)
+    except (ManifestError, WeightsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _build(options: argparse.Namespace) -> int:
+    manifest = load_manifest(options.manifest)
+    for warning in manifest.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    choices = BuildOptions(parse_overrides(options.set), tuple(options.redo))
+    with locked(options.out):
+        build = Build(manifest, options.out, find_stages(options.stage), choices)
+        for stage in build.pipeline.stages:
+            print(f"[stages.{stage.name}] version {stage.version} {json.dumps(as_plain(stage.settings))}")
+        found = build.survey()
+        if options.plan:
+            print(plan_table(build.pipeline, found))
+            return 0
+        report = build.run(found, _on_ray(options.address, options.workers))
+    print(report.table())
+    print("\n".join(report.missing_lines()), end="\n" if report.missing_lines() else "")
+    print(report.summary())
+    return 0 if report.enough else 1
+
+
+def _on_ray(address: str, workers: int | None) -> Runner:
+    """A runner that connects to Ray only when there is something to run."""
+
+    def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+        run.connect(address, workers)
+        try:
+            yield from run.run_parts(job, pipeline, parts, workers)
+        finally:
+            run.disconnect()
+
+    return runner
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.build",
+        description="Build a data set from a manifest.",
+        epilog=_settings_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifest", type=Path, help="the manifest, a TOML file")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the data set")
+    parser.add_argument("--plan", action="store_true", help="say what would be done and stop")
+    parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting")
+    parser.add_argument(
+        "--redo", action="append", default=[], metavar="STAGE", help="compute a stage and its readers anew"
+    )
+    parser.add_argument(
+        "--stage", action="append", default=[], type=Path, metavar="FILE.py", help="add a stage from a file"
+    )
+    parser.add_argument("--workers", type=int, help="copies of each group of stages (default: as many as fit)")
+    parser.add_argument(
+        "--address",
+        default="auto" if os.environ.get("RAY_ADDRESS") else "local",
+        help="Ray cluster: local (default), auto, or ray://host:port",
+    )
+    return parser
+
+
+def _settings_help() -> str:
+    lines = ["settings:"]
+    for code in find_stages():
+        for key, default, meaning in describe(code.load().Settings):
+            lines.append(f"  {code.name}.{key} = {default}\n      {meaning}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

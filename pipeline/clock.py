@@ -1,0 +1,109 @@
+"""The frame clock: the one place where time is converted, in rational arithmetic.
+
+A clip's grid frame k stands for the instant ``start + k/30`` seconds of its source, where 0 is the start of the
+source's container timeline. Audio sample n stands for ``start + n/44100``. Nothing else in the project divides by a
+frame rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+FPS = 30  # frames per second of every clip
+SAMPLE_RATE_HZ = 44_100  # audio samples per second of every clip
+
+
+def exact_div(dividend: int, divisor: int) -> int:
+    """The quotient of two whole numbers that must divide without rest."""
+    assert dividend % divisor == 0, f"{dividend} is no multiple of {divisor}"
+    return dividend // divisor
+
+
+HOP_SAMPLES = exact_div(SAMPLE_RATE_HZ, FPS)  # 1470 samples = one video frame
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of a source in exact seconds, on the 30 fps grid."""
+
+    start_s: Fraction
+    end_s: Fraction
+
+    @property
+    def num_frames(self) -> int:
+        """Grid frames in the span: its duration times 30, rounded half up."""
+        return int((self.end_s - self.start_s) * FPS + Fraction(1, 2))
+
+    @property
+    def num_samples(self) -> int:
+        """Audio samples of the clip: exactly 1470 a frame."""
+        return self.num_frames * HOP_SAMPLES
+
+    def frame_time(self, frame: int) -> Fraction:
+        """Time in the source of a grid frame, in seconds."""
+        return self.start_s + Fraction(frame, FPS)
+
+
+@dataclass(frozen=True, eq=False)
+class VideoTimes:
+    """When the frames of a source are shown.
+
+    Attributes
+    ----------
+    pts : int64 (source_frame,), rising presentation timestamps in units of ``time_base``.
+    time_base : seconds a tick.
+    origin_s : where the source's container timeline begins on the clock of ``pts``, in seconds.
+    """
+
+    pts: np.ndarray
+    time_base: Fraction
+    origin_s: Fraction
+
+    def time_s(self, source_frame: int) -> Fraction:
+        """Time in the source, in seconds, at which a source frame appears."""
+        return int(self.pts[source_frame]) * self.time_base - self.origin_s
+
+
+@dataclass(frozen=True, eq=False)
+class GridMap:
+    """The source frame that each frame of a clip's grid shows.
+
+    Attributes
+    ----------
+    source_frame : int32 (frame,), index into `VideoTimes.pts`.
+    pts : int64 (frame,), presentation timestamps of those source frames.
+    before_s : how long the grid's first instant lies before the first source frame; 0 or less is inside.
+    after_s : how long the grid's last instant lies after the appearance of the last source frame.
+    largest_gap_s : longest time between two neighbouring source frames that the grid touches.
+    """
+
+    source_frame: np.ndarray
+    pts: np.ndarray
+    before_s: Fraction
+    after_s: Fraction
+    largest_gap_s: Fraction
+
+
+def map_to_grid(span: Span, times: VideoTimes) -> GridMap:
+    """The source frame nearest in time to every grid frame; of two equally near ones the earlier.
+
+    Exact: a source frame i + 1 is nearer than i to an instant x exactly if ``pts[i] + pts[i + 1] < 2x``, and since the
+    left side is whole, 2x may be rounded up to a whole number of ticks in rational arithmetic first.
+    """
+    instants = [(span.frame_time(k) + times.origin_s) / times.time_base for k in range(span.num_frames)]  # ticks
+    doubled = np.array([math.ceil(2 * x) for x in instants], dtype=np.int64)
+    source_frame = np.searchsorted(times.pts[:-1] + times.pts[1:], doubled, side="left").astype(np.int32)
+    first = np.searchsorted(times.pts, math.floor(instants[0]), side="right") - 1  # last one not after the grid's start
+    last = np.searchsorted(times.pts, math.ceil(instants[-1]), side="left")  # first one not before the grid's end
+    gap = int(np.diff(times.pts[max(first, 0) : last + 1]).max(initial=0))
+    return GridMap(
+        source_frame=source_frame,
+        pts=times.pts[source_frame],
+        before_s=times.time_s(0) - span.frame_time(0),
+        after_s=span.frame_time(span.num_frames - 1) - times.time_s(-1),
+        largest_gap_s=gap * times.time_base,
+    )

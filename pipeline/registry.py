@@ -1,0 +1,73 @@
+"""The registry of stages is the folder listing: every file of ``stages/`` that holds a `Stage` is one.
+
+A stage file outside the tree works too; it is read as text once, so that workers on other machines run the same code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import ManifestError
+from pipeline.stage import Stage
+
+STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
+
+
+@dataclass(frozen=True)
+class StageCode:
+    """Where a stage's class comes from: a module of ``stages/``, or the text of a file outside the tree."""
+
+    name: str
+    sha256: str  # of the file's text; recorded with the data, never part of a fingerprint
+    source: str = ""  # only for a file outside the tree
+
+    def load(self) -> type[Stage]:
+        """Import the stage's class."""
+        if not self.source:
+            return _stage_class(self.name, importlib.import_module(f"stages.{self.name}"))
+        module_name = f"outside_stages.{self.name}"
+        module = types.ModuleType(module_name)
+        sys.modules[module_name] = module  # dataclasses look their module up by name
+        exec(compile(self.source, f"{self.name}.py", "exec"), module.__dict__)
+        return _stage_class(self.name, module)
+
+
+def find_stages(outside: list[Path] | None = None, folder: Path = STAGES_FOLDER) -> list[StageCode]:
+    """All stages of the folder and those given by file, by name.
+
+    Raises
+    ------
+    ManifestError : a given file is missing, is no stage, or takes the name of another stage.
+    """
+    found = {}
+    for path in sorted(folder.glob("[a-z]*.py")):
+        found[path.stem] = StageCode(path.stem, _sha256(path.read_text(encoding="utf-8")))
+    for path in outside or []:
+        if not path.is_file():
+            raise ManifestError(f"--stage {path}: no such file")
+        if path.stem in found:
+            raise ManifestError(f"--stage {path}: there is already a stage {path.stem!r}; rename the file")
+        text = path.read_text(encoding="utf-8")
+        found[path.stem] = StageCode(path.stem, _sha256(text), text)
+    return list(found.values())
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stage_class(name: str, module: types.ModuleType) -> type[Stage]:
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Stage) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise ManifestError(f"stage file {name}.py must define exactly one subclass of Stage, found {len(classes)}")
+    classes[0].name = name
+    return classes[0]

@@ -1,0 +1,185 @@
+"""What a build says while it runs and when it ends: progress, the run table, ``run.json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.clock import FPS
+from pipeline.manifest import Manifest
+from pipeline.part import Done
+from pipeline.plan import Pipeline
+from pipeline.store import Store
+from pipeline.survey import Survey
+from schemas.ledger import OK, REJECTED
+
+LINE_EVERY_S = 10.0  # in a log, where nothing can be overwritten
+
+
+class Progress:
+    """A bar on a terminal, a plain line now and then in a log."""
+
+    def __init__(self, num_clips: int) -> None:
+        self.num_clips = num_clips
+        self.count: Counter[str] = Counter()
+        self.finished = 0
+        self.started = self.last_line = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.num_clips, unit="clip", dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, done: Sequence[Done]) -> None:
+        """Take in the work on one part."""
+        clips = {entry.clip_id for entry in done}
+        self.finished += len(clips)
+        self.count.update(entry.outcome for entry in done if entry.outcome != OK)
+        troubles = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.count.items())) or "no rejects"
+        if self._bar is not None:
+            self._bar.set_postfix_str(troubles)
+            self._bar.update(len(clips))
+        elif time.monotonic() - self.last_line >= LINE_EVERY_S:
+            self.last_line = time.monotonic()
+            rate = self.finished / (self.last_line - self.started)
+            print(f"{self.finished} of {self.num_clips} clips, {troubles}, {rate:.2f} clips/s", flush=True)
+
+
+class RunReport:
+    """What one build did, stage by stage, and where the data set stands now."""
+
+    def __init__(self, manifest: Manifest, pipeline: Pipeline, before: Survey) -> None:
+        self.manifest = manifest
+        self.pipeline = pipeline
+        self.before = before
+        self.after = before
+        self.done: list[Done] = []
+        self.shards = 0
+        self.shards_written = 0
+        self.started = time.monotonic()
+
+    def add(self, done: Sequence[Done]) -> None:
+        """Take in the work on one part."""
+        self.done += done
+
+    @property
+    def yield_share(self) -> float:
+        """Published clips per clip of the manifest."""
+        return len(self.after.published) / len(self.manifest.clips)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the yield reaches the manifest's ``min_yield``."""
+        return self.yield_share >= self.manifest.min_yield
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a stage: state of its clips, and cost of those computed now."""
+        return [self._row(stage.name) for stage in self.pipeline.stages]
+
+    def _row(self, stage: str) -> dict[str, Any]:
+        outcomes = Counter(row.outcome for _, _, name, row in self.after.rows if name == stage)
+        reasons = Counter(
+            row.reason for _, _, name, row in self.after.rows if name == stage and row.outcome == REJECTED
+        )
+        now = [entry for entry in self.done if entry.stage == stage]
+        seconds = sum(entry.seconds for entry in now)
+        frames = sum(entry.num_frames for entry in now)
+        return {
+            "stage": stage,
+            "ok": outcomes[OK],
+            "rejected": outcomes[REJECTED],
+            "reasons": dict(sorted(reasons.items())),
+            "failed": sum(outcomes.values()) - outcomes[OK] - outcomes[REJECTED],
+            "computed": len(now),
+            "seconds": round(seconds, 2),
+            "frames_per_s": round(frames / seconds, 1) if seconds else None,
+            "times_real_time": round(frames / FPS / seconds, 2) if seconds else None,
+        }
+
+    def table(self) -> str:
+        """The run table that a build ends with."""
+        header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
+        cells = [
+            [
+                row["stage"],
+                str(row["ok"]),
+                str(row["rejected"]),
+                str(row["failed"]),
+                str(row["computed"]) if row["computed"] else "up to date",
+                f"{row['seconds']:.1f}" if row["computed"] else "",
+                f"{row['frames_per_s']:.0f}" if row["frames_per_s"] else "",
+                f"{row['times_real_time']:.1f}" if row["times_real_time"] else "",
+            ]
+            for row in self.rows()
+        ]
+        return aligned([header, *cells])
+
+    def missing_lines(self) -> list[str]:
+        """One line for every clip that is not in the data set: where it stopped and why."""
+        lines = []
+        for clip_id, (stage, row) in sorted(self.after.missing.items()):
+            detail = row.detail.strip().splitlines()[-1] if row.detail.strip() else ""
+            lines.append(f"  {clip_id}: {row.outcome} by {stage}: {row.reason}" + (f" ({detail})" if detail else ""))
+        return lines
+
+    def summary(self) -> str:
+        """The last lines of a build."""
+        published, wanted = len(self.after.published), len(self.manifest.clips)
+        shards = f"{self.shards} shards ({self.shards_written} written)" if self.shards else "no shards"
+        lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
+        if not self.enough:
+            lines.append(
+                f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}: "
+                "see the clips above, or lower min_yield"
+            )
+        return "\n".join(lines)
+
+    def write(self, store: Store, run_id: str) -> None:
+        """``run.json``: the same for programs."""
+        content = {
+            "run_id": run_id,
+            "seconds": round(time.monotonic() - self.started, 2),
+            "published": len(self.after.published),
+            "wanted": len(self.manifest.clips),
+            "min_yield": self.manifest.min_yield,
+            "stages": self.rows(),
+            "shards": self.shards,
+            "shards_written": self.shards_written,
+        }
+        store.write_text(store.root / "run.json", json.dumps(content, indent=1) + "\n")
+
+
+def plan_table(pipeline: Pipeline, found: Survey) -> str:
+    """What a build would do: ``--plan``."""
+    rows = [
+        [
+            stage.name,
+            str(stage.version),
+            str(found.settled[stage.name]),
+            str(found.waiting[stage.name]),
+            f"{stage.cpus:g}",
+            f"{stage.gpus:g}",
+            ", ".join(column.name for column in stage.writes),
+        ]
+        for stage in pipeline.stages
+    ]
+    return aligned([["stage", "version", "up to date", "to do", "cpus", "gpus", "writes"], *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text in columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

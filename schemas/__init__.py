@@ -1,0 +1,1 @@
+"""What things are: columns, clips, shards, the ledger. Imports only the standard library, numpy and pyarrow."""

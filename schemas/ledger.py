@@ -1,0 +1,41 @@
+"""The ledger: what happened to every clip in every stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+OK, REJECTED, FAILED, CRASHED = "ok", "rejected", "failed", "crashed"
+OUTCOMES = {
+    OK: "the stage computed its columns",
+    REJECTED: "the clip cannot be used; the reason is one of the stage's own",
+    FAILED: "the stage raised an error, which is a bug in the stage or its model",
+    CRASHED: "the worker process died on this clip as often as it was tried",
+}
+
+OUTCOME_FIELDS = (
+    pa.field("clip_id", pa.string()),
+    pa.field("fingerprint", pa.string()),
+    pa.field("outcome", pa.string()),
+    pa.field("reason", pa.string()),
+    pa.field("detail", pa.string()),
+)
+"""The leading columns of every column file, so that data and outcome become visible in one rename."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one stage said of one clip. ``values`` holds its columns when ``outcome`` is ok and they were loaded."""
+
+    clip_id: str
+    fingerprint: str
+    outcome: str = OK
+    reason: str = ""
+    detail: str = ""
+    values: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome == OK
