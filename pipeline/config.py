@@ -102,5 +102,5 @@ def describe(settings_type: type) -> list[tuple[str, str, str]]:
     for field in dataclasses.fields(settings_type):
         choices = field.metadata.get("choices", ())
         meaning = field.metadata.get("meaning", "")
-        rows.append((field.name, repr(field.default), meaning + (f" (one of {', '.join(choices)})" if choices else "")))
+        rows.append((field.name, repr(field.default), meaning + (f" (one of {', '.join(map(str, choices))})" if choices else "")))
     return rows

@@ -1,6 +1,6 @@
-"""The manifest: a TOML file that names the data set and its sources, and a CSV with a row a clip.
+"""The manifest: a TOML file that names the data set, its sources, its clips (a CSV) and the settings of its stages.
 
-Every mistake ends as a `ManifestError` that says file, line, column, what was found and what is allowed.
+Every mistake ends as a `ManifestError` that says file, line, what was found and what is allowed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pipeline.config import ManifestError, read_text
 from pipeline.splits import SplitRule, check_splits, derive_splits
 from schemas.clip import ID_PATTERN, SPLITS
 
+TABLES = ("dataset", "sources", "stages")
 DATASET_KEYS = ("name", "clips", "min_yield", "stages", "split")
 SOURCE_KEYS = ("id", "path", "url", "licence", "sha256")
-MAX_MANIFEST_BYTES = 16 * 2**20  # a manifest is written by people: anything larger is a mistake or an attack
+MAX_MANIFEST_BYTES = 16 * 2**20  # people write it: anything larger is a mistake or an attack
 
 
 @dataclass(frozen=True)
@@ -53,127 +54,156 @@ def load_manifest(path: Path) -> Manifest:
     ------
     ManifestError : anything that would make a build fail or lie, found before it starts.
     """
-    document = _read_toml(path)
-    _known_keys(path, "", document, ("dataset", "sources", "stages"))
-    dataset = _table(path, document, "dataset")
-    _known_keys(path, "[dataset] ", dataset, DATASET_KEYS)
-    sources = _read_sources(path, document.get("sources", []))
-    clips_file = path.parent / _text(path, dataset, "[dataset] clips", "clips")
+    document = _Document(path)
+    dataset = document.dataset()
+    sources = document.sources()
+    clips_file = path.parent / dataset.text("clips")
     clips = read_clips(clips_file, sources)
-    rule = SplitRule.parse(dataset["split"]) if "split" in dataset else None
-    splits, warnings = _settle_splits(clips_file, clips, rule)
+    splits = _settle_splits(clips_file, clips, dataset.values.get("split"))
     clips = [replace(clip, split=splits[clip.clip_id]) for clip in clips]
     return Manifest(
-        name=_text(path, dataset, "[dataset] name", "name"),
+        name=dataset.text("name"),
         path=path,
         sources=sources,
         clips=sorted(clips, key=lambda clip: clip.clip_id),
-        min_yield=_share(path, dataset.get("min_yield", 0.0)),
-        stages=_stage_names(path, dataset.get("stages")),
-        settings=_stage_settings(path, document.get("stages", {})),
-        warnings=warnings,
+        min_yield=dataset.share("min_yield"),
+        stages=dataset.names("stages"),
+        settings=document.stages(),
+        warnings=check_splits(clips_file, clips, splits),
     )
 
 
-def _settle_splits(path: Path, clips: list[ClipRow], rule: SplitRule | None) -> tuple[dict[str, str], list[str]]:
-    """The split of every clip, given or derived, checked for leaks; and warnings for people."""
+def _settle_splits(path: Path, clips: list[ClipRow], rule: Any) -> dict[str, str]:
+    """The split of every clip, as the column gives it or derived by the manifest's rule."""
     empty = [clip for clip in clips if not clip.split]
-    if rule is not None:
-        if len(empty) < len(clips):
-            given = next(clip for clip in clips if clip.split)
-            raise ManifestError(
-                f"{path}, line {given.line}: split {given.split!r} is given although [dataset] split asks for derived "
-                "splits; empty the column or remove the rule"
-            )
-        splits = derive_splits(clips, rule)
-    elif empty:
+    given = [clip for clip in clips if clip.split]
+    if rule is not None and given:
         raise ManifestError(
-            f"{path}, line {empty[0].line}, column 'split': found '', allowed: {', '.join(SPLITS)}; or let the splits "
-            "be derived: [dataset] split = {test = 0.1, ood = 0.1, seed = 0} with the whole column empty"
+            f"{path}, line {given[0].line}: split {given[0].split!r} is given although [dataset] split asks for "
+            "derived splits; empty the column or remove the rule"
         )
-    else:
-        splits = {clip.clip_id: clip.split for clip in clips}
-    return splits, check_splits(path, clips, splits)
+    if rule is not None:
+        return derive_splits(clips, SplitRule.parse(rule))
+    if empty:
+        raise ManifestError(
+            f"{path}, line {empty[0].line}, column 'split': found '', allowed: {', '.join(SPLITS)}; or have the splits "
+            "derived: leave the whole column empty and write [dataset] split = {test = 0.1, ood = 0.1, seed = 0}"
+        )
+    return {clip.clip_id: clip.split for clip in clips}
 
 
-def _read_sources(path: Path, tables: Any) -> dict[str, Source]:
-    if not isinstance(tables, list) or not tables:
-        raise ManifestError(f"{path}: no sources; expected one [[sources]] table a video with id, path and licence")
-    sources: dict[str, Source] = {}
-    for number, table in enumerate(tables, start=1):
-        where = f"[[sources]] number {number}: "
-        if not isinstance(table, dict):
-            raise ManifestError(f"{path}: {where}expected a table, found {table!r}")
-        source = _read_source(path, where, table)
-        if source.source_id in sources:
-            raise ManifestError(f"{path}: {where}id {source.source_id!r} is given twice")
-        sources[source.source_id] = source
-    return sources
+class _Document:
+    """A TOML file on its way to a `Manifest`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = read_text(path, MAX_MANIFEST_BYTES)
+        try:
+            self.content = tomllib.loads(self.text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:  # the former names line and column
+            reason = error if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+            raise ManifestError(f"{path}: not valid TOML: {reason}") from None
+        _Table(self, "", 0, self.content).only(TABLES)
+
+    def dataset(self) -> _Table:
+        values = self.content.get("dataset")
+        if not isinstance(values, dict):
+            raise ManifestError(f"{self.path}: expected a table [dataset] with {', '.join(DATASET_KEYS)}")
+        return _Table(self, "dataset", 0, values).only(DATASET_KEYS)
+
+    def sources(self) -> dict[str, Source]:
+        tables = self.content.get("sources")
+        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+            raise ManifestError(
+                f"{self.path}: no sources; expected one [[sources]] table a video with id, path and licence"
+            )
+        sources: dict[str, Source] = {}
+        for number, values in enumerate(tables):
+            table = _Table(self, "sources", number, values).only(SOURCE_KEYS)
+            source = table.source()
+            if source.source_id in sources:
+                raise table.error("id", "an id that no other source has")
+            sources[source.source_id] = source
+        return sources
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        tables = self.content.get("stages", {})
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise ManifestError(f"{self.path}: [stages]: expected one table a stage, e.g. [stages.blink]")
+        return tables
+
+    def line_of(self, table: str, number: int, key: str) -> int:
+        """The line on which a key of the number-th table of that name stands; 0 if it cannot be told."""
+        current, count = "", -1
+        for line, text in enumerate(self.text.splitlines(), start=1):
+            if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", text):
+                current = header[1]
+                count += current == table
+            elif current == table and max(count, 0) == number and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", text):
+                return line
+        return 0
 
 
-def _read_source(path: Path, where: str, table: dict[str, Any]) -> Source:
-    _known_keys(path, where, table, SOURCE_KEYS)
-    source_id = _text(path, table, f"{where}id", "id")
-    if not ID_PATTERN.fullmatch(source_id):
-        raise ManifestError(f"{path}: {where}id: found {source_id[:80]!r}, allowed: 1 to 64 of A-Z a-z 0-9 _ -")
-    if "url" in table:
-        raise ManifestError(f"{path}: {where}url: this version reads local files only; download it and give `path`")
-    text = _text(path, table, f"{where}path", "path")
-    if "\0" in text or "://" in text:
-        raise ManifestError(f"{path}: {where}path: found {text[:80]!r}, allowed: a file, relative to the manifest")
-    file = path.parent / text
-    if not file.is_file():
-        raise ManifestError(f"{path}: {where}path: no file {file}; source {source_id!r} needs it")
-    sha256 = table.get("sha256", "")
-    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
-        raise ManifestError(f"{path}: {where}sha256: found {str(sha256)[:80]!r}, allowed: 64 digits 0-9 a-f")
-    return Source(source_id, file, _text(path, table, f"{where}licence", "licence"), sha256)
+@dataclass(frozen=True)
+class _Table:
+    """One table of the file; errors say file, line, key, found and allowed."""
 
+    document: _Document
+    name: str
+    number: int
+    values: Mapping[str, Any]
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_text(path, MAX_MANIFEST_BYTES))
-    except tomllib.TOMLDecodeError as error:  # its message names line and column
-        raise ManifestError(f"{path}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise ManifestError(f"{path}: not valid TOML: nested too deeply") from None
+    def error(self, key: str, allowed: str) -> ManifestError:
+        line = self.document.line_of(self.name, self.number, key)
+        where = f", line {line}" if line else ""
+        label = f"[[sources]] number {self.number + 1}: " if self.name == "sources" else f"[{self.name}] "
+        found = repr(self.values.get(key))[:80]
+        return ManifestError(f"{self.document.path}{where}: {label}{key}: found {found}, allowed: {allowed}")
 
+    def only(self, known: tuple[str, ...]) -> _Table:
+        for key in self.values:
+            if key not in known:
+                line = self.document.line_of(self.name, self.number, key)
+                where = f", line {line}" if line else ""
+                label = f"[{self.name}] " if self.name else ""
+                raise ManifestError(
+                    f"{self.document.path}{where}: {label}unknown key {key!r}, allowed: {', '.join(known)}"
+                )
+        return self
 
-def _known_keys(path: Path, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in known:
-            raise ManifestError(f"{path}: {where}unknown key {key!r}, allowed: {', '.join(known)}")
+    def text(self, key: str) -> str:
+        value = self.values.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.error(key, "text")
+        return value
 
+    def share(self, key: str) -> float:
+        value = self.values.get(key, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self.error(key, "a share from 0 to 1")
+        return float(value)
 
-def _table(path: Path, document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    table = document.get(key)
-    if not isinstance(table, dict):
-        raise ManifestError(f"{path}: expected a table [{key}] with {', '.join(DATASET_KEYS)}")
-    return table
+    def names(self, key: str) -> tuple[str, ...] | None:
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise self.error(key, "a list of names")
+        return tuple(value)
 
-
-def _text(path: Path, table: Mapping[str, Any], where: str, key: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value:
-        raise ManifestError(f"{path}: {where}: expected text, found {value!r}")
-    return value
-
-
-def _share(path: Path, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ManifestError(f"{path}: [dataset] min_yield: found {value!r}, allowed: a share from 0 to 1")
-    return float(value)
-
-
-def _stage_names(path: Path, value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ManifestError(f"{path}: [dataset] stages: found {value!r}, allowed: a list of stage names")
-    return tuple(value)
-
-
-def _stage_settings(path: Path, tables: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise ManifestError(f"{path}: [stages]: expected one table a stage, e.g. [stages.blink]")
-    return tables
+    def source(self) -> Source:
+        source_id = self.text("id")
+        if not ID_PATTERN.fullmatch(source_id):
+            raise self.error("id", "1 to 64 of the characters A-Z a-z 0-9 _ -")
+        if "url" in self.values:
+            raise self.error("url", "none yet: this version reads local files; download the video and give its path")
+        path = self.text("path")
+        if "\0" in path or "://" in path:
+            raise self.error("path", "a file, relative to the manifest")
+        file = self.document.path.parent / path
+        if not file.is_file():
+            raise self.error("path", f"an existing file, relative to the manifest; there is no {file}")
+        sha256 = self.values.get("sha256", "")
+        if sha256 and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
+            raise self.error("sha256", "64 digits 0-9 a-f")
+        return Source(source_id, file, self.text("licence"), sha256)

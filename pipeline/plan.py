@@ -151,7 +151,8 @@ def _make(code: StageCode, given: Mapping[str, Any]) -> Stage:
 
 
 def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
-    """Stages after those whose columns they read; among equals by name."""
+    """Stages after those whose columns they read; among equals those that may reject come first, so that no work is
+    spent on clips that will not be published, then by name."""
     writer: dict[str, str] = {}
     for stage in stages:
         for column in stage.writes:
@@ -159,7 +160,7 @@ def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
                 other = writer.get(column.name, "the manifest")
                 raise ManifestError(f"column {column.name!r} is written by both {other} and {stage.name}")
             writer[column.name] = stage.name
-    waiting = sorted(stages, key=lambda stage: stage.name)
+    waiting = sorted(stages, key=lambda stage: (not stage.rejects, stage.name))
     done: list[Stage] = []
     available = {SOURCE, *MANIFEST_COLUMNS}
     while waiting:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import sys
 import types
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class StageCode:
     """Where a stage's class comes from: a module of ``stages/``, or the text of a file outside the tree."""
 
     name: str
-    sha256: str  # of the file's text; recorded with the data, never part of a fingerprint
+    sha256: str  # of its text and its packages'; recorded with the data, never part of a fingerprint
     source: str = ""  # only for a file outside the tree
 
     def load(self) -> type[Stage]:
@@ -46,7 +47,7 @@ def find_stages(outside: list[Path] | None = None, folder: Path = STAGES_FOLDER)
     """
     found = {}
     for path in sorted(folder.glob("[a-z]*.py")):
-        found[path.stem] = StageCode(path.stem, _sha256(path.read_text(encoding="utf-8")))
+        found[path.stem] = StageCode(path.stem, _sha256(_with_packages(path)))
     for path in outside or []:
         if not path.is_file():
             raise ManifestError(f"--stage {path}: no such file")
@@ -55,6 +56,14 @@ def find_stages(outside: list[Path] | None = None, folder: Path = STAGES_FOLDER)
         text = path.read_text(encoding="utf-8")
         found[path.stem] = StageCode(path.stem, _sha256(text), text)
     return list(found.values())
+
+
+def _with_packages(path: Path) -> str:
+    """The text of a stage's file and of all files of the packages beside it that it imports from."""
+    text = path.read_text(encoding="utf-8")
+    packages = sorted(set(re.findall(r"^\s*(?:from|import) stages\.(\w+)", text, flags=re.MULTILINE)))
+    files = [file for package in packages for file in sorted((path.parent / package).glob("*.py"))]
+    return "".join([text, *(file.read_text(encoding="utf-8") for file in files)])
 
 
 def _sha256(text: str) -> str:

@@ -39,8 +39,6 @@ class PoolSize:
 
 def connect(address: str, workers: int | None) -> None:
     """Join the cluster at ``address``, or start a private one on this machine for ``"local"``."""
-    # Ray's core prints a complaint about its own pools to stderr at every start (ray-project/ray#53727).
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 

@@ -13,7 +13,7 @@ SIDES = ("left", "right")
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")  # other people's CSVs become file names: nothing else may
 
 CLIP_COLUMNS = (
-    Column("clip_id", "string", meaning="identity of the clip: <source>_<start>_<end>"),
+    Column("clip_id", "string", meaning="identity of the clip: source, start and end joined by _"),
     Column("source_id", "string", meaning="the source video it was cut from"),
     Column("start_s", "float64", unit="s", meaning="start of the clip in the source"),
     Column("end_s", "float64", unit="s", meaning="end of the clip in the source"),

@@ -1,0 +1,83 @@
+"""Describe all stages from their files: ``python -m jobs.describe``; ``--write README.md`` renews the tables there.
+
+Everything is read off the stage classes: columns, settings, reasons for rejects. The tests compare it with the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import describe
+from pipeline.pack import PackSettings
+from pipeline.plan import Pipeline
+from pipeline.registry import find_stages
+from pipeline.stage import Stage
+from schemas.clip import CLIP_COLUMNS
+from schemas.column import Column
+
+BEGIN, END = "<!-- begin: python -m jobs.describe -->", "<!-- end -->"
+
+
+def stages_markdown() -> str:
+    """Tables of all columns, settings and reasons, in Markdown."""
+    pipeline = Pipeline(find_stages(), {})
+    blocks = ["### Columns", _columns_table(pipeline), "### Settings", _settings_table(pipeline.stages)]
+    return "\n\n".join([*blocks, "### Reasons", _reasons_table(pipeline.stages)])
+
+
+def renew(text: str) -> str:
+    """A document with the part between the markers made anew."""
+    return re.sub(
+        re.escape(BEGIN) + ".*?" + re.escape(END),
+        lambda _: f"{BEGIN}\n\n{stages_markdown()}\n\n{END}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _columns_table(pipeline: Pipeline) -> str:
+    rows = [(column, "manifest") for column in CLIP_COLUMNS]
+    rows += [(column, pipeline.writer[column.name]) for column in pipeline.columns.values()]
+    return _table(["column", "type", "unit", "stage", "meaning"], [_column_row(*row) for row in rows])
+
+
+def _column_row(column: Column, stage: str) -> list[str]:
+    kind = "path" if column.media else str(column.element_type)
+    notes = " (heavy: in shards on request)" if column.heavy else ""
+    return [f"`{column.name}`", f"{kind} {column.shape}".strip(), column.unit, stage, column.meaning + notes]
+
+
+def _settings_table(stages: Sequence[Stage]) -> str:
+    described = [(stage.name, describe(stage.Settings)) for stage in stages] + [("pack", describe(PackSettings))]
+    rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
+    return _table(["setting", "default", "meaning"], rows)
+
+
+def _reasons_table(stages: Sequence[Stage]) -> str:
+    rows = [[stage.name, f"`{reason}`", meaning] for stage in stages for reason, meaning in stage.rejects.items()]
+    return _table(["stage", "reason", "meaning"], rows)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.describe", description="Describe all stages.")
+    parser.add_argument("--write", type=Path, help="renew the tables between the markers of this document")
+    document = parser.parse_args(arguments).write
+    if document is None:
+        print(stages_markdown())
+    else:
+        document.write_text(renew(document.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

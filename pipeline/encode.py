@@ -1,0 +1,174 @@
+"""Our own media files: writing and reading the face crops and the sound that later stages use.
+
+Video is H.264 (libx264) through ffmpeg-python and the ffmpeg binary that imageio-ffmpeg carries; sound is a plain WAV.
+The same frames give the same bytes on every machine with that binary: one thread, no choice of algorithms by CPU, no
+dates or version tags. Colours are BT.601 with limited range, and say so in the file: it is what every decoder also
+assumes for files that say nothing, so PyAV, OpenCV and ffmpeg give the same RGB back, byte for byte, while they differ
+on files tagged BT.709.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pipeline.clock import FPS, SAMPLE_RATE_HZ
+
+_FULL_SCALE = 32768  # 16-bit PCM
+_GOP_FRAMES = FPS  # a keyframe a second, so that a viewer can seek
+
+
+class VideoWriter:
+    """Writes RGB frames to an MP4 file, at 30 frames a second.
+
+    Without B-frames, so that frame k is at k/30 s for every reader, edit lists or not.
+
+    Parameters
+    ----------
+    path : the file to write; it is removed again if the ``with`` block fails.
+    size : (width, height) in pixels, both even.
+    crf : x264's constant rate factor, 0 (lossless) to 51; 18 is hard to tell from the source.
+    preset : x264's speed preset.
+
+    Raises
+    ------
+    ValueError : a frame that is not uint8 (height, width, 3).
+    OSError : ffmpeg failed; the message holds what it printed.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], *, crf: int = 18, preset: str = "veryfast") -> None:
+        if any(side < 2 or side % 2 for side in size):
+            raise ValueError(f"{path}: 4:2:0 video needs an even width and height, found {size[0]} x {size[1]}")
+        self.path = Path(path)
+        self.size = size
+        self.num_frames = 0
+        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            _encoder(self.path, size, crf, preset),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+        )
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._abandon()
+
+    def write(self, rgb: np.ndarray) -> None:
+        """Append one frame: uint8 (height, width, 3)."""
+        expected = (self.size[1], self.size[0], 3)
+        if rgb.dtype != np.uint8 or rgb.shape != expected:
+            raise ValueError(f"{self.path}: expected a frame of uint8 {expected}, found {rgb.dtype} {rgb.shape}")
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(rgb).data)
+        except BrokenPipeError:
+            self._fail()
+        self.num_frames += 1
+
+    def close(self) -> None:
+        """Finish the file."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            self._fail()
+        if self._process.wait() != 0:
+            self._fail()
+        self._log.close()
+
+    def _fail(self) -> None:
+        self._process.wait()
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip()
+        self._abandon()
+        raise OSError(f"ffmpeg could not write {self.path} (frame {self.num_frames}): {said}")
+
+    def _abandon(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._log.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> list[str]:
+    """The ffmpeg command that reads raw RGB from its standard input."""
+    import ffmpeg
+    import imageio_ffmpeg
+
+    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=f"{size[0]}x{size[1]}", framerate=FPS)
+    yuv = frames.filter(
+        "scale", out_color_matrix="bt601", out_range="tv", flags="bicubic+accurate_rnd+full_chroma_int+bitexact"
+    )
+    command = yuv.output(
+        str(path.resolve()),
+        format="mp4",
+        pix_fmt="yuv420p",
+        colorspace="smpte170m",
+        color_range="tv",
+        vcodec="libx264",
+        crf=crf,
+        preset=preset,
+        bf=0,
+        g=_GOP_FRAMES,
+        threads=1,
+        filter_threads=1,
+        movflags="+faststart",
+        fflags="+bitexact",
+        map_metadata=-1,
+        **{"flags:v": "+bitexact", "x264-params": "cpu-independent=1"},
+    )
+    quiet = command.global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-y")
+    arguments: list[str] = quiet.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    return arguments
+
+
+def read_video(path: Path) -> Iterator[np.ndarray]:
+    """All frames of one of our own files as RGB, uint8 (height, width, 3). Foreign files go through `SourceReader`."""
+    import av
+
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24", threads=1)
+
+
+def count_frames(path: Path) -> int:
+    """Frames in one of our own files, counted without decoding."""
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """Write 44.1 kHz mono 16-bit PCM from float (sample,), full scale +-1; what exceeds it is clipped."""
+    whole = np.rint(np.asarray(samples, dtype=np.float64) * _FULL_SCALE)
+    pcm = whole.clip(-_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(pcm.tobytes())
+
+
+def read_wav(path: Path) -> tuple[np.ndarray, int]:
+    """Samples, float32 (sample,) with full scale +-1, and sampling rate in Hz of a file by `write_wav`."""
+    with wave.open(str(path), "rb") as file:
+        if (file.getnchannels(), file.getsampwidth()) != (1, 2):
+            found = f"{file.getnchannels()} channels of {file.getsampwidth()} bytes"
+            raise ValueError(f"{path}: expected 16-bit mono as written by the clip stage, found {found}")
+        pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return pcm.astype(np.float32) / _FULL_SCALE, file.getframerate()

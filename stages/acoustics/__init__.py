@@ -1,0 +1,1 @@
+"""Acoustic feature sets: one file a preset of the stage ``acoustic``."""

@@ -1,0 +1,111 @@
+"""Preset ``vico45-paper``: the 45 acoustic features as the papers describe them, one row a video frame.
+
+Zhou et al., "Responsive Listening Head Generation" (ECCV 2022), section 5.2: 14 MFCC, their first and second
+differences, energy, zero-crossing rate and loudness. The papers state no window, hop or loudness measure; these are
+ours:
+
+* Row k is centred on sample ``1470 k``, the instant of video frame k, so that a click at k/30 s peaks in row k.
+* MFCC, energy and zero-crossing rate see 2048 samples (46 ms), the shortest power of two that covers a hop; the mel
+  scale, the 128 bands and the 80 dB range below the clip's loudest band are librosa's defaults (McFee et al. 2015).
+* The differences run along the *frame sequence*: Savitzky-Golay derivatives of order 1 and 2.
+* Loudness is the momentary loudness of ITU-R BS.1770-4 and EBU Tech 3341: 400 ms, K-weighted, without gating.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, exact_div
+
+NUM_MFCC = 14
+WINDOW_SAMPLES = 2048
+LOUDNESS_WINDOW_SAMPLES = exact_div(4 * SAMPLE_RATE_HZ, 10)  # 17640 samples = 400 ms = 12 video frames
+LOUDNESS_FLOOR_LUFS = -70.0  # absolute gate of BS.1770: what is quieter counts as silence
+
+MEANING = (
+    "acoustic features, preset vico45-paper: 0-13 MFCC C0-C13, 14-27 their deltas, 28-41 their delta-deltas, "
+    "42 energy (RMS), 43 zero-crossing rate (crossings a sample), 44 momentary loudness (LUFS)"
+)
+
+
+def features(samples: NDArray[np.float32], delta_width_frames: int, loudness_filter: str) -> NDArray[np.float32]:
+    """The 45 features of a clip.
+
+    Parameters
+    ----------
+    samples : (frame * 1470,) mono sound at 44.1 kHz, full scale +-1.
+    delta_width_frames : odd number of rows that a difference looks at.
+    loudness_filter : pyloudnorm's name of the weighting filter.
+
+    Returns
+    -------
+    (frame, 45) in the order of `MEANING`.
+    """
+    mfcc = mel_cepstrum(samples)
+    columns = (
+        mfcc,
+        delta(mfcc, delta_width_frames, order=1),
+        delta(mfcc, delta_width_frames, order=2),
+        energy(samples),
+        zero_crossing_rate(samples),
+        loudness_lufs(samples, loudness_filter),
+    )
+    return np.column_stack(columns).astype(np.float32)
+
+
+def mel_cepstrum(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """MFCC C0-C13 in dB units, (frame, 14)."""
+    from librosa.feature import mfcc
+
+    padded = _at_least_a_window(samples)
+    cepstrum = mfcc(y=padded, sr=SAMPLE_RATE_HZ, n_mfcc=NUM_MFCC, n_fft=WINDOW_SAMPLES, hop_length=HOP_SAMPLES)
+    return cepstrum.T[: _num_frames(samples)]
+
+
+def delta(rows: NDArray[np.float32], width_frames: int, order: int) -> NDArray[np.float32]:
+    """Derivative of that order along the frames, per frame, same shape.
+
+    The first and last rows come from the polynomial of the nearest full width. A clip shorter than the width has none:
+    there the first and the last row are repeated outwards, so a single frame has a delta of zero.
+    """
+    from librosa.feature import delta as derivative
+
+    mode = "interp" if len(rows) >= width_frames else "nearest"
+    return derivative(rows, width=width_frames, order=order, axis=0, mode=mode)
+
+
+def energy(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square of the window around every frame, (frame,), full scale 1."""
+    from librosa.feature import rms
+
+    return rms(y=samples, frame_length=WINDOW_SAMPLES, hop_length=HOP_SAMPLES)[0, : _num_frames(samples)]
+
+
+def zero_crossing_rate(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Zero crossings a sample in the window around every frame, (frame,)."""
+    from librosa.feature import zero_crossing_rate as crossings
+
+    return crossings(samples, frame_length=WINDOW_SAMPLES, hop_length=HOP_SAMPLES)[0, : _num_frames(samples)]
+
+
+def loudness_lufs(samples: NDArray[np.float32], weighting: str) -> NDArray[np.float64]:
+    """Momentary loudness of the 400 ms around every frame, (frame,), in LUFS, never below -70.
+
+    Beyond the clip's ends stands silence: rows within 200 ms of them read up to 3 LU low.
+    """
+    from pyloudnorm import Meter
+
+    block_s = LOUDNESS_WINDOW_SAMPLES / SAMPLE_RATE_HZ
+    meter = Meter(SAMPLE_RATE_HZ, filter_class=weighting, block_size=block_s, overlap=1 - 1 / (FPS * block_s))
+    meter.integrated_loudness(np.pad(samples.astype(np.float64), LOUDNESS_WINDOW_SAMPLES // 2))
+    return np.maximum(meter.blockwise_loudness[: _num_frames(samples)], LOUDNESS_FLOOR_LUFS)
+
+
+def _num_frames(samples: NDArray[np.float32]) -> int:
+    return exact_div(len(samples), HOP_SAMPLES)
+
+
+def _at_least_a_window(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A clip of one frame is shorter than a window; librosa pads with the same zeros, but warns."""
+    return np.pad(samples, (0, max(0, WINDOW_SAMPLES - len(samples))))

@@ -1,0 +1,266 @@
+"""MTCNN: a cascade of three small networks that finds faces and five points on each.
+
+Zhang, Zhang, Li, Qiao: "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE
+Signal Processing Letters 2016. Networks and weights are those of facenet-pytorch (MIT). The cascade around them is
+written anew for batches of video frames; on equal input it finds the boxes that facenet-pytorch's ``detect`` finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, log
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.faces.boxes import Floats, containment, iou, non_maximum_suppression, sizes
+from stages.faces.facenet import import_facenet
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PYRAMID_FACTOR = 0.709  # about sqrt(1/2): every level halves the area
+DEFAULT_MIN_FACE_PX = 20  # facenet-pytorch's, where its ladder of scales begins
+PNET_CELL_PX, PNET_STRIDE_PX = 12, 2  # receptive field and stride of P-Net
+RNET_INPUT_PX, ONET_INPUT_PX = 24, 48
+LEVEL_OVERLAP, FRAME_OVERLAP = 0.5, 0.7  # IoU above which the weaker candidate goes, in a level and in a frame
+"""Overlaps as in facenet-pytorch and the authors' code."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one frame, largest first.
+
+    Attributes
+    ----------
+    boxes : (face, 4) float32, x1, y1, x2, y2 in pixels of the frame; may reach outside of it.
+    probabilities : (face,) float32 in [0, 1].
+    points : (face, 5, 2) float32, x, y of image-left eye, image-right eye, nose, image-left and -right mouth corner.
+    """
+
+    boxes: Floats
+    probabilities: Floats
+    points: Floats
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def scaled(self, factor: float) -> Faces:
+        """The same faces in a frame that is ``factor`` times as large."""
+        return Faces(self.boxes * np.float32(factor), self.probabilities, self.points * np.float32(factor))
+
+
+def ladder_face_px(min_face_px: float) -> float:
+    """The largest rung 20 / .709^k, not above ``min_face_px``, of the face sizes that facenet-pytorch looks for.
+
+    A pyramid begun there has the very levels of a full pyramid that begins at 20 px, less its finest ones, so that
+    larger faces get the same boxes at a fraction of the time.
+    """
+    rungs = floor(log(min_face_px / DEFAULT_MIN_FACE_PX) / log(1 / PYRAMID_FACTOR) + 1e-9)
+    return DEFAULT_MIN_FACE_PX / PYRAMID_FACTOR**rungs
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Boxes on their way through the cascade."""
+
+    boxes: Floats  # (candidate, 4)
+    scores: Floats  # (candidate,)
+    frames: NDArray[np.int64]  # (candidate,) index of the frame
+    shifts: Floats  # (candidate, 4) correction by the last network, in box sizes
+
+    def take(self, rows: NDArray[np.generic]) -> _Candidates:
+        return _Candidates(self.boxes[rows], self.scores[rows], self.frames[rows], self.shifts[rows])
+
+
+class FaceDetector:
+    """MTCNN on a device.
+
+    Parameters
+    ----------
+    device : ``"cpu"`` or ``"cuda"``.
+    thresholds : probability that a candidate needs after P-, R- and O-Net; the defaults are facenet-pytorch's.
+    """
+
+    def __init__(self, device: str = "cpu", thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:
+        import torch
+
+        networks = import_facenet().models.mtcnn
+        # channels_last: convolutions with few channels run 3.5 times as fast on a CPU
+        layout = {"device": device, "memory_format": torch.channels_last}
+        self._pnet: nn.Module = networks.PNet().eval().to(**layout)
+        self._rnet: nn.Module = networks.RNet().eval().to(**layout)
+        self._onet: nn.Module = networks.ONet().eval().to(**layout)
+        self._device = device
+        self._thresholds = thresholds
+
+    def detect(self, frames: NDArray[np.uint8], min_face_px: float = DEFAULT_MIN_FACE_PX) -> list[Faces]:
+        """Faces of every frame.
+
+        Parameters
+        ----------
+        frames : (frame, height, width, 3) uint8 RGB.
+        min_face_px : size where the pyramid begins; smaller faces are not looked for.
+        """
+        import torch
+
+        with torch.inference_mode():
+            sums = _SummedArea(frames, self._device)
+            proposals = self._propose(sums, min_face_px)
+            refined = self._refine(sums, proposals)
+            found, points = self._output(sums, refined)
+        return [_faces_of_frame(found, points, frame) for frame in range(len(frames))]
+
+    def _propose(self, sums: _SummedArea, min_face_px: float) -> _Candidates:
+        """P-Net on every level of the pyramid: one candidate a cell of 12 x 12 pixels that may hold a face."""
+        levels = [self._propose_at(sums, scale) for scale in _pyramid(sums.height, sums.width, min_face_px)]
+        merged = _merge(levels)
+        kept = merged.take(_suppressed(merged, FRAME_OVERLAP))
+        width_height = np.tile(sizes(kept.boxes), 2)
+        return _Candidates(_squared(kept.boxes + kept.shifts * width_height), kept.scores, kept.frames, kept.shifts)
+
+    def _propose_at(self, sums: _SummedArea, scale: float) -> _Candidates:
+        import torch
+
+        level = sums.resized(int(sums.height * scale + 1), int(sums.width * scale + 1))
+        # one frame at a time on a CPU: the layers of a batch do not fit its caches, which doubles the time
+        outputs = [self._pnet(part) for part in level.split(1 if self._device == "cpu" else len(level))]
+        shifts, probabilities = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        is_face = probabilities[:, 1] >= self._thresholds[0]
+        cells = is_face.nonzero().cpu().numpy()  # frame, row, column
+        corner = (PNET_STRIDE_PX * cells[:, :0:-1] + 1).astype(np.float32)  # x, y, counted from 1
+        boxes = np.concatenate([corner, corner + PNET_CELL_PX - 1], axis=1) / np.float32(scale)
+        scores = probabilities[:, 1][is_face].cpu().numpy()
+        found = _Candidates(np.floor(boxes), scores, cells[:, 0], shifts.movedim(1, 3)[is_face].cpu().numpy())
+        return found.take(_suppressed(found, LEVEL_OVERLAP))
+
+    def _refine(self, sums: _SummedArea, candidates: _Candidates) -> _Candidates:
+        """R-Net drops most candidates and corrects the rest."""
+        candidates, crops = sums.crops(candidates, RNET_INPUT_PX)
+        if not len(crops):
+            return candidates
+        shifts, probabilities = self._rnet(crops)
+        passed = _rescored(candidates, probabilities, shifts, self._thresholds[1])[0]
+        kept = passed.take(_suppressed(passed, FRAME_OVERLAP))
+        return _Candidates(_squared(_shifted(kept)), kept.scores, kept.frames, kept.shifts)
+
+    def _output(self, sums: _SummedArea, candidates: _Candidates) -> tuple[_Candidates, Floats]:
+        """O-Net decides, corrects once more and places the five points, (candidate, 5, 2)."""
+        last_first = candidates.take(np.arange(len(candidates.scores))[::-1])  # facenet-pytorch's order among equals
+        candidates, crops = sums.crops(last_first, ONET_INPUT_PX)
+        if not len(crops):
+            return candidates, np.empty((0, 5, 2), np.float32)
+        shifts, points, probabilities = self._onet(crops)
+        passed, rows = _rescored(candidates, probabilities, shifts, self._thresholds[2])
+        x_then_y = points.cpu().numpy()[rows].reshape(-1, 2, 5)
+        placed = x_then_y.swapaxes(1, 2) * (sizes(passed.boxes) + 1)[:, None] + passed.boxes[:, None, :2] - 1
+        final = _Candidates(_shifted(passed), passed.scores, passed.frames, passed.shifts)
+        inclusive = final.boxes + np.array([0, 0, 1, 1], np.float32)  # facenet-pytorch counts the last pixel here
+        kept = _suppressed(final, FRAME_OVERLAP, containment(inclusive[:, None], inclusive))
+        return final.take(kept), placed[kept]
+
+
+class _SummedArea:
+    """Frames as summed-area tables: the mean of any rectangle in four look-ups, so that all crops are made at once."""
+
+    def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
+        import torch
+
+        self.height, self.width = frames.shape[1:3]
+        tables = np.stack([cv2.integral(frame) for frame in frames])  # (frame, height + 1, width + 1, 3) int32
+        self._tables = torch.from_numpy(tables).to(device)
+        self._device = device
+
+    def resized(self, height: int, width: int) -> Tensor:
+        """All frames, area-averaged to (frame, 3, height, width) and scaled as the networks want them."""
+        top, bottom = self._bins(np.array([0]), np.array([self.height]), height)
+        left, right = self._bins(np.array([0]), np.array([self.width]), width)
+        rows = self._tables[:, bottom[0]] - self._tables[:, top[0]]  # (frame, height, source width + 1, 3)
+        sums = rows[:, :, right[0]] - rows[:, :, left[0]]
+        return _normalised(sums, (bottom - top)[0, :, None] * (right - left)[0])
+
+    def crops(self, candidates: _Candidates, size_px: int) -> tuple[_Candidates, Tensor]:
+        """The candidates that lie in their frame and their area-averaged crops (candidate, 3, size_px, size_px)."""
+        import torch
+
+        corners = np.trunc(candidates.boxes).astype(np.int64)
+        low = np.maximum(corners[:, :2], 1) - 1  # boxes count pixels from 1
+        high = np.minimum(corners[:, 2:], [self.width, self.height])
+        inside = (high > low).all(axis=1)
+        kept, low, high = candidates.take(inside), low[inside], high[inside]
+        left, right = (bins[:, None, :] for bins in self._bins(low[:, 0], high[:, 0], size_px))
+        top, bottom = (bins[:, :, None] for bins in self._bins(low[:, 1], high[:, 1], size_px))
+        frame, table = torch.from_numpy(kept.frames).to(self._device)[:, None, None], self._tables
+        sums = table[frame, bottom, right] - table[frame, top, right]  # (candidate, size_px, size_px, 3)
+        sums += table[frame, top, left] - table[frame, bottom, left]
+        return kept, _normalised(sums, (bottom - top) * (right - left))
+
+    def _bins(self, low: NDArray[np.int64], high: NDArray[np.int64], count: int) -> tuple[Tensor, Tensor]:
+        """First and last-plus-one pixel (box, count) of the bins between two edges (box,) that adaptive pooling cuts."""
+        import torch
+
+        length, steps = (high - low)[:, None], np.arange(count)
+        first = low[:, None] + steps * length // count
+        last = low[:, None] - -(steps + 1) * length // count
+        return torch.from_numpy(first).to(self._device), torch.from_numpy(last).to(self._device)
+
+
+def _normalised(sums: Tensor, counts: Tensor) -> Tensor:
+    """Sums of pixels (box, height, width, 3) as the means, about -1 to 1, that the networks take, channels first."""
+    return ((sums / counts[..., None] - 127.5) / 128).permute(0, 3, 1, 2)  # channels_last in memory
+
+
+def _pyramid(height: int, width: int, min_face_px: float) -> list[float]:
+    """Scales at which faces from ``min_face_px`` to the frame's shorter side fill one P-Net cell."""
+    first = PNET_CELL_PX / min_face_px
+    count = ceil(log(PNET_CELL_PX / (min(height, width) * first)) / log(PYRAMID_FACTOR))
+    return [first * PYRAMID_FACTOR**level for level in range(max(count, 0))]
+
+
+def _merge(parts: list[_Candidates]) -> _Candidates:
+    fields = ("boxes", "scores", "frames", "shifts")
+    if not parts:
+        return _Candidates(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, 4), np.float32))
+    return _Candidates(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
+
+
+def _rescored(
+    candidates: _Candidates, probabilities: Tensor, shifts: Tensor, threshold: float
+) -> tuple[_Candidates, NDArray[np.intp]]:
+    """Candidates whose new probability passes, with the new score and shift, and the rows that they had."""
+    scores = probabilities[:, 1].cpu().numpy()
+    rows = np.flatnonzero(scores > threshold)
+    passed = candidates.take(rows)
+    return _Candidates(passed.boxes, scores[rows], passed.frames, shifts.cpu().numpy()[rows]), rows
+
+
+def _suppressed(candidates: _Candidates, threshold: float, overlap: Floats | None = None) -> NDArray[np.intp]:
+    """Rows that survive suppression inside their own frame."""
+    kept = []
+    for frame in np.unique(candidates.frames):
+        rows = np.flatnonzero(candidates.frames == frame)
+        boxes = candidates.boxes[rows]
+        shared = iou(boxes[:, None], boxes) if overlap is None else overlap[np.ix_(rows, rows)]
+        kept.append(rows[non_maximum_suppression(candidates.scores[rows], shared, threshold)])
+    return np.concatenate(kept) if kept else np.empty(0, np.intp)
+
+
+def _shifted(candidates: _Candidates) -> Floats:
+    """Boxes moved by the network's correction, in box sizes that count the last pixel."""
+    return candidates.boxes + candidates.shifts * np.tile(sizes(candidates.boxes) + 1, 2)
+
+
+def _squared(boxes: Floats) -> Floats:
+    """Boxes grown to squares about their centres."""
+    width_height = sizes(boxes)
+    side = width_height.max(axis=1, keepdims=True, initial=0)
+    low = boxes[:, :2] + width_height / 2 - side / 2
+    return np.concatenate([low, low + side], axis=1)
+
+
+def _faces_of_frame(found: _Candidates, points: Floats, frame: int) -> Faces:
+    rows = np.flatnonzero(found.frames == frame)
+    largest_first = rows[np.argsort(-sizes(found.boxes[rows]).prod(axis=1), kind="stable")]
+    return Faces(found.boxes[largest_first], found.scores[largest_first], points[largest_first])

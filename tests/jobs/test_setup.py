@@ -1,0 +1,100 @@
+"""`make setup`: an interrupted setup is never taken for a complete one, and what is fetched is what was meant."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import setup
+
+WHEEL = "pip-1.0-py3-none-any.whl"
+CONTENT = b"a wheel"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[str]:
+    """A package registry on this machine with one page and one file."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / WHEEL).write_bytes(CONTENT)
+    (tmp_path / "simple" / "pip").mkdir(parents=True)
+    page = f'<a href="../../files/pip-0.9.tar.gz">old</a> <a href="../../files/{WHEEL}#sha256={SHA256}">{WHEEL}</a>'
+    (tmp_path / "simple" / "pip" / "index.html").write_text(page)
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple/pip/"
+        server.shutdown()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose environment is complete, as far as its stamp says, and whose next installation cannot work."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    (tmp_path / "constraints.txt").write_text("")
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["no-such-package"]\n[dependency-groups]\ndev = []\nno-deps = []\n'
+    )
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".venv" / "complete").write_text(setup.fingerprint(tmp_path))
+    return tmp_path
+
+
+def test_a_file_is_found_through_its_index_page(index: str, tmp_path: Path) -> None:
+    assert setup.download(WHEEL, SHA256, index, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_of_another_hash_is_refused_and_not_kept(index: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=f"has sha256 {SHA256}, expected 0000"):
+        setup.download(WHEEL, "0000", index, tmp_path)
+    assert not (tmp_path / WHEEL).exists()
+
+
+def test_an_index_without_the_file_is_named(index: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="lists no pip-2.0-py3-none-any.whl"):
+        setup.download("pip-2.0-py3-none-any.whl", SHA256, index, tmp_path)
+
+
+def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"cannot read http://127.0.0.1:9/ .*refused.*PIP_INDEX_URL"):
+        setup.download(WHEEL, SHA256, "http://127.0.0.1:9/", tmp_path)
+
+
+def test_the_registry_is_the_one_that_pip_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    (tmp_path / ".config" / "pip").mkdir(parents=True)
+    (tmp_path / ".config" / "pip" / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple/\n")
+    assert setup.index_of("pip") == "https://mirror.example/simple/pip/"
+    monkeypatch.setenv("PIP_INDEX_URL", "https://nearer.example/simple")
+    assert setup.index_of("pip") == "https://nearer.example/simple/pip/"
+
+
+def test_a_complete_environment_is_left_alone(project: Path) -> None:
+    setup.main(project)
+
+
+def test_a_failed_installation_leaves_no_stamp(project: Path) -> None:
+    (project / "constraints.txt").write_text("no-such-package==1.0")
+    with pytest.raises(SystemExit, match="run `make setup` again"):
+        setup.main(project)
+    assert not (project / ".venv" / "complete").exists()
+
+
+def test_only_what_is_installed_counts_as_a_change(project: Path) -> None:
+    with (project / "pyproject.toml").open("a") as file:
+        file.write("[tool.ruff]\nline-length = 120\n")
+    setup.main(project)

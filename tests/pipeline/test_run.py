@@ -1,0 +1,78 @@
+"""Builds on Ray itself: a private cluster on this machine, toy stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import pytest
+
+from pipeline.config import ManifestError
+from pipeline.part import Done, Job
+from pipeline.plan import Part, Pipeline
+from pipeline.report import RunReport
+from pipeline.run import pool_sizes, run_parts
+from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
+
+GPU_STAGE = PEAK.replace("class Peak(Stage):", "class Peak(Stage):\n    gpus = 0.5")
+KILLER = PEAK.replace(
+    "note = clip", "import os\n        if clip.clip_id == 'b_000000_000002':\n            os._exit(1)\n        note = clip"
+)
+
+
+def build_on_ray(toy: ToyProject, out: str, workers: int) -> RunReport:
+    def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+        return run_parts(job, pipeline, parts, workers)
+
+    build = toy.prepare(out)
+    return build.run(build.survey(), runner)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_one_and_two_workers_and_no_ray_at_all_give_the_same_bytes(tmp_path) -> None:
+    toy = ToyProject(tmp_path)
+    assert computed(build_on_ray(toy, "one", workers=1)) == {"wave": 4, "peak": 3}
+    build_on_ray(toy, "two", workers=2)
+    toy.build("none")
+    assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "two") == shard_bytes(tmp_path / "none") != {}
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_clip_that_kills_its_worker_is_tried_twice_and_costs_no_other(tmp_path) -> None:
+    toy = ToyProject(tmp_path)
+    toy.add_stage("peak", KILLER)
+    report = build_on_ray(toy, "out", workers=1)
+    stage, row = report.after.missing["b_000000_000002"]
+    assert (stage, row.outcome) == ("peak", "crashed")
+    assert "died 2 times" in row.reason
+    assert len(report.after.published) == 2
+    diaries = (path.read_text() for path in (tmp_path / "out" / "ledger" / "attempts").glob("*.jsonl"))
+    starts = sum(text.count('"event": "start", "stage": "peak", "clip": "b_000000_000002"') for text in diaries)
+    assert starts == 2
+
+
+def test_neighbours_with_equal_resources_share_an_operator_and_gpu_stages_form_their_own(tmp_path) -> None:
+    toy = ToyProject(tmp_path)
+    toy.add_stage("peak", GPU_STAGE)
+    pipeline = toy.prepare().pipeline
+    assert [group.stages for group in pipeline.groups(with_gpus=False)] == [("wave", "peak")]
+    assert [(group.stages, group.gpus) for group in pipeline.groups(with_gpus=True)] == [(("wave",), 0), (("peak",), 0.5)]
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16, 64])
+@pytest.mark.parametrize("gpus", [0, 1, 2, 8])
+@pytest.mark.parametrize("parts", [1, 3, 500])
+def test_pools_always_fit_into_the_cluster_together(tmp_path, cpus: int, gpus: int, parts: int) -> None:
+    toy = ToyProject(tmp_path)
+    toy.add_stage("peak", GPU_STAGE)
+    sizes = pool_sizes(toy.prepare().pipeline, {"CPU": cpus, "GPU": gpus}, parts, None)
+    assert all(size.copies >= 1 for size in sizes)
+    assert sum(size.copies * size.cpus for size in sizes) <= cpus + 1e-9
+    assert sum(size.copies * size.group.gpus for size in sizes) <= gpus + 1e-9
+
+
+def test_a_cluster_without_cpus_is_refused_with_the_sum(tmp_path) -> None:
+    pipeline = ToyProject(tmp_path).prepare().pipeline
+    sizes = partial(pool_sizes, pipeline, num_parts=4, workers=None)
+    with pytest.raises(ManifestError, match=r"the cluster has 0 CPU and 0 GPU, the pools need"):
+        sizes(resources={"CPU": 0})

@@ -1,0 +1,176 @@
+"""ray_cluster.yaml against Ray's own schema, against what the project promises, and against a running Ray."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "ray_cluster.yaml"
+COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
+COMMANDS += ("worker_start_ray_commands",)
+RAY = str(Path(sys.executable).parent / "ray")
+START_TIMEOUT_S = 60
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return yaml.safe_load(FILE.read_text())
+
+
+@pytest.fixture
+def prepared(config: dict[str, Any]) -> dict[str, Any]:
+    """The file as `ray up` sees it: with Ray's defaults filled in, and validated."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    return prepared
+
+
+def workers(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]}
+
+
+def test_the_file_passes_rays_own_schema(prepared: dict[str, Any]) -> None:
+    assert prepared["available_node_types"]["head"]["max_workers"] == 0
+
+
+def test_rays_schema_would_find_a_mistake(config: dict[str, Any]) -> None:
+    from jsonschema import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config["available_node_types"]["gpu"]["max_worker"] = 1
+    with pytest.raises(ValidationError, match="max_worker"):
+        validate_config(prepare_config(config))
+
+
+def test_the_head_takes_no_tasks(prepared: dict[str, Any]) -> None:
+    assert prepared["available_node_types"]["head"]["resources"] == {"CPU": 0}
+
+
+def test_cpu_and_gpu_workers_come_and_go_with_the_load(prepared: dict[str, Any]) -> None:
+    groups = workers(prepared)
+    assert [name for name, kind in groups.items() if kind["resources"].get("GPU")] == ["gpu"]
+    for kind in groups.values():
+        assert kind["min_workers"] == 0 < kind["max_workers"]
+        assert kind["resources"]["CPU"] >= 1
+        assert kind["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert prepared["max_workers"] == sum(kind["max_workers"] for kind in groups.values())
+    assert 0 < prepared["idle_timeout_minutes"] <= 10
+
+
+def test_every_node_installs_what_make_setup_installs(config: dict[str, Any]) -> None:
+    home = "/home/ray/vico-pipeline"
+    mounted = {remote: local for remote, local in config["file_mounts"].items() if remote.startswith(home)}
+    for remote, local in mounted.items():
+        assert remote == f"{home}/{local}" and (ROOT / local).is_file()
+    assert set(mounted.values()) == {"pyproject.toml", "constraints.txt", "jobs/setup.py"}
+    assert f"python {home}/jobs/setup.py" in config["setup_commands"]
+
+
+def test_the_image_has_the_ray_and_the_python_that_were_tested(config: dict[str, Any]) -> None:
+    version = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert version and config["docker"]["image"] == f"rayproject/ray:{version[1]}-py311-cpu"
+
+
+def test_the_container_sees_the_gpu_although_its_image_is_made_for_cpus(config: dict[str, Any]) -> None:
+    assert "-e NVIDIA_VISIBLE_DEVICES=all" in " ".join(config["docker"]["run_options"])
+
+
+def test_ray_starts_with_token_authentication_everywhere(config: dict[str, Any]) -> None:
+    starts = [line for name in COMMANDS for line in config[name] if "ray start" in line]
+    assert len(starts) == 2 and all(line.startswith("RAY_AUTH_MODE=token ray start ") for line in starts)
+    assert config["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "--dashboard-host=127.0.0.1" in starts[0]
+
+
+def test_every_command_is_valid_shell(config: dict[str, Any]) -> None:
+    for line in (line for name in COMMANDS for line in config[name]):
+        subprocess.run(["bash", "-n", "-c", line], check=True)
+
+
+def test_what_a_user_must_fill_in_is_explained_at_the_top() -> None:
+    comments, settings = FILE.read_text().split("\ncluster_name:")
+    blanks = set(re.findall(r"\w+-FILL-IN", settings))
+    assert blanks == {"ami-FILL-IN", "fs-FILL-IN"} == set(re.findall(r"\w+-FILL-IN", comments))
+
+
+# --- the start commands, run here
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: str, environment: dict[str, str]) -> Iterator[None]:
+    """A `ray start` in the foreground, ended with all its children."""
+    process = subprocess.Popen(["bash", "-c", f"{command} --block"], env=environment, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # no need to drain it first
+        process.wait()
+
+
+def wait_for(url: str) -> None:
+    """Return once something answers, if only with a refusal."""
+    end = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(f"nothing answers at {url} after {START_TIMEOUT_S} s")
+
+
+@pytest.mark.slow
+def test_a_job_with_the_token_runs_and_an_anonymous_one_is_refused(config: dict[str, Any]) -> None:
+    port, dashboard_port = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # short: for the paths of sockets
+        environment = {"PATH": f"{Path(RAY).parent}:/usr/bin:/bin", "HOME": folder, "RAY_HEAD_IP": "127.0.0.1"}
+        secret = {"RAY_AUTH_TOKEN": secrets.token_hex(), "RAY_AUTH_MODE": "token"}
+        head, worker = (
+            config[f"{kind}_start_ray_commands"][-1].replace("6379", str(port)) for kind in ("head", "worker")
+        )
+        head = re.sub(r"--autoscaling-config=\S+", f"--dashboard-port={dashboard_port} --num-cpus=0", head)
+        address = f"http://127.0.0.1:{dashboard_port}"
+
+        def submit(**who: str) -> subprocess.CompletedProcess[str]:
+            program = "import jobs, ray; ray.init('auto'); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
+            command = [RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", "python", "-c"]
+            return subprocess.run(
+                [*command, program], env={**environment, **who}, capture_output=True, text=True, timeout=120
+            )
+
+        with running(f"{head} --temp-dir={folder}", {**environment, **secret}):
+            wait_for(f"{address}/api/version")
+            with running(f"{worker} --num-cpus=1", {**environment, **secret}):
+                welcome = submit(**secret)
+                anonymous = submit(RAY_AUTH_MODE="disabled")
+    assert welcome.returncode == 0 and "\n42\n" in welcome.stdout, welcome.stdout + welcome.stderr
+    assert anonymous.returncode != 0 and "42" not in anonymous.stdout
+    assert re.search("token|unauth|401", anonymous.stdout + anonymous.stderr, re.IGNORECASE)
