@@ -1,8 +1,8 @@
 """Stage ``clip``: cuts a clip out of its source, on the 30 fps grid and to the audio sample.
 
-Nothing is resampled in time: every grid frame shows the source frame whose timestamp is nearest, and the index of that
-frame is kept (Zhou et al., ECCV 2022, bring ViCo to 30 fps but do not say how; a 29.97 fps source taken for 30 drifts by
-1.8 frames a minute). The sound is cut from the same timeline.
+Nothing is resampled in time: every grid frame shows the source frame whose timestamp is nearest, and the index of
+that frame is kept. The sound is cut from the same timeline. (Zhou et al., ECCV 2022, bring ViCo to 30 fps but do not
+say how; a 29.97 fps source that is taken for 30 drifts by 1.8 frames a minute.)
 """
 
 from __future__ import annotations
