@@ -38,6 +38,7 @@ ANSWER = struct.Struct("<IQ")  # length of the JSON header, length of the raw ar
 _ARRAY_TYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _MAX_HEADER_BYTES = 1 << 20
 _DYING_S = 5.0  # between the end of the wire and the end of the process
+_CHILD_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}  # numpy's buffers for threads would count against the memory limit
 _SHORTEST_WAIT_S = 1e-3  # a timeout of 0 would mean another mode of the socket
 
 
@@ -100,7 +101,7 @@ class Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(source,),
-                env=_environment(),
+                env=_CHILD_ENVIRONMENT,
             )
         finally:
             os.close(source)
@@ -129,7 +130,7 @@ class Child:
             if "error" in header and header["error"] in MEDIA_REASONS:
                 raise MediaError(header["error"], f"{self._path.name}: {header['detail']}")
             if "bug" in header:
-                raise RuntimeError(f"the media reader failed on {self._path.name}; this is a bug of ours:\n{header['bug']}")
+                raise RuntimeError(f"the media reader has a bug that {self._path.name} brings out:\n{header['bug']}")
             if header.get("done"):
                 return
             yield header, array
@@ -189,12 +190,6 @@ class Child:
 
     def _nonsense(self, found: str) -> MediaError:
         return MediaError("decoder_crashed", f"{self._path.name}: the reader's process sent {found}")
-
-
-def _environment() -> dict[str, str]:
-    """What the child inherits: no secrets, but where the machine keeps the libraries of its Python."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return kept | {"OPENBLAS_NUM_THREADS": "1"}  # numpy's buffers for threads would count against the memory limit
 
 
 def _open_regular(path: Path) -> int:

@@ -44,9 +44,10 @@ class Face(Stage):
         size_px: int = setting(384, "side of the head videos")
         smooth_s: float = setting(0.4, "smooth policy: standard deviation in time of its Gaussian")
         detect_every: int = setting(5, "look for faces in every k-th frame; the policy per_frame looks in all")
+        silence_dbfs: float = setting(-60.0, "clips whose mean level of sound lies below have no speech")
         detect_width_px: int = setting(640, "look in frames reduced to this width, for faces of 1/32 of it and more")
 
-    reads = ("source", "source_frame", "speaker_side")
+    reads = ("source", "source_frame", "audio_level_dbfs", "speaker_side")
     writes = per_role(
         Column("{role}_video", "string", (), "", "head of the {role}, cropped from the source", media=True),
         Column("{role}_box", "float32", ("frame", 4), "px", "face box of the {role} in the source: x1, y1, x2, y2"),
@@ -56,7 +57,7 @@ class Face(Stage):
         ),
         Column("{role}_crop_track", "float32", ("frame", 4), "px", "square of the source that {role}_video shows"),
     )
-    rejects = MEDIA_REASONS | REJECTS
+    rejects = MEDIA_REASONS | REJECTS | {"silence": "the sound's mean level lies below silence_dbfs"}
     weights = ("mtcnn",)
     settings: Settings
 
@@ -81,6 +82,7 @@ class Face(Stage):
         pictures = _pictures(clip["source_frame"], times, float(clip.span.end_s))
         found = self._scan(reader, pictures, size_px)
         pair = find_pair(found, pictures, size_px, self.settings)
+        self._check_sound(clip["audio_level_dbfs"])
         boxes = [boxes_over_time(person, found, pictures) for person in pair]
         squares, paths = self._squares(boxes, size_px)
         roles = ("speaker", "listener") if clip["speaker_side"] == "left" else ("listener", "speaker")
@@ -94,6 +96,14 @@ class Face(Stage):
         crops_px = reader.crops(times.pts[clip["source_frame"]], np.stack(paths, axis=1), self.settings.size_px)
         _write(crops_px, [columns[f"{role}_video"] for role in roles])
         return columns
+
+    def _check_sound(self, level_dbfs: float | None) -> None:
+        """A pair whose speaker is not to be heard is no pair. Asked last: of several reasons, people see the others."""
+        if level_dbfs is None:
+            raise Reject("no_audio", "the source has no sound track")
+        if level_dbfs < self.settings.silence_dbfs:
+            expected = f"expected {self.settings.silence_dbfs:g} or more"
+            raise Reject("silence", f"mean level {level_dbfs:.1f} dBFS, {expected}")
 
     def _scan(self, reader: SourceReader, pictures: Pictures, size_px: Size) -> Scan:
         width_px = min(self.settings.detect_width_px, size_px[0])

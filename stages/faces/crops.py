@@ -17,7 +17,7 @@ from stages.faces.boxes import Floats, centres, sizes
 POLICIES = ("static", "smooth", "per_frame")
 HEAD_REACH = np.array([0.16, 0.27, 0.16, 0.12], np.float32)  # left, up, right, down, in box widths and heights
 MAX_STEP_ASIDE = 0.05  # of a square's side: the head stays inside
-QUANTILE = 0.02  # share of the frames whose most extreme edges a static square may cut
+QUANTILE = 0.05  # share of the frames whose most extreme edges a static square may cut
 
 
 def heads(boxes: Floats) -> Floats:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from math import ceil, floor, log
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -166,6 +165,7 @@ class _SummedArea:
     """Frames as summed-area tables: the mean of any rectangle in four look-ups, so that all crops are made at once."""
 
     def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
+        import cv2
         import torch
 
         self.height, self.width = frames.shape[1:3]

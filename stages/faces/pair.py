@@ -16,6 +16,7 @@ from stages.faces.scan import Pictures, Scan
 from stages.faces.tracks import Track, link, longest_run_s, people
 
 REJECTS = {
+    "no_face": "no face is found in the clip",
     "not_two_people": "not exactly two faces of comparable size last through the clip",
     "not_side_by_side": "the two faces lie one above the other or change sides",
     "shot_cut": "the picture is cut inside the clip",
@@ -45,7 +46,7 @@ def find_pair(scan: Scan, pictures: Pictures, picture_px: tuple[int, int], rules
     Reject : with a reason of `REJECTS` and the numbers found. Times count from the beginning of the source.
     """
     if not any(len(faces) for faces in scan.looks):
-        raise Reject("not_two_people", f"found no face in any of {len(scan.looks)} frames, expected 2 people")
+        raise Reject("no_face", f"found none in {len(scan.looks)} frames, expected 2 people")
     _check_cuts(scan.cuts.picture_cuts(), pictures)
     persons = people(link(scan.looks), len(scan.looks), rules.min_share, rules.min_relative_size)
     if len(persons) != 2:

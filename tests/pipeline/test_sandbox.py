@@ -117,14 +117,14 @@ def test_limits_hold(film: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_hangs_is_stopped_in_time(film: Path) -> None:
-    with SourceReader(film, Limits(wall_s=1)) as reader:
+    with SourceReader(film, Limits(wall_s=2)) as reader:
         frames = reader.frames(reader.frame_times().pts)
         next(frames)
         os.kill(child_of(reader), signal.SIGSTOP)
         started = time.monotonic()
-        with pytest.raises(MediaError, match=r"timed_out: film\.mp4: no end after 1 s"):
+        with pytest.raises(MediaError, match=r"timed_out: film\.mp4: no end after 2 s"):
             list(frames)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 4
 
 
 def test_a_reader_that_runs_wild_is_stopped_by_the_kernel(film: Path) -> None:
