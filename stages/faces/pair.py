@@ -13,7 +13,7 @@ from stages.faces.boxes import centres
 from stages.faces.crops import heads
 from stages.faces.cuts import Cut
 from stages.faces.scan import Pictures, Scan
-from stages.faces.tracks import Track, link, longest_run_s, people
+from stages.faces.tracks import MIN_PROBABILITY, Track, link, longest_run_s, people
 
 REJECTS = {
     "no_face": "no face is found in the clip",
@@ -45,7 +45,7 @@ def find_pair(scan: Scan, pictures: Pictures, picture_px: tuple[int, int], rules
     ------
     Reject : with a reason of `REJECTS` and the numbers found. Times count from the beginning of the source.
     """
-    if not any(len(faces) for faces in scan.looks):
+    if not any((faces.probabilities >= MIN_PROBABILITY).any() for faces in scan.looks):
         raise Reject("no_face", f"found none in {len(scan.looks)} frames, expected 2 people")
     _check_cuts(scan.cuts.picture_cuts(), pictures)
     persons = people(link(scan.looks), len(scan.looks), rules.min_share, rules.min_relative_size)

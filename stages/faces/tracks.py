@@ -95,11 +95,11 @@ def _continue(tracks: list[Track], look: int, faces: Faces) -> None:
     if alive and free:
         overlap = iou(np.stack([track.boxes[-1] for track in alive])[:, None], faces.boxes)
         for _ in range(min(overlap.shape)):
-            row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+            row, column = (int(index) for index in np.unravel_index(overlap.argmax(), overlap.shape))
             if overlap[row, column] < MIN_LINK_IOU:
                 break
-            alive[row].add(look, faces, int(column))
-            free.discard(int(column))
+            alive[row].add(look, faces, column)
+            free.discard(column)
             overlap[row], overlap[:, column] = -1, -1
     for row in sorted(free):
         tracks.append(Track())
