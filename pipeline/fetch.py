@@ -1,4 +1,4 @@
-"""Fetching files of weights: under a lock, to a temporary name, hashed while they stream, resumed where it broke off."""
+"""Fetching files of weights: under a lock, to a temporary name, hashed in passing, resumed where it broke off."""
 
 from __future__ import annotations
 

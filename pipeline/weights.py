@@ -107,7 +107,7 @@ def find_weights(name: str) -> Weights:
     if "/" in name:
         return _own(Path(name))
     raise WeightsError(
-        f"no weights {name!r} in {REGISTRY}; known: {', '.join(registry())}; or give the path of your own file, with a /"
+        f"no weights {name!r} in {REGISTRY}; known: {', '.join(registry())}; or the path of your own file, with a /"
     )
 
 

@@ -65,7 +65,7 @@ def serve(pages: dict[str, Page]) -> Iterator[Web]:
             with suppress(BrokenPipeError, ConnectionResetError):  # a client that has had enough
                 page(request)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *arguments: object) -> None:
             pass
