@@ -45,9 +45,7 @@ class Asr(Stage):
     reads = ("audio",)
     writes = (
         Column("transcript", "string", meaning="what is said in the clip; empty where there is no speech"),
-        Column(
-            "words", WORD, ("word",), meaning="its words: text, start and end in s from the clip's start, how sure"
-        ),
+        Column("words", WORD, ("word",), meaning="its words: text, start and end in s from the clip's start, how sure"),
         Column("language", "string", meaning="language of the transcript, ISO 639-1; none where nothing is said"),
     )
     version = 1
