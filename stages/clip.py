@@ -62,12 +62,12 @@ class Cut(Stage):
 
     def _cut(self, clip: Clip, reader: SourceReader) -> dict[str, Any]:
         info = reader.info()
-        if info.audio is None:
-            raise Reject("no_audio", f"{clip.source.name} has no sound track")
+        if info.audio is None and not clip.is_pair:
+            raise Reject("no_audio", f"{reader.path.name} has no sound track")
         times = reader.frame_times()
         grid = map_to_grid(clip.span, times)
         self._check_grid(grid, clip.span, times)
-        samples = reader.audio(clip.span)
+        samples = clip.reader("audio").audio(clip.span)
         self._check_level(samples)
         audio = clip.output("audio.wav")
         write_wav(audio, samples)

@@ -101,7 +101,17 @@ def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
         ("a = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
         (BASE.replace("name = ", "nam = "), r"line 2: \[dataset\] unknown key 'nam', allowed: name, clips"),
         (BASE.replace('"a.bin"', '"none.bin"'), r"line 6: \[\[sources\]\] number 1: path: .*there is no .*none.bin"),
-        (BASE.replace('path = "a.bin"', 'url = "https://x"'), "url: found .*, allowed: none yet"),
+        (
+            BASE.replace('path = "a.bin"', 'url = "file:///etc/passwd"'),
+            "url: found .*, allowed: an address that begins",
+        ),
+        (
+            BASE.replace('path = "a.bin"', 'url = "https://me:secret@x/"'),
+            "url: found .*, allowed: an address that begins",
+        ),
+        (BASE.replace('path = "a.bin"', 'youtube = "abc"'), "youtube: found 'abc', allowed: the 11 characters"),
+        (BASE + 'url = "https://x/v.mp4"\n', "url: found .*, allowed: one of path, url, youtube, or speaker with"),
+        (BASE.replace("path =", "speaker ="), "speaker: found .*, allowed: one of path, url, youtube, or speaker with"),
         (BASE.replace('"a.bin"', '"file:///etc/passwd"'), "allowed: a file, relative to the manifest"),
         (BASE.replace('id = "a"', 'id = "a/b"'), "id: found 'a/b', allowed: 1 to 64"),
         (BASE.replace('licence = "none"', ""), "licence: found None, allowed: text"),
