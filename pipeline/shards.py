@@ -24,26 +24,8 @@ def read_description(root: Path) -> dict[str, Any]:
     """
     path = root / "dataset.json"
     if not path.is_file():
-        raise ManifestError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return description
-
-
-def read_clips(root: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
-
-    Numbers come as the numpy arrays that Arrow makes of them, a row a frame; the rest as Python objects. A clip that
-    ``takedown.txt`` names by its own id, its source or its people is left out.
-
-    Raises
-    ------
-    ManifestError : no data set, or one without such a column.
-    """
-    description, gone = read_description(root), takedown_ids(root)
-    if missing := [name for name in columns if name not in description["packed"]]:
-        raise ManifestError(
-            f"{root}: its shards hold no column {', '.join(missing)}; {', '.join(description['packed'])}"
-        )
+        known = ", ".join(description["packed"])
+        raise ManifestError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
     names = dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *KEYS, *columns])
     for shard in description["shards"]:
         table = pq.read_table(root / "shards" / shard["file"], columns=list(names), partitioning=None)

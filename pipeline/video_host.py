@@ -22,10 +22,11 @@ CLASSES = (
     ("geo_blocked", r"geo.?(restrict|block)|in your (country|location|region)|from your (country|location|region)"),
     ("private", r"private|members.only|log(ged)?.?in|sign in|password|HTTP Error 40[13]"),
     (UNSUPPORTED, r"unsupported url|(scheme|handler|protocol|file:).*|drm|no video formats|format is not available"),
+    ("network", r"HTTP Error 5\d\d"),
     ("removed", r"HTTP Error (404|410)|unavailable|not available|removed|terminated|deleted|does not exist"),
     (
         "network",
-        r"timed? ?out|connection|HTTP Error 5\d\d|more expected|incomplete|content too short|resol|unreachable|reset"
+        r"timed? ?out|connection|more expected|incomplete|content too short|resol|unreachable|reset"
         r"|certificate|ssl|no route|failed to (connect|respond)|giving up",
     ),
 )
