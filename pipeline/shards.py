@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ManifestError
-from pipeline.takedown import KEYS, takedown_ids, withdrawn
+from pipeline.takedown import takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
 
 
@@ -24,11 +24,28 @@ def read_description(root: Path) -> dict[str, Any]:
     """
     path = root / "dataset.json"
     if not path.is_file():
+        raise ManifestError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return description
+
+
+def read_clips(root: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
+
+    Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that
+    ``takedown.txt`` names by its own id, its source or its people is left out.
+
+    Raises
+    ------
+    ManifestError : no data set, or one without such a column.
+    """
+    description, gone = read_description(root), takedown_ids(root)
+    if missing := [name for name in columns if name not in description["packed"]]:
         known = ", ".join(description["packed"])
         raise ManifestError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
-    names = dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *KEYS, *columns])
+    names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
     for shard in description["shards"]:
-        table = pq.read_table(root / "shards" / shard["file"], columns=list(names), partitioning=None)
+        table = pq.read_table(root / "shards" / shard["file"], columns=names, partitioning=None)
         for i in range(table.num_rows):
             row = {name: _value(table[name][i]) for name in names}
             if not withdrawn(row, gone):
