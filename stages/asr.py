@@ -73,6 +73,8 @@ class Asr(Stage):
     def process(self, clip: Clip) -> dict[str, Any]:
         import soxr
 
+        if clip["audio"] is None:
+            raise ValueError(f"asr: clip {clip.clip_id} has no sound; the stage `face` rejects such clips")
         samples, rate_hz = read_wav(clip.path("audio"))
         said = self.transcribe(soxr.resample(samples, rate_hz, SPEECH_RATE_HZ))
         return {
