@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soxr
 
+from jobs.measure_speech import listen
 from pipeline.clip import Clip
 from pipeline.clock import SAMPLE_RATE_HZ, Span
 from pipeline.encode import write_wav
@@ -18,7 +19,6 @@ from pipeline.weights import WeightsError, resolve_all
 from stages.asr import WHISPER, Asr
 from stages.transcribers.transcript import SPEECH_RATE_HZ, Word, settled
 from stages.transcribers.voice import level_range_db, voiced_spans
-from tests.media_lab import reference_sound
 
 SECONDS = 6
 
@@ -29,11 +29,6 @@ LDC93S1_WORDS = {
     "in": (21199, 22560), "greasy": (22560, 28064), "wash": (28064, 33360), "water": (33754, 37556),
     "all": (37556, 40313), "year": (40313, 44586),
 }  # fmt: skip
-
-
-def listen(path: Path) -> np.ndarray:
-    """A recording as float32 (sample,) at 16 kHz."""
-    return reference_sound(path, SPEECH_RATE_HZ)
 
 
 def noise(kind: str) -> np.ndarray:
@@ -188,7 +183,6 @@ def test_whisper_loads_a_checkpoint_by_path_and_aligns_words_inside_the_clip(
     assert starts == sorted(starts) and len(set(starts)) > 3
     assert min(times) >= 0 and max(times) <= len(samples) / SPEECH_RATE_HZ
     assert all(0 <= word.probability <= 1 for word in said.words)
-    assert stage.transcribe(samples) == said
     gc.collect()  # here, where the warning about the open file is expected
 
 
