@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.availability import CHANGED, NOT_TRIED, OK, OVER_LIMIT, UNSUPPORTED, Availability, Entry
+from pipeline.config import ManifestError
 from pipeline.manifest import Manifest, Source
 from pipeline.media import MediaError, SourceReader
 from pipeline.rate_limit import RateLimit
@@ -40,6 +41,10 @@ class DownloadSettings:
     def limits(self, manifest: Path) -> Limits:
         """What one video may cost."""
         cookies = manifest.parent / self.cookies if self.cookies else None
+        if cookies and not cookies.is_file():
+            raise ManifestError(
+                f"[stages.download] cookies: found {self.cookies!r}, allowed: a file; there is no {cookies}"
+            )
         return Limits(self.max_mib * MIB, self.max_s, self.max_height_px, self.timeout_s, cookies)
 
 

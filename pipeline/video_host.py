@@ -7,6 +7,7 @@ no other program but our ffmpeg, which joins picture and sound from files; names
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ CLASSES = (
         r"|certificate|ssl|no route|failed to (connect|respond)|giving up",
     ),
 )
+COOKIES = "cookies.txt"
 PROTOCOLS = "^(https?|m3u8_native|http_dash_segments)$"  # downloaded by yt-dlp itself; for others it would call ffmpeg
 
 
@@ -65,6 +67,8 @@ def get_video(url: str, folder: Path, limits: Limits) -> Path:
 
     plugin_dirs.value = []  # other people's code
     folder.mkdir(parents=True, exist_ok=True)
+    if limits.cookies:
+        shutil.copy(limits.cookies, folder / COOKIES)  # yt-dlp writes to its cookies, and several of it run at a time
     log = _Log()
     try:
         with yt_dlp.YoutubeDL(_options(folder, limits, log)) as downloader:
@@ -94,10 +98,11 @@ def _options(folder: Path, limits: Limits, log: _Log) -> dict[str, Any]:
         "paths": {"home": str(folder)},
         "outtmpl": {"default": "video.%(ext)s"},
         "ffmpeg_location": imageio_ffmpeg.get_ffmpeg_exe(),
+        "postprocessor_args": {"merger+ffmpeg_i": ["-protocol_whitelist", "file"]},
         "max_filesize": limits.max_bytes,
         "match_filter": lambda info, *, incomplete=False: _refuse(info, limits),
         "progress_hooks": [lambda status: _check_size(status, limits)],
-        "cookiefile": str(limits.cookies) if limits.cookies else None,
+        "cookiefile": str(folder / COOKIES) if limits.cookies else None,
         "socket_timeout": limits.timeout_s,
         "retries": 1,  # of one connection; the attempts that count are ours
         "fragment_retries": 3,

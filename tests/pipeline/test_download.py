@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import ffmpeg
 import pytest
 
 from jobs import download as job
@@ -17,7 +18,7 @@ from pipeline.download import Downloads, DownloadSettings
 from pipeline.manifest import load_manifest
 from pipeline.rate_limit import RateLimit, host_of
 from pipeline.video_host import classify
-from tests.media_lab import Recipe, make_source
+from tests.media_lab import Recipe, make_source, run
 from tests.toy_build import HEADER, ToyProject, computed
 from tests.web_lab import Page, Request, Web, cut_off, file, serve, slow, status
 
@@ -96,6 +97,35 @@ def test_a_video_comes_in_whole_with_hash_size_and_format(web: Web, video: bytes
     assert "h264 192x108" in entry.format and entry.date
     assert load_manifest(path).sources["normal"].path.read_bytes() == video
     assert not (tmp_path / "downloads" / ".incoming" / "normal").exists()
+
+
+def test_picture_and_sound_that_a_host_keeps_apart_become_one_file(web: Web, video: bytes, tmp_path: Path) -> None:
+    (tmp_path / "dash").mkdir()
+    (tmp_path / "video.mp4").write_bytes(video)
+    run(ffmpeg.input(str(tmp_path / "video.mp4")).output(str(tmp_path / "dash" / "all.mpd"), format="dash", c="copy"))
+    for path in (tmp_path / "dash").iterdir():
+        kind = "application/dash+xml" if path.suffix == ".mpd" else "video/mp4"
+        web.pages = {**web.pages, f"/{path.name}": file(path.read_bytes(), kind)}
+    entry = download(manifest(tmp_path, [web.url("/all.mpd")]))["all"]
+    assert entry.ok and "h264" in entry.format and "aac" in entry.format, entry
+    assert len(list((tmp_path / "downloads").glob("all.*"))) == 1
+
+
+def test_a_cookies_file_is_read_and_left_as_it_is(web: Web, video: bytes, tmp_path: Path) -> None:
+    seen = []
+
+    def members_only(request: Request) -> None:
+        seen.append(request.handler.headers.get("Cookie", ""))
+        (file(video) if "member=yes" in seen[-1] else status(403))(request)
+
+    web.pages = {**web.pages, "/members.mp4": members_only}
+    cookies = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tmember\tyes\n"
+    (tmp_path / "cookies.txt").write_text(cookies)
+    path = manifest(tmp_path, [web.url("/members.mp4")])
+    assert download(path, replace(QUICK, cookies="cookies.txt"))["members"].ok
+    assert (tmp_path / "cookies.txt").read_text() == cookies
+    with pytest.raises(ManifestError, match="cookies: found 'none.txt', allowed: a file"):
+        download(path, replace(QUICK, cookies="none.txt"))
 
 
 @pytest.mark.parametrize(

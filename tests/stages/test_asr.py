@@ -15,8 +15,10 @@ from jobs.measure_speech import listen
 from pipeline.clip import Clip
 from pipeline.clock import SAMPLE_RATE_HZ, Span
 from pipeline.encode import write_wav
+from pipeline.plan import Pipeline
+from pipeline.registry import find_stages
 from pipeline.weights import WeightsError, resolve_all
-from stages.asr import WHISPER, Asr
+from stages.asr import SPHINX, WHISPER, Asr
 from stages.transcribers.transcript import SPEECH_RATE_HZ, Word, settled
 from stages.transcribers.voice import level_range_db, voiced_spans
 
@@ -207,3 +209,13 @@ def test_our_cache_keeps_whispers_own_file_names_and_hashes() -> None:
             model = file.removesuffix(".pt")
             assert url == whisper._MODELS[model]
             assert url.split("/")[-2] == weights.files[file]
+
+
+def test_whisper_and_bert_ask_for_a_part_of_a_gpu_and_pocketsphinx_for_none() -> None:
+    codes = [code for code in find_stages() if code.name in ("clip", "asr", "text")]
+    shares = {}
+    for backend in (SPHINX, WHISPER):
+        groups = Pipeline(codes, {"asr": {"backend": backend}}).groups(with_gpus=True)
+        shares[backend] = [(group.stages, group.gpus) for group in groups]
+    assert shares[SPHINX] == [(("clip", "asr"), 0.0), (("text",), 0.25)]
+    assert shares[WHISPER] == [(("clip",), 0.0), (("asr",), 0.5), (("text",), 0.25)]
