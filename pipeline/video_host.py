@@ -74,7 +74,7 @@ def get_video(url: str, folder: Path, limits: Limits) -> Path:
         with yt_dlp.YoutubeDL(_options(folder, limits, log)) as downloader:
             downloader.extract_info(url, download=True)
     except Exception as error:  # whatever an extractor trips over is an answer about this source
-        raise _as_unavailable(error, log) from error
+        raise _as_unavailable(error) from error
     files = [path for path in folder.iterdir() if path.stem == "video" and path.suffix not in (".part", ".ytdl")]
     if len(files) != 1:
         raise Unavailable(classify(log.text) if log.text else UNSUPPORTED, log.text or "the host sent no video")
@@ -136,7 +136,7 @@ def _check_size(status: Mapping[str, Any], limits: Limits) -> None:
         raise Unavailable(OVER_LIMIT, f"more than {limits.max_bytes} bytes")
 
 
-def _as_unavailable(error: Exception, log: _Log) -> Unavailable:
+def _as_unavailable(error: Exception) -> Unavailable:
     """The class of an exception, its causes included."""
     from yt_dlp.utils import GeoRestrictedError
 
@@ -148,7 +148,7 @@ def _as_unavailable(error: Exception, log: _Log) -> Unavailable:
             return Unavailable("geo_blocked", _plain(str(cause)))
         inner = getattr(cause, "exc_info", None) or (None, None)
         cause = inner[1] if inner[1] is not cause and inner[1] is not None else cause.__cause__
-    text = _plain(f"{error} {log.text}" if "larger than max-filesize" in log.text else str(error))
+    text = _plain(str(error))
     return Unavailable(classify(text), text)
 
 
@@ -160,7 +160,7 @@ def _plain(text: str) -> str:
 
 
 class _Log:
-    """Takes yt-dlp's messages; what it says instead of raising is kept."""
+    """Takes yt-dlp's messages: some failures it only talks about."""
 
     def __init__(self) -> None:
         self.text = ""
