@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import describe
+from pipeline.download import DownloadSettings
 from pipeline.pack import PackSettings
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
@@ -52,7 +53,10 @@ def _column_row(column: Column, stage: str) -> list[str]:
 
 
 def _settings_table(stages: Sequence[Stage]) -> str:
-    described = [(stage.name, describe(stage.Settings)) for stage in stages] + [("pack", describe(PackSettings))]
+    described = [(stage.name, describe(stage.Settings)) for stage in stages] + [
+        ("pack", describe(PackSettings)),
+        ("download", describe(DownloadSettings)),
+    ]
     rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
     return _table(["setting", "default", "meaning"], rows)
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from pipeline.absent import absent_clips, withdraw_clips
 from pipeline.card import describe_dataset, write_description
 from pipeline.config import ManifestError, merge, resolve
+from pipeline.download import DownloadSettings
 from pipeline.ledger import assign_parts, write_ledger
 from pipeline.manifest import Manifest
 from pipeline.pack import PackSettings, plan_shards, write_shards
@@ -52,6 +54,7 @@ class Build:
         self.manifest = manifest
         self.store = Store(root.resolve())
         self.pack_settings: PackSettings = resolve("pack", PackSettings, settings.pop("pack", {}))
+        resolve("download", DownloadSettings, settings.pop("download", {}))  # jobs.download's: told here if wrong
         self.pipeline = Pipeline(chosen, settings)
         self.job = Job(self.store.root, tuple(chosen), settings, f"{int(time.time())}-{os.getpid()}")
         resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
@@ -66,13 +69,21 @@ class Build:
 
     def survey(self) -> Survey:
         """What is done and what is to do, from the files."""
-        hashes = source_hashes(self.store, self.manifest.sources.values())
+        self.absent = absent_clips(self.manifest, self.store)
+        sources = {clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent}
+        hashes = source_hashes(self.store, [self.manifest.sources[source_id] for source_id in sorted(sources)])
         self.tasks = [
-            ClipTask(clip, self.manifest.sources[clip.source_id].path.resolve(), hashes[clip.source_id])
+            ClipTask(clip, self.manifest.sources[clip.source_id].resolved(), hashes[clip.source_id])
             for clip in self.manifest.clips
+            if clip.clip_id not in self.absent
         ]
         self.parts = assign_parts(self.store, self.tasks)
-        return survey(self.store, self.pipeline, self.parts)
+        return self._survey()
+
+    def _survey(self) -> Survey:
+        found = survey(self.store, self.pipeline, self.parts)
+        found.add_absent(self.absent)
+        return found
 
     def run(self, before: Survey, runner: Runner) -> RunReport:
         """Compute what `before` lacks, pack and describe; returns the report with the final state."""
@@ -83,13 +94,14 @@ class Build:
                 for done in runner(self.job, self.pipeline, before.todo):
                     report.add(done)
                     progress.advance(done)
-        report.after = survey(self.store, self.pipeline, self.parts) if before.todo else before
+        report.after = self._survey() if before.todo else before
         self._publish(report)
         self.store.clear_scratch()
         return report
 
     def _publish(self, report: RunReport) -> None:
         found = report.after
+        withdraw_clips(self.manifest, self.store, self.absent)
         published = [task for task in self.tasks if task.row.clip_id in found.published]
         shards = plan_shards(self.pipeline, published, self.pack_settings)
         write_ledger(self.store, found.ledger())

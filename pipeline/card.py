@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.absent import describe_sources
+from pipeline.availability import OK as AVAILABLE
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 from pipeline.manifest import Manifest
 from pipeline.pack import PackSettings, Shard, packed_columns
@@ -52,10 +54,8 @@ def describe_dataset(
             }
             for clip_id, (stage, row) in sorted(found.missing.items())
         ],
-        "sources": {
-            source.source_id: {"file": source.path.name, "licence": source.licence, "sha256": source.sha256}
-            for source in sorted(manifest.sources.values(), key=lambda source: source.source_id)
-        },
+        "takedown": list(manifest.takedown),
+        "sources": describe_sources(manifest),
     }
 
 
@@ -129,6 +129,7 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
         )
         if description["missing"]
         else "Nothing: every clip of the manifest is here.",
+        *_sources_blocks(description["sources"]),
         "## Licences",
         _table(
             ["source", "file", "licence"],
@@ -136,6 +137,19 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
         ),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _sources_blocks(sources: dict[str, dict[str, Any]]) -> list[str]:
+    """How much of a data set of links could be rebuilt, and what could not; nothing where there are no links."""
+    linked = {name: source for name, source in sources.items() if source["url"]}
+    lost = {name: source for name, source in linked.items() if source["availability"] != AVAILABLE}
+    if not linked:
+        return []
+    share = (
+        f"{len(linked) - len(lost)} of {len(linked)} linked sources ({1 - len(lost) / len(linked):.0%}) could be had."
+    )
+    rows = [[name, s["url"], s["availability"], s["date"][:10], _cell(s["message"])] for name, s in lost.items()]
+    return ["## Sources", share, *([_table(["source", "url", "why not", "asked on", "message"], rows)] if rows else [])]
 
 
 def _header(description: dict[str, Any]) -> str:

@@ -137,7 +137,7 @@ def _check_ledger(root: Path, description: dict[str, Any]) -> Iterator[str]:
     missing = {entry["clip_id"] for entry in description["missing"]}
     for clip_id in sorted(stopped ^ missing):
         yield f"clip {clip_id}: the ledger and the list of missing clips in dataset.json disagree"
-    for stage, part in sorted({(row["stage"], row["part"]) for row in rows}):
+    for stage, part in sorted({(row["stage"], row["part"]) for row in rows if row["part"]}):
         yield from _check_fingerprints(store, stage, part, rows)
 
 

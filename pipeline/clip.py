@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.clock import Span
 
 if TYPE_CHECKING:
     from pipeline.media import SourceReader
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source that somebody has cropped already: a video of each person, and their sound, on one clock."""
+
+    speaker: Path
+    listener: Path
+    audio: Path
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        return (self.speaker, self.listener, self.audio)
 
 
 class Clip:
@@ -25,18 +39,18 @@ class Clip:
     ----------
     values : the manifest's columns and those of earlier stages; media columns relative to ``root``.
     span : the exact time span in the source.
-    source : the source file.
+    source : the source file, or the files of a pair.
     root : the data set's folder; scratch : a folder for files not yet published.
     """
 
-    def __init__(self, values: Mapping[str, Any], span: Span, source: Path, root: Path, scratch: Path) -> None:
+    def __init__(self, values: Mapping[str, Any], span: Span, source: Path | Pair, root: Path, scratch: Path) -> None:
         self.values = dict(values)
         self.span = span
         self.source = source
         self.root = root
         self._scratch = scratch
         self._open = ExitStack()
-        self._reader: SourceReader | None = None
+        self._readers: dict[Path, SourceReader] = {}
 
     @property
     def clip_id(self) -> str:
@@ -64,18 +78,27 @@ class Clip:
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch / name
 
-    def reader(self) -> SourceReader:
-        """The sandboxed reader of the source, started on first use and shared by the stages of this clip."""
+    @property
+    def is_pair(self) -> bool:
+        """Whether speaker, listener and sound come as files of their own, with nothing left to detect."""
+        return isinstance(self.source, Pair)
+
+    def reader(self, part: Literal["speaker", "listener", "audio"] = "speaker") -> SourceReader:
+        """The sandboxed reader of the source, started on first use and shared by the stages of this clip.
+
+        Where the source is one video it is the same for every part; of a `Pair` it reads the part's own file.
+        """
         from pipeline.media import SourceReader
 
-        if self._reader is None:
-            self._reader = self._open.enter_context(SourceReader(self.source))
-        return self._reader
+        path: Path = getattr(self.source, part) if isinstance(self.source, Pair) else self.source
+        if path not in self._readers:
+            self._readers[path] = self._open.enter_context(SourceReader(path))
+        return self._readers[path]
 
     def close(self) -> None:
-        """Stop the reader. The engine calls it when the clip's stages are done."""
+        """Stop the readers. The engine calls it when the clip's stages are done."""
         self._open.close()
-        self._reader = None
+        self._readers.clear()
 
     def frame_time(self, frame: int) -> Fraction:
         """Time in the source, in seconds, of a frame of the clip's grid."""

@@ -25,7 +25,7 @@ class ClipRow:
     clip_id: str
     source_id: str
     span: Span
-    speaker_side: str
+    speaker_side: str | None  # none in a pair, where nobody sits beside the other
     attitude: str | None
     speaker_id: str
     listener_id: str
@@ -99,7 +99,7 @@ def _read_row(path: Path, line: int, header: list[str], cells: list[str], source
         clip_id=row.identity("clip_id") if row.cells.get("clip_id") else clip_id_for(source_id, span),
         source_id=source_id,
         span=span,
-        speaker_side=row.one_of("speaker_side", SIDES),
+        speaker_side=row.one_of("speaker_side", SIDES, optional=True) or None,
         attitude=row.one_of("attitude", ATTITUDES, optional=True) or None,
         speaker_id=row.identity("speaker_id"),
         listener_id=row.identity("listener_id"),

@@ -12,25 +12,46 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.availability import Availability
+from pipeline.clip import Pair
 from pipeline.clips_csv import ClipRow, read_clips
 from pipeline.config import ManifestError, read_text
 from pipeline.splits import SplitRule, check_splits, derive_splits
-from schemas.clip import ID_PATTERN, SPLITS
+from schemas.clip import ID_PATTERN, SIDES, SPLITS
 
+YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+YOUTUBE_URL = "https://www.youtube.com/watch?v="
 TABLES = ("dataset", "sources", "stages")
-DATASET_KEYS = ("name", "clips", "min_yield", "stages", "split")
-SOURCE_KEYS = ("id", "path", "url", "licence", "sha256")
+DATASET_KEYS = ("name", "clips", "min_yield", "stages", "split", "takedown")
+PAIR_KEYS = ("speaker", "listener", "audio")
+SOURCE_KEYS = ("id", "path", "url", "youtube", *PAIR_KEYS, "licence", "sha256")
 MAX_MANIFEST_BYTES = 16 * 2**20  # people write it: anything larger is a mistake or an attack
 
 
 @dataclass(frozen=True)
 class Source:
-    """One original video."""
+    """One original video: a file, a url whose download may not be there yet, or a pair of cropped videos.
+
+    Attributes
+    ----------
+    path : the file; of a pair, the speaker's.
+    pair : the files of a source that somebody has cropped already.
+    """
 
     source_id: str
     path: Path
     licence: str
     sha256: str = ""
+    url: str = ""
+    pair: Pair | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.pair.files if self.pair else (self.path,)
+
+    def resolved(self) -> Path | Pair:
+        """What a worker reads, wherever it was started."""
+        return Pair(*(path.resolve() for path in self.pair.files)) if self.pair else self.path.resolve()
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,7 @@ class Manifest:
     stages: tuple[str, ...] | None = None  # None: all of them
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    takedown: tuple[str, ...] = ()  # ids of clips, sources and people that must not be shown any more
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -59,6 +81,7 @@ def load_manifest(path: Path) -> Manifest:
     sources = document.sources()
     clips_file = path.parent / dataset.text("clips")
     clips = read_clips(clips_file, sources)
+    _check_sides(clips_file, clips, sources)
     splits = _settle_splits(clips_file, clips, dataset.values.get("split"))
     clips = [replace(clip, split=splits[clip.clip_id]) for clip in clips]
     return Manifest(
@@ -70,7 +93,15 @@ def load_manifest(path: Path) -> Manifest:
         stages=dataset.names("stages"),
         settings=document.stages(),
         warnings=check_splits(clips_file, clips, splits),
+        takedown=dataset.names("takedown") or (),
     )
+
+
+def _check_sides(path: Path, clips: list[ClipRow], sources: Mapping[str, Source]) -> None:
+    for clip in clips:
+        if (clip.speaker_side is None) != (sources[clip.source_id].pair is not None):
+            found, allowed = clip.speaker_side or "", ", ".join(SIDES) if clip.speaker_side is None else "'' in a pair"
+            raise ManifestError(f"{path}, line {clip.line}, column 'speaker_side': found {found!r}, allowed: {allowed}")
 
 
 def _settle_splits(path: Path, clips: list[ClipRow], rule: Any) -> dict[str, str]:
@@ -118,9 +149,10 @@ class _Document:
                 f"{self.path}: no sources; expected one [[sources]] table a video with id, path and licence"
             )
         sources: dict[str, Source] = {}
+        downloads = Availability(self.path)
         for number, values in enumerate(tables):
             table = _Table(self, "sources", number, values).only(SOURCE_KEYS)
-            source = table.source()
+            source = table.source(downloads)
             if source.source_id in sources:
                 raise table.error("id", "an id that no other source has")
             sources[source.source_id] = source
@@ -191,19 +223,39 @@ class _Table:
             raise self.error(key, "a list of names")
         return tuple(value)
 
-    def source(self) -> Source:
+    def source(self, downloads: Availability) -> Source:
         source_id = self.text("id")
         if not ID_PATTERN.fullmatch(source_id):
             raise self.error("id", "1 to 64 of the characters A-Z a-z 0-9 _ -")
-        if "url" in self.values:
-            raise self.error("url", "none yet: this version reads local files; download the video and give its path")
-        path = self.text("path")
-        if "\0" in path or "://" in path:
-            raise self.error("path", "a file, relative to the manifest")
-        file = self.document.path.parent / path
-        if not file.is_file():
-            raise self.error("path", f"an existing file, relative to the manifest; there is no {file}")
         sha256 = self.values.get("sha256", "")
         if sha256 and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
             raise self.error("sha256", "64 digits 0-9 a-f")
-        return Source(source_id, file, self.text("licence"), sha256)
+        given = [key for key in ("path", "url", "youtube", *PAIR_KEYS) if key in self.values]
+        if given == list(PAIR_KEYS):
+            pair = Pair(*(self.file(key) for key in PAIR_KEYS))
+            return Source(source_id, pair.speaker, self.text("licence"), sha256, pair=pair)
+        if len(given) > 1 or (given and given[0] in PAIR_KEYS):
+            raise self.error(given[-1], "one of path, url, youtube, or speaker with listener and audio")
+        if given in (["url"], ["youtube"]):
+            url = self.url(given[0])
+            return Source(source_id, downloads.file(source_id, url), self.text("licence"), sha256, url)
+        return Source(source_id, self.file("path"), self.text("licence"), sha256)
+
+    def file(self, key: str) -> Path:
+        path = self.text(key)
+        if "\0" in path or "://" in path:
+            raise self.error(key, "a file, relative to the manifest")
+        file = self.document.path.parent / path
+        if not file.is_file():
+            raise self.error(key, f"an existing file, relative to the manifest; there is no {file}")
+        return file
+
+    def url(self, key: str) -> str:
+        value = self.text(key)
+        if key == "youtube":
+            if not YOUTUBE_ID.fullmatch(value):
+                raise self.error(key, "the 11 characters of a YouTube id")
+            return YOUTUBE_URL + value
+        if not re.fullmatch(r"https?://[^\s/?#@]+(/\S*)?", value):
+            raise self.error(key, "an address that begins with http:// or https:// and holds no password")
+        return value

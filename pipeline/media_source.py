@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from pipeline.sandbox import Limits, MediaError
 
 # Containers that are one file. Playlists, image sequences and devices, which lead to others, are left out.
-CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "ogg", "asf")
+CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "wav")
 VIDEO_DECODERS = (
     "h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "theora",
     "h263", "flv", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "dvvideo", "ffv1", "rawvideo",

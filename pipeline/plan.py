@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.clip import Pair
 from pipeline.clips_csv import ClipRow
 from pipeline.config import ManifestError, as_plain, resolve
 from pipeline.registry import StageCode
@@ -23,6 +24,7 @@ from pipeline.weights import find_weights
 from schemas.clip import CLIP_COLUMNS
 
 SOURCE = "source"  # the virtual column that stands for the source file and the clip's span in it
+ENGINE_SETTINGS = ("pack", "download")  # tables of [stages] whose readers are no stages
 MANIFEST_COLUMNS = {column.name for column in CLIP_COLUMNS}
 
 
@@ -31,7 +33,7 @@ class ClipTask:
     """A clip to build: its row of the manifest and its source file with the hash of its bytes."""
 
     row: ClipRow
-    source: Path
+    source: Path | Pair
     source_sha256: str
 
     def value_read(self, column: str) -> Any:
@@ -129,7 +131,7 @@ def select(codes: Sequence[StageCode], wanted: Sequence[str] | None, settings: M
     """The wanted stages (None: all) and those whose columns they read."""
     known = {code.name: code for code in codes}
     for name in [*(wanted or ()), *settings]:
-        if name not in known and name != "pack":
+        if name not in known and name not in ENGINE_SETTINGS:
             raise ManifestError(f"unknown stage {name!r}; stages: {', '.join(sorted(known))}")
     if wanted is None:
         return list(codes)

@@ -26,8 +26,7 @@ def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found: dict[str, dict[str, Any]] = {}
     for source in sources:
-        stat = source.path.stat()
-        stamp = [str(source.path.resolve()), stat.st_size, stat.st_mtime_ns]
+        stamp = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files]
         before = known.get(source.source_id, {})
         sha256 = before["sha256"] if before.get("stamp") == stamp else _sha256(source)
         if source.sha256 and sha256 != source.sha256:
@@ -41,5 +40,9 @@ def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
 
 
 def _sha256(source: Source) -> str:
-    with source.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hash of the source's file; of a pair, the hash of its files' hashes."""
+    hashes = []
+    for path in source.files:
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,17 @@ class Store:
         )
         with self.new_file(self.column_file(stage, part)) as temporary:
             pq.write_table(pa.table(arrays, schema=schema), temporary, compression="zstd")
+
+    def forget(self, clip_ids: Collection[str]) -> None:
+        """Delete every file and row of some clips."""
+        for clip_id in clip_ids:
+            shutil.rmtree(self.root / "media" / clip_id, ignore_errors=True)
+        for path in sorted((self.root / "columns").glob("*/*.parquet")):
+            table = pq.read_table(path, partitioning=None)
+            kept = pa.array([clip_id not in clip_ids for clip_id in table["clip_id"].to_pylist()], pa.bool_())
+            if not all(kept.to_pylist()):
+                with self.new_file(path) as temporary:
+                    pq.write_table(table.filter(kept), temporary, compression="zstd")
 
     def drop_columns(self, stage: str) -> None:
         """Forget everything a stage computed."""

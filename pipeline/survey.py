@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.plan import ClipTask, Part, Pipeline
@@ -21,7 +21,7 @@ class Survey:
     waiting : stage -> number of clips that it has to compute (clips that an earlier stage may still reject included).
     settled : stage -> number of clips with a row that is up to date.
     published : clip id -> part, of clips that passed every stage.
-    missing : clip id -> (stage, outcome) of clips that a stage stopped.
+    missing : clip id -> (stage, outcome) of clips that a stage stopped, or that no stage sees.
     rows : the ledger: (clip id, part, stage, outcome) of every row that is up to date.
     """
 
@@ -31,6 +31,11 @@ class Survey:
     published: dict[str, str] = field(default_factory=dict)
     missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
     rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)
+
+    def add_absent(self, absent: Mapping[str, tuple[str, Outcome]]) -> None:
+        """Take in clips that no stage ever sees: clip id -> (what keeps it out, outcome)."""
+        self.missing.update(absent)
+        self.rows += [(clip_id, "", stage, row) for clip_id, (stage, row) in absent.items()]
 
     def ledger(self) -> list[dict[str, str]]:
         """The rows as the ledger's table has them."""

@@ -22,6 +22,6 @@ CLIP_COLUMNS = (
     Column("speaker_id", "string", meaning="identity of the speaker across clips"),
     Column("listener_id", "string", meaning="identity of the listener across clips"),
     Column("split", "string", meaning="train, val, test (identities seen in train) or ood (identities not seen)"),
-    Column("speaker_side", "string", meaning="side of the picture on which the speaker sits: left or right"),
+    Column("speaker_side", "string", meaning="side on which the speaker sits: left or right; none in cropped pairs"),
 )
 """What the manifest says of a clip; every other column is written by a stage."""

@@ -65,8 +65,8 @@ class Cut(Stage):
         self._check_grid(grid, clip.span, times)
         columns: dict[str, Any] = {"source_frame": grid.source_frame, "source_fps": float(info.average_fps)}
         columns |= {"audio": None, "audio_level_dbfs": None}  # what that means for the pair, the stage `face` decides
-        if info.audio is not None:
-            samples = reader.audio(clip.span)
+        if info.audio is not None or clip.is_pair:
+            samples = clip.reader("audio").audio(clip.span)
             columns |= {"audio": clip.output("audio.wav"), "audio_level_dbfs": level_dbfs(samples)}
             write_wav(columns["audio"], samples)
         if self.settings.full_frame:

@@ -21,6 +21,7 @@ from stages.faces import crops
 from stages.faces.boxes import Floats
 from stages.faces.detector import FaceDetector
 from stages.faces.pair import REJECTS, PairRules, find_pair
+from stages.faces.ready import take_over
 from stages.faces.scan import Pictures, Scan, boxes_over_time, detected_over_time, scan
 
 Size = tuple[int, int]  # width, height
@@ -73,6 +74,9 @@ class Face(Stage):
 
     def process(self, clip: Clip) -> dict[str, Any]:
         try:
+            if clip.is_pair:
+                self._check_sound(clip["audio_level_dbfs"])
+                return take_over(clip, self.settings.size_px)
             return self._crop_heads(clip, clip.reader())
         except MediaError as error:
             raise Reject(error.reason, error.detail) from error

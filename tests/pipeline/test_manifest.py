@@ -101,7 +101,17 @@ def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
         ("a = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
         (BASE.replace("name = ", "nam = "), r"line 2: \[dataset\] unknown key 'nam', allowed: name, clips"),
         (BASE.replace('"a.bin"', '"none.bin"'), r"line 6: \[\[sources\]\] number 1: path: .*there is no .*none.bin"),
-        (BASE.replace('path = "a.bin"', 'url = "https://x"'), "url: found .*, allowed: none yet"),
+        (
+            BASE.replace('path = "a.bin"', 'url = "file:///etc/passwd"'),
+            "url: found .*, allowed: an address that begins",
+        ),
+        (
+            BASE.replace('path = "a.bin"', 'url = "https://me:secret@x/"'),
+            "url: found .*, allowed: an address that begins",
+        ),
+        (BASE.replace('path = "a.bin"', 'youtube = "abc"'), "youtube: found 'abc', allowed: the 11 characters"),
+        (BASE + 'url = "https://x/v.mp4"\n', "url: found .*, allowed: one of path, url, youtube, or speaker with"),
+        (BASE.replace("path =", "speaker ="), "speaker: found .*, allowed: one of path, url, youtube, or speaker with"),
         (BASE.replace('"a.bin"', '"file:///etc/passwd"'), "allowed: a file, relative to the manifest"),
         (BASE.replace('id = "a"', 'id = "a/b"'), "id: found 'a/b', allowed: 1 to 64"),
         (BASE.replace('licence = "none"', ""), "licence: found None, allowed: text"),
@@ -164,3 +174,39 @@ def test_a_wrong_setting_lists_what_there_is(toy: ToyProject, assignment: str, e
 def test_a_stage_without_settings_says_so() -> None:
     with pytest.raises(ManifestError, match="settings of 'x': none"):
         resolve("x", NoSettings, {"a": 1})
+
+
+PAIR = BASE.replace('path = "a.bin"', 'speaker = "a.bin"\nlistener = "b.bin"\naudio = "a.bin"')
+
+
+def test_a_pair_of_cropped_videos_is_a_source_whose_clips_have_no_side(toy: ToyProject) -> None:
+    toy.write_clips(["a,0,1,,positive,p,q,train"])
+    manifest = load_manifest(write(toy.folder, PAIR))
+    source = manifest.sources["a"]
+    assert source.pair is not None and [path.name for path in source.files] == ["a.bin", "b.bin", "a.bin"]
+    assert manifest.clips[0].columns()["speaker_side"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "expected"),
+    [
+        (PAIR, "a,0,1,left,positive,p,q,train", "line 2, column 'speaker_side': found 'left', allowed: '' in a pair"),
+        (BASE, "a,0,1,,positive,p,q,train", "line 2, column 'speaker_side': found '', allowed: left, right"),
+        (PAIR.replace("b.bin", "c.bin"), "a,0,1,,positive,p,q,train", "listener: found 'c.bin', allowed: an existing"),
+    ],
+)
+def test_sides_and_pairs_must_agree(toy: ToyProject, text: str, row: str, expected: str) -> None:
+    toy.write_clips([row])
+    with pytest.raises(ManifestError, match=expected):
+        load_manifest(write(toy.folder, text))
+
+
+def test_any_file_of_a_pair_that_changes_makes_the_clip_another(toy: ToyProject) -> None:
+    build = toy.prepare()
+    toy.write_clips(["a,0,1,,positive,p,q,train"])
+    build.manifest = load_manifest(write(toy.folder, PAIR))
+    build.survey()
+    before = build.tasks[0].source_sha256
+    (toy.folder / "b.bin").write_bytes(b"another listener")
+    build.survey()
+    assert build.tasks[0].source_sha256 != before

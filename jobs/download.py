@@ -1,0 +1,75 @@
+"""Download the sources of a manifest that have a url: ``python -m jobs.download MANIFEST``.
+
+Sources that were asked for before are left alone; ``--retry rate_limited,network`` asks again for those of some
+classes. The ledger is ``downloads/availability.json`` beside the manifest. Exit status: 0 the share of sources that are
+here reaches the manifest's ``min_yield``, 1 it does not, 2 the manifest or a setting is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.availability import OK, OUTCOMES, Entry
+from pipeline.config import ManifestError, describe, merge, parse_overrides, resolve
+from pipeline.download import Downloads, DownloadSettings
+from pipeline.manifest import load_manifest
+from pipeline.report import aligned
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _download(options)
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _download(options: argparse.Namespace) -> int:
+    retry = [name for name in options.retry.split(",") if name]
+    allowed = [name for name in OUTCOMES if name != OK]
+    if unknown := set(retry).difference(allowed):
+        raise ManifestError(f"--retry {','.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
+    manifest = load_manifest(options.manifest)
+    settings = merge(manifest.settings, parse_overrides(options.set))
+    downloads = Downloads(manifest, resolve("download", DownloadSettings, settings.get("download", {})))
+    for entry in downloads.run(downloads.wanted(retry)):
+        print(f"{entry.source_id}: {entry.outcome}: {entry.format or entry.message}", flush=True)
+    entries = downloads.entries()
+    print(_summary(entries))
+    here = sum(source.path.is_file() for source in manifest.sources.values() if not source.url)
+    share = (here + sum(entry.ok for entry in entries)) / len(manifest.sources)
+    return 0 if share >= manifest.min_yield else 1
+
+
+def _summary(entries: Sequence[Entry]) -> str:
+    if not entries:
+        return "no source of this manifest has a url"
+    count = Counter(entry.outcome for entry in entries)
+    rows = [[outcome, str(count[outcome]), meaning] for outcome, meaning in OUTCOMES.items() if count[outcome]]
+    return f"{count[OK]} of {len(entries)} sources with a url are here\n" + aligned(rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    rows = [f"  download.{key} = {default}\n      {meaning}" for key, default, meaning in describe(DownloadSettings)]
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.download",
+        description="Download the sources of a manifest.",
+        epilog="\n".join(["settings:", *rows]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifest", type=Path, help="the manifest, a TOML file")
+    parser.add_argument(
+        "--retry", default="", metavar="CLASSES", help="ask again for these alone: rate_limited,network"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="download.KEY=VALUE", help="change a setting")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Turn a published ViCo folder into a manifest: ``python -m jobs.import_vico FOLDER --out DIR``.
+
+Reads the full release (``RLD_data.csv`` with ``videos/`` and ``audios/``) and the challenge release (``train.csv`` with
+``videos/<uuid>.<role>.mp4``). The clips are pairs already cropped: ids, attitudes, people and splits are kept as
+published and nothing is detected again. Writes ``vico.toml`` and ``clips.csv`` for jobs.build, ``origins.csv`` (which
+seconds of which video each clip is, where its id says so) and ``problems.txt``: what is missing or ambiguous is listed,
+not guessed. Exit status: 0 every clip is in the manifest, 1 some are not, 2 the folder is in no layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import wave
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from jobs.vico.clip_id import UNITS, find_unit, parse_clip_id
+from jobs.vico.layouts import Found, VicoClip, read_layout
+from pipeline.clips_csv import CSV_COLUMNS
+from pipeline.clock import FPS
+from pipeline.config import ManifestError
+from pipeline.manifest import load_manifest
+from pipeline.media import MediaError, SourceReader
+
+MANIFEST = "vico.toml"
+LICENCE = "ViCo: non-commercial research and education"
+MAX_DIFFERENCE_S = 0.1  # between the files of a clip before it is worth a line
+
+
+def import_vico(folder: Path, out: Path, unit: str | None = None) -> Found:
+    """Write the manifest of a published folder into ``out``.
+
+    Parameters
+    ----------
+    unit : what the digits of clip ids mean, `jobs.vico.clip_id.UNITS`; None to have the data decide, if they can.
+    """
+    found = read_layout(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    frames = {clip.clip_id: count for clip in found.clips if (count := _num_frames(clip, found))}
+    found.clips = sorted((clip for clip in found.clips if clip.clip_id in frames), key=lambda clip: clip.clip_id)
+    _write_clips(out / "clips.csv", found, frames)
+    _write_origins(out / "origins.csv", found, frames, unit)
+    (out / MANIFEST).write_text(_manifest(out, found), encoding="utf-8")
+    if found.clips:
+        try:
+            found.problems += load_manifest(out / MANIFEST).warnings
+        except ManifestError as error:  # the manifest is as published; what is wrong with that, a person must decide
+            found.problems.append(str(error))
+    (out / "problems.txt").write_text("".join(f"{problem}\n" for problem in found.problems), encoding="utf-8")
+    return found
+
+
+def _num_frames(clip: VicoClip, found: Found) -> int:
+    """Frames at 30 fps that both videos have; 0, and a problem, if one of the files cannot be read."""
+    try:
+        lengths_s = {"speaker": _video_s(clip.speaker), "listener": _video_s(clip.listener)}
+        with wave.open(str(clip.audio)) as sound:
+            lengths_s["audio"] = Fraction(sound.getnframes(), sound.getframerate())
+    except (MediaError, wave.Error, EOFError) as error:
+        found.problems.append(f"{clip.clip_id}: a file cannot be read: {error}")
+        return 0
+    shortest_s, longest_s = min(lengths_s.values()), max(lengths_s.values())
+    if longest_s - shortest_s > MAX_DIFFERENCE_S:
+        listing = ", ".join(f"{name} {float(length_s):.2f} s" for name, length_s in lengths_s.items())
+        found.problems.append(f"{clip.clip_id}: its files differ in length ({listing}); what both videos show is used")
+    return int(min(lengths_s["speaker"], lengths_s["listener"]) * FPS + Fraction(1, 2))
+
+
+def _video_s(path: Path) -> Fraction:
+    """Length of a video: from its first frame to the end of its last."""
+    with SourceReader(path) as reader:
+        times = reader.frame_times()
+    count = len(times.pts)
+    shown_s = times.time_s(-1) - times.time_s(0)
+    return shown_s * Fraction(count, count - 1) if count > 1 else Fraction(1, FPS)
+
+
+def _write_clips(path: Path, found: Found, frames: dict[str, int]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*CSV_COLUMNS, "clip_id"])
+        for clip in found.clips:
+            end_s = f"{frames[clip.clip_id] / FPS:.9f}"
+            people = [clip.attitude, clip.speaker_id, clip.listener_id, clip.split]
+            writer.writerow([clip.clip_id, 0, end_s, "", *people, clip.clip_id])
+
+
+def _write_origins(path: Path, found: Found, frames: dict[str, int], unit: str | None) -> None:
+    """Which seconds of which video each clip is; times are left out where the ids do not decide their unit."""
+    parsed = {clip.clip_id: clip_id for clip in found.clips if (clip_id := parse_clip_id(clip.clip_id))}
+    if parsed and unit is None:
+        unit, why = find_unit((clip_id, frames[name] / FPS) for name, clip_id in parsed.items())
+        if unit is None:
+            found.problems.append(f"times of the original videos: {why}; {path.name} leaves them out")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["clip_id", "video_id", "start_s", "end_s"])
+        for clip in found.clips:
+            clip_id = parsed.get(clip.clip_id)
+            span = clip_id.span_s(unit) if clip_id and unit else None
+            writer.writerow([clip.clip_id, clip_id.video if clip_id else clip.video_id, *(span or ("", ""))])
+
+
+def _manifest(out: Path, found: Found) -> str:
+    blocks = ['[dataset]\nname = "vico"\nclips = "clips.csv"\n']
+    for clip in found.clips:
+        files = {"speaker": clip.speaker, "listener": clip.listener, "audio": clip.audio}
+        lines = [f"{name} = {json.dumps(os.path.relpath(path, out))}" for name, path in files.items()]
+        blocks.append("\n".join(["[[sources]]", f'id = "{clip.clip_id}"', *lines, f'licence = "{LICENCE}"', ""]))
+    return "\n".join(blocks)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.import_vico", description="Import a published ViCo folder.")
+    parser.add_argument("folder", type=Path, help="the folder with RLD_data.csv or train.csv")
+    parser.add_argument("--out", type=Path, required=True, help="where the manifest goes")
+    parser.add_argument("--time-unit", choices=UNITS, help="what the digits of clip ids mean, if you know")
+    options = parser.parse_args(arguments)
+    try:
+        found = import_vico(options.folder, options.out, options.time_unit)
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for problem in found.problems:
+        print(problem)
+    print(f"{len(found.clips)} clips, {len(found.problems)} problems: python -m jobs.build {options.out / MANIFEST}")
+    return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

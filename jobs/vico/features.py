@@ -1,0 +1,110 @@
+"""Feature files as the published baseline reads them: 45 acoustic features, and 3DMM coefficients in its own order.
+
+``angle.exp.trans`` is angle 3, expression 64, translation 3, crop 3; ``id.gamma.tex`` is identity 80, light 27, texture
+80. What a fitter does not give is left out, never filled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ManifestError
+from schemas.column import ROLES
+
+ACOUSTIC_DIM = 45
+MOTION = (("angle", 3), ("exp", 64), ("trans", 3), ("crop", 3))
+LOOKS = (("id", 80), ("gamma", 27), ("tex", 80))
+FILES = {"angle.exp.trans": MOTION, "id.gamma.tex": LOOKS}
+
+
+class Features:
+    """The features of a data set on their way into ``example/features``.
+
+    Parameters
+    ----------
+    folder : where they go.
+    description : the data set's ``dataset.json``.
+    """
+
+    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._types = {column["name"]: column["type"] for column in description["columns"]}
+        self._packed = set(description["packed"])
+        self.parts = [name for name, columns in FILES.items() if all(map(self._has, ROLES, [columns] * len(ROLES)))]
+        self._sums: dict[str, _Sums] = defaultdict(_Sums)
+        if "acoustic" not in self._packed:
+            raise ManifestError("the data set has no column 'acoustic': build it with the stage acoustic")
+
+    def _has(self, role: str, columns: tuple[tuple[str, int], ...]) -> bool:
+        names = [(f"{role}_{name}", size) for name, size in columns]
+        return all(name in self._packed and f"[{size}]" in self._types[name] for name, size in names)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns to read for them."""
+        names = [name for part in self.parts for name, _ in FILES[part]]
+        return ["acoustic", *(f"{role}_{name}" for role in ROLES for name in names)]
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write the files of one clip."""
+        acoustic = row["acoustic"].astype(np.float32)
+        path = self.folder / "audio_feats" / f"{row['clip_id']}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, acoustic)
+        training = row["split"] == "train"
+        if training:
+            self._sums["audio_feats"].add(acoustic)
+        for role in ROLES if self.parts else ():
+            coefficients = {part: _joined(row, role, FILES[part]) for part in self.parts}
+            _save(self.folder / "video_feats" / f"{row['clip_id']}.{role}.bin", coefficients)
+            if training and "angle.exp.trans" in coefficients:
+                self._sums["video_feats"].add(coefficients["angle.exp.trans"])
+
+    def write_statistics(self) -> None:
+        """Write mean and unbiased standard deviation of the training clips, speakers and listeners together."""
+        for name, sums in self._sums.items():
+            _save(self.folder / f"{name}_mean_std.bin", {"mean": sums.mean, "std": sums.std})
+
+
+class _Sums:
+    """Mean and unbiased deviation of rows that come in pieces (Chan, Golub and LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self._squares: Any = 0.0
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take in rows (frame, D)."""
+        rows = rows.astype(np.float64)
+        count, mean = len(rows), rows.mean(axis=0)
+        step = mean - self.mean
+        whole = self.count + count
+        self._squares = self._squares + np.square(rows - mean).sum(axis=0) + step**2 * self.count * count / whole
+        self.mean = self.mean + step * count / whole
+        self.count = whole
+
+    @property
+    def std(self) -> np.ndarray:
+        deviation: np.ndarray = np.sqrt(self._squares / max(self.count - 1, 1))
+        return deviation
+
+
+def _joined(row: Mapping[str, Any], role: str, columns: tuple[tuple[str, int], ...]) -> np.ndarray:
+    """The columns side by side, float32 (frame, D); what is one vector a clip stands in every frame."""
+    count = row["num_frames"]
+    values = [np.broadcast_to(row[f"{role}_{name}"], (count, size)) for name, size in columns]
+    return np.concatenate(values, axis=1).astype(np.float32)
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name as `torch.save` does, in float32."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({name: np.asarray(value, np.float32) for name, value in arrays.items()}, path)

@@ -1,0 +1,126 @@
+"""The two layouts of ViCo as published: the full release (``RLD_data.csv``) and the challenge's (a csv a split)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.config import ManifestError
+from schemas.clip import ATTITUDES, ID_PATTERN, SPLITS
+
+RELEASE_CSV = "RLD_data.csv"
+RELEASE_COLUMNS = ("attitude", "audio", "listener", "speaker", "listener_id", "speaker_id", "data_split")
+CHALLENGE_COLUMNS = ("video_id", "uuid", "speaker_id", "listener_id")
+
+
+@dataclass(frozen=True)
+class VicoClip:
+    """One published clip: its files, its labels, and the video that it says it was cut from."""
+
+    clip_id: str
+    speaker: Path
+    listener: Path
+    audio: Path
+    attitude: str
+    speaker_id: str
+    listener_id: str
+    split: str
+    video_id: str = ""
+
+
+@dataclass
+class Found:
+    """What a folder holds: clips that can be used, and a sentence for everything that cannot."""
+
+    clips: list[VicoClip] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, clip: VicoClip) -> None:
+        """Take in a clip, or say what is wrong with it."""
+        wrong = list(_wrong(clip))
+        if wrong:
+            self.problems += [f"{clip.clip_id}: {problem}" for problem in wrong]
+        elif any(other.clip_id == clip.clip_id for other in self.clips):
+            self.problems.append(f"{clip.clip_id}: stands there twice; the second is left out")
+        else:
+            self.clips.append(clip)
+
+
+def read_layout(folder: Path) -> Found:
+    """The clips of a folder in either layout.
+
+    Raises
+    ------
+    ManifestError : it is in neither, or a csv has other columns.
+    """
+    if (folder / RELEASE_CSV).is_file():
+        return _read_release(folder)
+    tables = [(split, folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").is_file()]
+    if not tables:
+        expected = f"{RELEASE_CSV} (the full release) or one of {', '.join(f'{split}.csv' for split in SPLITS)}"
+        raise ManifestError(f"{folder}: expected {expected} (the challenge's), found neither")
+    found = Found()
+    for split, path in tables:
+        for row in _rows(path, CHALLENGE_COLUMNS):
+            found.add(_challenge_clip(folder, split, row))
+    return found
+
+
+def _read_release(folder: Path) -> Found:
+    found = Found()
+    for row in _rows(folder / RELEASE_CSV, RELEASE_COLUMNS):
+        found.add(
+            VicoClip(
+                clip_id=row["audio"],
+                speaker=folder / "videos" / f"{row['speaker']}.mp4",  # names are to be looked up, never derived
+                listener=folder / "videos" / f"{row['listener']}.mp4",
+                audio=folder / "audios" / f"{row['audio']}.wav",
+                attitude=row["attitude"],
+                speaker_id=row["speaker_id"],
+                listener_id=row["listener_id"],
+                split=row["data_split"],
+            )
+        )
+    return found
+
+
+def _challenge_clip(folder: Path, split: str, row: Mapping[str, str]) -> VicoClip:
+    name = row["uuid"]
+    return VicoClip(
+        clip_id=name,
+        speaker=folder / "videos" / f"{name}.speaker.mp4",
+        listener=folder / "videos" / f"{name}.listener.mp4",
+        audio=folder / "audios" / f"{name}.wav",
+        attitude=row.get("attitude", ""),  # the challenge dropped it; our own export keeps it in a column more
+        speaker_id=row["speaker_id"],
+        listener_id=row["listener_id"],
+        split=split,
+        video_id=row["video_id"],
+    )
+
+
+def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, restval="")
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            raise ManifestError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {found}")
+        for row in reader:
+            yield {name: (value or "").strip() for name, value in row.items() if name}
+
+
+def _wrong(clip: VicoClip) -> Iterator[str]:
+    for name in ("clip_id", "speaker_id", "listener_id"):
+        if not ID_PATTERN.fullmatch(getattr(clip, name)):
+            yield f"{name} {getattr(clip, name)!r}: expected 1 to 64 of the characters A-Z a-z 0-9 _ -"
+            return  # a name that may not become a file is not even looked for
+    if clip.attitude not in (*ATTITUDES, ""):
+        yield f"attitude {clip.attitude!r}: expected {', '.join(ATTITUDES)}"
+    if clip.split not in SPLITS:
+        yield f"split {clip.split!r}: expected {', '.join(SPLITS)}"
+    for role, path in (("speaker", clip.speaker), ("listener", clip.listener), ("audio", clip.audio)):
+        if path.name != Path(path.name).name or not path.parent.is_dir() or not path.is_file():
+            yield f"no {role} file {path}"

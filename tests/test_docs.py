@@ -1,0 +1,29 @@
+"""The documents beside the README say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipeline.availability import OUTCOMES
+from pipeline.weights import registry
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def test_every_class_of_availability_is_explained_in_its_own_words() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "sources.md").read_text(), re.MULTILINE))
+    plain = {name: meaning.partition(": python -m")[0] for name, meaning in OUTCOMES.items()}
+    assert {name: meaning.replace("`", "") for name, meaning in rows.items()} == plain
+
+
+def test_weights_that_the_documents_fetch_are_registered() -> None:
+    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    named = {name for line in re.findall(r"jobs\.weights fetch ([\w ]+)", text) for name in line.split()}
+    assert named and named <= set(registry())
+
+
+def test_jobs_that_the_documents_run_exist() -> None:
+    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    jobs = set(re.findall(r"python -m jobs\.(\w+)", text))
+    assert jobs and all((DOCS.parent / "jobs" / f"{job}.py").is_file() for job in jobs)
