@@ -103,7 +103,7 @@ class Column:
 
     @property
     def nullable(self) -> bool:
-        """Whether a value may be missing: pyarrow writes a missing fixed-size list to Parquet but cannot read it back."""
+        """Whether a value may be missing: pyarrow cannot read back a missing fixed-size list that it wrote."""
         return not (self.axes and isinstance(self.axes[0], int))
 
     def to_arrow(self, values: Iterable[Any]) -> pa.Array:
