@@ -117,7 +117,7 @@ def download(name: str, sha256: str, index: str, folder: Path) -> Path:
 
 
 def read(url: str) -> bytes:
-    """The content behind an address, of whatever origin: a bare machine has no certificates, the hash is what counts."""
+    """The content behind an address. The sender goes unchecked, the hash counts: a bare machine has no certificates."""
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     try:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.ray_head import RAY, free_port, running, wait_for
+
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "ray_cluster.yaml"
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
 COMMANDS += ("worker_start_ray_commands",)
-RAY = str(Path(sys.executable).parent / "ray")
-START_TIMEOUT_S = 60
 
 
 @pytest.fixture
@@ -115,62 +107,41 @@ def test_what_a_user_must_fill_in_is_explained_at_the_top() -> None:
 # --- the start commands, run here
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+Submit = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@contextmanager
-def running(command: str, environment: dict[str, str]) -> Iterator[None]:
-    """A `ray start` in the foreground, ended with all its children."""
-    process = subprocess.Popen(["bash", "-c", f"{command} --block"], env=environment, start_new_session=True)
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # no need to drain it first
-        process.wait()
+@pytest.fixture(scope="module")
+def submit() -> Iterator[Submit]:
+    """Submits a job to a head and a worker started by the file's own commands, on ports that are free here."""
+    config, port, dashboard_port = yaml.safe_load(FILE.read_text()), str(free_port()), free_port()
+    head = config["head_start_ray_commands"][-1].replace("6379", port)
+    head = re.sub(r"--autoscaling-config=\S+", f"--dashboard-port={dashboard_port} --num-cpus=0", head)
+    worker = config["worker_start_ray_commands"][-1].replace("6379", port)
+    address = f"http://127.0.0.1:{dashboard_port}"
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as home:  # short: for the paths of sockets
+        stranger = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "HOME": home}
+        member = {**stranger, "RAY_HEAD_IP": "127.0.0.1", "RAY_AUTH_TOKEN": secrets.token_hex()}
 
+        def job(program: str, *, token: bool) -> subprocess.CompletedProcess[str]:
+            command = [RAY, "job", "submit", "--address", address, "--working-dir", ROOT, "--", "python", "-c", program]
+            who = {**member, "RAY_AUTH_MODE": "token"} if token else {**stranger, "RAY_AUTH_MODE": "disabled"}
+            return subprocess.run(command, env=who, capture_output=True, text=True, timeout=120)
 
-def wait_for(url: str) -> None:
-    """Return once something answers, if only with a refusal."""
-    end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except urllib.error.HTTPError as refusal:
-            refusal.close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(f"nothing answers at {url} after {START_TIMEOUT_S} s")
+        with running(f"{head} --temp-dir={home}", member):
+            wait_for(f"{address}/api/version")
+            with running(f"{worker} --num-cpus=1", member):
+                yield job
 
 
 @pytest.mark.slow
-def test_a_job_with_the_token_runs_and_an_anonymous_one_is_refused(config: dict[str, Any]) -> None:
-    port, dashboard_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # short: for the paths of sockets
-        environment = {"PATH": f"{Path(RAY).parent}:/usr/bin:/bin", "HOME": folder, "RAY_HEAD_IP": "127.0.0.1"}
-        secret = {"RAY_AUTH_TOKEN": secrets.token_hex(), "RAY_AUTH_MODE": "token"}
-        head, worker = (
-            config[f"{kind}_start_ray_commands"][-1].replace("6379", str(port)) for kind in ("head", "worker")
-        )
-        head = re.sub(r"--autoscaling-config=\S+", f"--dashboard-port={dashboard_port} --num-cpus=0", head)
-        address = f"http://127.0.0.1:{dashboard_port}"
+def test_a_job_with_the_token_runs_on_the_worker(submit: Submit) -> None:
+    program = "import jobs, ray; ray.init('auto'); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
+    result = submit(program, token=True)
+    assert result.returncode == 0 and "\n42\n" in result.stdout, result.stdout + result.stderr
 
-        def submit(**who: str) -> subprocess.CompletedProcess[str]:
-            program = "import jobs, ray; ray.init('auto'); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
-            command = [RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", "python", "-c"]
-            return subprocess.run(
-                [*command, program], env={**environment, **who}, capture_output=True, text=True, timeout=120
-            )
 
-        with running(f"{head} --temp-dir={folder}", {**environment, **secret}):
-            wait_for(f"{address}/api/version")
-            with running(f"{worker} --num-cpus=1", {**environment, **secret}):
-                welcome = submit(**secret)
-                anonymous = submit(RAY_AUTH_MODE="disabled")
-    assert welcome.returncode == 0 and "\n42\n" in welcome.stdout, welcome.stdout + welcome.stderr
-    assert anonymous.returncode != 0 and "42" not in anonymous.stdout
-    assert re.search("token|unauth|401", anonymous.stdout + anonymous.stderr, re.IGNORECASE)
+@pytest.mark.slow
+def test_a_job_without_the_token_is_refused(submit: Submit) -> None:
+    result = submit("print(42)", token=False)
+    assert result.returncode != 0 and "submitted successfully" not in result.stdout
+    assert re.search(r"authentication|unauthori[sz]ed|401", result.stdout + result.stderr, re.IGNORECASE)

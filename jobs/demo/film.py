@@ -24,7 +24,15 @@ from schemas.clip import SIDES
 SEAM_PX, SEAM_GREY = 4, 12  # the dark line between the panels
 AUDIO_CODECS = {".mkv": "pcm_s16le", ".mp4": "aac"}
 QUALITY = {"preset": "veryfast", "crf": 18, "pix_fmt": "yuv420p", "b:a": "128k"}
-SAME_BYTES = {"threads": 1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
+SAME_BYTES = {  # one thread, no dates or version tags, no choice of algorithms by processor
+    "threads": 1,
+    "filter_threads": 1,
+    "fflags": "+bitexact",
+    "flags:v": "+bitexact",
+    "flags:a": "+bitexact",
+    "sws_flags": "bicubic+accurate_rnd+full_chroma_int+bitexact",
+    "x264-params": "cpu-independent=1",
+}
 
 
 class Actor:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jobs.demo.conversation import SCENES
+from jobs.demo.conversation import SCENES, Scene
 from jobs.demo.film import Actor, write_film
 from jobs.demo.head import Pose
 from jobs.demo.portrait import PANEL_W_PX
@@ -33,6 +34,9 @@ WHOLE_CLIPS = CLIPS[:-1]  # the last one crosses a cut
 # Soukupova & Cech, CVWW 2016: the six points of the eye aspect ratio, in FaceMesh's numbering.
 EYES = ((33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380))
 OUTER_CORNERS, INNER_LIPS, NOSE_TIP = (33, 263), (13, 14), 1
+
+Films = dict[str, list[np.ndarray]]  # by source
+Meshes = dict[tuple[str, int, str], np.ndarray]  # by source, number of the clip, role
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 @pytest.fixture(scope="module")
-def films(demo: Demo) -> dict[str, list[np.ndarray]]:
+def films(demo: Demo) -> Films:
     """Every frame of both films at half size: (360, 640, 3) RGB."""
     return {source: [half(frame) for frame in decode(demo.film(source))] for source in SOURCES}
 
 
 @pytest.fixture(scope="module")
-def meshes(demo: Demo, films: dict[str, list[np.ndarray]]) -> dict[tuple[str, int, str], np.ndarray]:
+def meshes(demo: Demo, films: Films) -> Meshes:
     """FaceMesh's points of every person in every clip without a cut, in px of the film: (frame, 478, 2)."""
     return {
         (source, number, role): watch(films[source], demo.clip(source, number), role)
@@ -121,7 +125,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_facemesh_sees_closed_eyes_in_exactly_the_blink_frames(demo, meshes, source, number, role):
+def test_facemesh_sees_closed_eyes_in_exactly_the_blink_frames(
+    demo: Demo, meshes: Meshes, source: str, number: int, role: str
+) -> None:
     blinks = demo.clip(source, number)[role]["blink_frames"]
     ratio = eye_aspect_ratio(meshes[source, number, role])
     openness = ratio / np.median(ratio)
@@ -133,7 +139,9 @@ def test_facemesh_sees_closed_eyes_in_exactly_the_blink_frames(demo, meshes, sou
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_facemesh_finds_the_eyes_where_the_truth_puts_them(demo, meshes, source, number, role):
+def test_facemesh_finds_the_eyes_where_the_truth_puts_them(
+    demo: Demo, meshes: Meshes, source: str, number: int, role: str
+) -> None:
     person = demo.clip(source, number)[role]
     corners = meshes[source, number, role][:, OUTER_CORNERS]
     open_eyes = np.array(person["lids"]) == 0
@@ -150,7 +158,7 @@ def test_facemesh_finds_the_eyes_where_the_truth_puts_them(demo, meshes, source,
 
 
 @pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_the_mouth_follows_the_speech(demo, meshes, source, number):
+def test_the_mouth_follows_the_speech(demo: Demo, meshes: Meshes, source: str, number: int) -> None:
     clip = demo.clip(source, number)
     upper, lower = np.moveaxis(meshes[source, number, "speaker"][:, INNER_LIPS], 1, 0)
     opening_px = lower[:, 1] - upper[:, 1]
@@ -159,7 +167,9 @@ def test_the_mouth_follows_the_speech(demo, meshes, source, number):
 
 
 @pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_listeners_nod_when_pleased_and_shake_their_heads_when_not(demo, meshes, source, number):
+def test_listeners_nod_when_pleased_and_shake_their_heads_when_not(
+    demo: Demo, meshes: Meshes, source: str, number: int
+) -> None:
     scene = SCENES[SOURCES.index(source)]
     listener, points = demo.clip(source, number)["listener"], meshes[source, number, "listener"]
     left_eye, right_eye = np.moveaxis(points[:, OUTER_CORNERS], 1, 0)
@@ -178,7 +188,7 @@ def test_listeners_nod_when_pleased_and_shake_their_heads_when_not(demo, meshes,
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_face_detector_finds_exactly_two_people_in_every_tenth_frame(films, source):
+def test_a_face_detector_finds_exactly_two_people_in_every_tenth_frame(films: Films, source: str) -> None:
     from mediapipe.python.solutions.face_detection import FaceDetection
 
     with FaceDetection(model_selection=1) as detector:
@@ -188,7 +198,7 @@ def test_a_face_detector_finds_exactly_two_people_in_every_tenth_frame(films, so
 
 
 @pytest.mark.parametrize(("source", "tolerance"), [("interview", 0), ("call", 1)])
-def test_clicks_peak_on_their_samples(demo, source, tolerance):
+def test_clicks_peak_on_their_samples(demo: Demo, source: str, tolerance: int) -> None:
     truth, sound = demo.truth[source], np.abs(hear(demo.film(source)))
     assert len(truth["click_samples"]) >= 5
     near = truth["sample_rate_hz"] // 20
@@ -199,7 +209,7 @@ def test_clicks_peak_on_their_samples(demo, source, tolerance):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_clicks_fall_on_the_30_fps_grid_of_their_clip(demo, source):
+def test_clicks_fall_on_the_30_fps_grid_of_their_clip(demo: Demo, source: str) -> None:
     truth, samples = demo.truth[source], []
     for clip in truth["clips"]:
         start_s = Fraction(str(clip["start_s"]))
@@ -208,7 +218,9 @@ def test_clicks_fall_on_the_30_fps_grid_of_their_clip(demo, source):
 
 
 @pytest.mark.parametrize(("source", "number"), CLIPS)
-def test_the_sound_is_loud_where_the_truth_has_speech_and_silent_in_pauses(demo, source, number):
+def test_the_sound_is_loud_where_the_truth_has_speech_and_silent_in_pauses(
+    demo: Demo, source: str, number: int
+) -> None:
     clip, rate_hz = demo.clip(source, number), demo.truth[source]["sample_rate_hz"]
     sound = hear(demo.film(source))[round(clip["start_s"] * rate_hz) :]
     quiet = np.concatenate([sound[round(a * rate_hz) : round(b * rate_hz)] for a, b in clip["pauses_s"]])
@@ -223,21 +235,17 @@ def test_the_sound_is_loud_where_the_truth_has_speech_and_silent_in_pauses(demo,
     assert np.median(level[rows_spoken]) > 30 * np.median(level[rows_silent])
 
 
-def test_the_cut_is_where_the_truth_says_and_nowhere_else(demo, films):
+def test_the_cut_is_where_the_truth_says_and_nowhere_else(demo: Demo, films: Films) -> None:
     for source in SOURCES:
-        change = [np.abs(b - a).mean() for a, b in zip_pairs(films[source])]
+        small = [frame[::8, ::8].astype(np.float32) for frame in films[source]]
+        change = [np.abs(after - before).mean() for before, after in pairwise(small)]
         cuts = [frame for frame, difference in enumerate(change, start=1) if difference > 15]
         assert cuts == [frame for frame in [demo.truth[source]["cut_frame"]] if frame is not None]
     crossing = [demo.clip(*clip)["crosses_cut"] for clip in CLIPS]
     assert crossing == [False] * len(WHOLE_CLIPS) + [True]
 
 
-def zip_pairs(film: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    small = [frame[::8, ::8].astype(np.float32) for frame in film]
-    return list(zip(small, small[1:], strict=False))
-
-
-def test_the_manifest_loads_with_every_attitude_and_split(demo):
+def test_the_manifest_loads_with_every_attitude_and_split(demo: Demo) -> None:
     manifest = load_manifest(demo.manifest)
     assert not manifest.warnings  # test people are seen in train
     assert {clip.attitude for clip in manifest.clips} == set(ATTITUDES)
@@ -249,7 +257,7 @@ def test_the_manifest_loads_with_every_attitude_and_split(demo):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_films_have_the_frames_and_rates_of_the_truth(demo, films, source):
+def test_films_have_the_frames_and_rates_of_the_truth(demo: Demo, films: Films, source: str) -> None:
     with av.open(str(demo.film(source))) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert str(video.average_rate) == demo.truth[source]["frame_rate"]
@@ -258,7 +266,7 @@ def test_films_have_the_frames_and_rates_of_the_truth(demo, films, source):
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=SOURCES)
-def test_the_same_scene_gives_the_same_bytes(tmp_path, scene):
+def test_the_same_scene_gives_the_same_bytes(tmp_path: Path, scene: Scene) -> None:
     turn = replace(scene.turns[0], span=Span(Fraction("0.2"), Fraction("1.8")))
     short = replace(scene, duration_s=Fraction(2), turns=(turn,), cut_s=None)
     written = []
@@ -269,20 +277,20 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path, scene):
     assert written[0] == written[1]
 
 
-def test_a_film_that_ffmpeg_cannot_write_says_why(tmp_path):
+def test_a_film_that_ffmpeg_cannot_write_says_why(tmp_path: Path) -> None:
     scene = SCENES[0]
     with pytest.raises(RuntimeError, match=r"could not write .*missing.*No such file"):
         write_film(scene, {name: Actor(name) for name in scene.people}, tmp_path / "missing" / "film.mkv")
 
 
-def test_a_roll_turns_the_eye_line_and_a_step_moves_it():
+def test_a_roll_turns_the_eye_line_and_a_step_moves_it() -> None:
     head = Actor("ada").head
     rest, moved = head.eye_line(Pose()), head.eye_line(Pose(right_px=9, down_px=-5, roll_rad=0.1, scale=1.05))
     assert moved.angle_rad - rest.angle_rad == pytest.approx(0.1, abs=1e-6)
     assert moved.length_px / rest.length_px == pytest.approx(1.05, abs=1e-6)
 
 
-def test_the_command_line_says_what_it_needs():
+def test_the_command_line_says_what_it_needs() -> None:
     result = subprocess.run([sys.executable, "-m", "jobs.make_demo"], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "--out" in result.stderr

@@ -23,7 +23,6 @@ def portrait() -> NDArray[np.uint8]:
     return data.astronaut()
 
 
-@pytest.mark.filterwarnings("ignore")  # of facenet-pytorch and torchvision, not ours to mend
 def test_mtcnn_looks_at_every_frame_and_an_empty_one_has_no_face(portrait: NDArray[np.uint8]) -> None:
     boxes = mtcnn_every_frame([portrait, np.zeros_like(portrait)])
     ((x1, y1, x2, y2),) = boxes[0]
@@ -33,7 +32,6 @@ def test_mtcnn_looks_at_every_frame_and_an_empty_one_has_no_face(portrait: NDArr
     assert boxes[1].shape == (0, 4)
 
 
-@pytest.mark.filterwarnings("ignore")  # of protobuf's generated code in mediapipe
 def test_facemesh_finds_478_points_on_the_face_and_none_elsewhere(portrait: NDArray[np.uint8]) -> None:
     crop = portrait[40:240, 120:320].copy()
     face, nothing = facemesh_static([crop, np.zeros_like(crop)])

@@ -15,8 +15,8 @@ from pipeline.run import pool_sizes, run_parts
 from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 GPU_STAGE = PEAK.replace("class Peak(Stage):", "class Peak(Stage):\n    gpus = 0.5")
-KILLER = PEAK.replace(
-    "note = clip", "import os\n        if clip.clip_id == 'b_000000_000002':\n            os._exit(1)\n        note = clip"
+KILLER = PEAK.replace("from pipeline", "import os\nfrom pipeline").replace(
+    "note = clip.output", "if clip.clip_id == 'b_000000_000002':\n            os._exit(1)\n        note = clip.output"
 )
 
 
@@ -56,7 +56,8 @@ def test_neighbours_with_equal_resources_share_an_operator_and_gpu_stages_form_t
     toy.add_stage("peak", GPU_STAGE)
     pipeline = toy.prepare().pipeline
     assert [group.stages for group in pipeline.groups(with_gpus=False)] == [("wave", "peak")]
-    assert [(group.stages, group.gpus) for group in pipeline.groups(with_gpus=True)] == [(("wave",), 0), (("peak",), 0.5)]
+    with_gpus = [(group.stages, group.gpus) for group in pipeline.groups(with_gpus=True)]
+    assert with_gpus == [(("wave",), 0), (("peak",), 0.5)]
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16, 64])
