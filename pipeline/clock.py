@@ -48,6 +48,11 @@ class Span:
         return self.start_s + Fraction(frame, FPS)
 
 
+def grid_times_s(num_frames: int) -> np.ndarray:
+    """The instants of a clip's frames in seconds from its start, float64 (frame,), for what has no grid of its own."""
+    return np.arange(num_frames) / FPS
+
+
 @dataclass(frozen=True, eq=False)
 class VideoTimes:
     """When the frames of a source are shown.

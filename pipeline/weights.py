@@ -1,56 +1,96 @@
 """The registry of weights: every file of numbers that a stage loads, its origin, licence and sha256.
 
-One list, ``manifests/weights.toml``. A build resolves all weights of its plan before the first part; what is missing
-stops it with the name, the expected file and what to do. Nothing falls back to a weaker model.
+One list, ``manifests/weights.toml``, with entries of two kinds: files that an installed package carries, and files that
+the user fetches into the cache (``python -m jobs.weights fetch NAME``). A build resolves all weights of its plan before
+the first part; what is missing stops it with the name, the expected file and what to do. Nothing falls back to a weaker
+model.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 REGISTRY = Path(__file__).resolve().parent.parent / "manifests" / "weights.toml"
+CACHE_VARIABLE = "VICO_CACHE"  # the one environment variable: workers on other machines have other disks
+HASH_UNKNOWN = ""  # its makers publish none: the hash of the file that is there counts, and is recorded
 
 
 class WeightsError(RuntimeError):
     """Weights are missing or are not the ones registered."""
 
 
+def cache_root() -> Path:
+    """Where fetched weights lie, ``<name>/<file>`` each. Without a network, copy the folder there from elsewhere."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else Path.home() / ".cache" / "vico-pipeline" / "weights"
+
+
 @dataclass(frozen=True)
 class Weights:
-    """One entry of the registry: a set of files that an installed package carries."""
+    """One entry of the registry: files of an installed package, of the cache, or of a person's own.
+
+    Attributes
+    ----------
+    files : path inside the folder -> sha256, or `HASH_UNKNOWN`.
+    package : the installed package that carries the files; empty for files of the cache.
+    urls : file -> where it can be downloaded; without one, ``steps`` says what a person has to do.
+    bytes : size of all files together, 0 where it is not known.
+    folder : where a person's own files lie; None for registered ones.
+    """
 
     name: str
-    package: str
-    files: dict[str, str]  # path inside the package -> sha256
+    files: dict[str, str]
     licence: str
     source: str
+    package: str = ""
+    urls: dict[str, str] = field(default_factory=dict)
+    bytes: int = 0
+    steps: str = ""
+    folder: Path | None = None
 
     def paths(self) -> list[Path]:
         """The files, in the registry's order; `WeightsError` if one is missing or differs."""
+        folder = self.root()
+        for file, sha256 in self.files.items():
+            found = file_sha256(folder / file) if (folder / file).is_file() else "no such file"
+            if found != sha256 and (sha256 or not (folder / file).is_file()):
+                expected = f"expected sha256 {sha256}, found" if sha256 else "expected the file, found"
+                raise WeightsError(f"weights {self.name!r}: {folder / file}: {expected} {found}; {self.remedy()}")
+        return [folder / file for file in self.files]
+
+    def root(self) -> Path:
+        """The folder that holds the files, whether they are there or not."""
+        if self.folder is not None:
+            return self.folder
+        if not self.package:
+            return cache_root() / self.name
         spec = importlib.util.find_spec(self.package)
-        if spec is None or spec.origin is None:
+        if spec is None or not spec.submodule_search_locations:
             raise WeightsError(
                 f"weights {self.name!r} come with the package {self.package!r}, which is not installed: make setup"
             )
-        folder = Path(spec.origin).parent
-        for file, sha256 in self.files.items():
-            found = _file_sha256(folder / file) if (folder / file).is_file() else "no such file"
-            if found != sha256:
-                raise WeightsError(
-                    f"weights {self.name!r}: {folder / file}: expected sha256 {sha256}, found {found}; "
-                    f"the package {self.package!r} has another version than the registry {REGISTRY.name}: make setup"
-                )
-        return [folder / file for file in self.files]
+        return Path(spec.submodule_search_locations[0])
+
+    def remedy(self) -> str:
+        """What to do when a file is missing or is another one."""
+        if self.package:
+            return f"the package {self.package!r} has another version than the registry {REGISTRY.name}: make setup"
+        if self.urls:
+            return f"python -m jobs.weights fetch {self.name}"
+        return self.steps or "give the path of an existing file"
 
     @property
     def sha256(self) -> str:
         """One hash for all files: what fingerprints and ``dataset.json`` carry."""
-        return hashlib.sha256("".join(self.files.values()).encode()).hexdigest()
+        hashes = [sha256 or file_sha256(self.root() / file) for file, sha256 in self.files.items()]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -61,14 +101,26 @@ def registry(path: Path = REGISTRY) -> dict[str, Weights]:
 
 
 def find_weights(name: str) -> Weights:
-    """The registry's entry of that name."""
-    try:
+    """The registry's entry of that name; a name with a ``/`` is the path of a file or folder of one's own."""
+    if name in registry():
         return registry()[name]
-    except KeyError:
-        raise WeightsError(f"no weights {name!r} in {REGISTRY}; known: {', '.join(registry())}") from None
+    if "/" in name:
+        return _own(Path(name))
+    raise WeightsError(
+        f"no weights {name!r} in {REGISTRY}; known: {', '.join(registry())}; or the path of your own file, with a /"
+    )
 
 
-def resolve_all(names: list[str]) -> None:
+def _own(path: Path) -> Weights:
+    """Weights that stand in no registry: their hash is that of what is there."""
+    folder, files = path.parent, [path.name]
+    if path.is_dir():
+        folder, files = path, sorted(file.name for file in path.iterdir() if file.is_file())
+    hashes = dict.fromkeys(files, HASH_UNKNOWN)
+    return Weights(str(path), hashes, licence="its owner's", source="a file of your own", folder=folder)
+
+
+def resolve_all(names: Sequence[str]) -> None:
     """Check all weights of a plan at once; one `WeightsError` lists everything that is wrong."""
     problems = []
     for name in sorted(set(names)):
@@ -80,7 +132,13 @@ def resolve_all(names: list[str]) -> None:
         raise WeightsError("\n".join(problems))
 
 
-@lru_cache(maxsize=64)
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file; an unchanged file is read once a process."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,160 @@
+"""The registry of weights and fetching: from a real web server on loopback, with hashes that are known."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from jobs import weights as job
+from pipeline import weights as registry
+from pipeline.fetch import fetch
+from pipeline.weights import Weights, WeightsError, find_weights, resolve_all
+from tests.web_lab import Page, Request, cut_off, file, serve, status
+
+BODY = bytes(range(256)) * 4000  # 1 MB
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(registry.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def entry(url: str = "", sha256: str = SHA256, **more: str) -> Weights:
+    urls = {"net.bin": url} if url else {}
+    return Weights("net", {"net.bin": sha256}, licence="none", source="a test", urls=urls, **more)
+
+
+def fetched(page: Page, weights_sha256: str = SHA256) -> Path:
+    with serve({"/net.bin": page}) as web:
+        (path,) = fetch(entry(web.url("/net.bin"), weights_sha256))
+    return path
+
+
+def test_every_entry_has_a_licence_a_source_and_a_way_to_get_it() -> None:
+    for weights in registry.registry().values():
+        assert weights.licence and weights.source and weights.files, weights.name
+        assert weights.package or weights.steps or set(weights.urls) == set(weights.files), weights.name
+        assert weights.package or weights.bytes or weights.steps, weights.name
+
+
+def test_what_the_packages_carry_is_what_the_registry_says() -> None:
+    resolve_all([name for name, weights in registry.registry().items() if weights.package])
+
+
+def test_a_file_is_fetched_checked_and_left_without_traces(cache: Path) -> None:
+    path = fetched(file(BODY))
+    assert path.read_bytes() == BODY
+    assert path == cache / "net" / "net.bin"
+    assert {found.name for found in path.parent.iterdir()} == {"net.bin", "net.bin.lock"}
+
+
+def test_a_broken_download_goes_on_where_it_stopped() -> None:
+    with serve({"/net.bin": cut_off(BODY, after=300_000, times=1)}) as web:
+        with pytest.raises(WeightsError, match="after 300000 bytes; the same command goes on from there"):
+            fetch(entry(web.url("/net.bin")))
+        (path,) = fetch(entry(web.url("/net.bin")))
+    assert path.read_bytes() == BODY
+    assert [start for _, start, _ in web.asked] == [0, 300_000]
+
+
+def test_a_server_that_cannot_resume_sends_the_whole_file_again() -> None:
+    broken = cut_off(BODY, after=300_000, times=1)
+
+    def without_ranges(request: Request) -> None:
+        del request.handler.headers["Range"]
+        broken(request)
+
+    with serve({"/net.bin": without_ranges}) as web:
+        with pytest.raises(WeightsError):
+            fetch(entry(web.url("/net.bin")))
+        (path,) = fetch(entry(web.url("/net.bin")))
+    assert path.read_bytes() == BODY
+
+
+def test_another_file_than_the_registered_one_is_not_kept(cache: Path) -> None:
+    with pytest.raises(WeightsError, match=f"sent a file with sha256 .* expected {'0' * 64}"):
+        fetched(file(BODY), "0" * 64)
+    assert not list((cache / "net").glob("net.bin*bin")) and not (cache / "net" / "net.bin.part").exists()
+
+
+def test_a_server_that_fails_is_named_with_its_status() -> None:
+    with pytest.raises(WeightsError, match="HTTP Error 503"):
+        fetched(status(503))
+
+
+def test_a_redirect_to_a_file_of_this_machine_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(BODY)
+    with pytest.raises(WeightsError, match="302"):
+        fetched(status(302, Location=f"file://{tmp_path}/secret"))
+
+
+def test_two_workers_that_want_the_same_file_download_it_once() -> None:
+    with serve({"/net.bin": file(BODY)}) as web:
+        weights = entry(web.url("/net.bin"))
+        threads = [threading.Thread(target=fetch, args=(weights,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert web.count("/net.bin") == 1
+    assert weights.paths()[0].read_bytes() == BODY
+
+
+def test_a_copy_of_the_cache_serves_a_machine_without_a_network(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched(file(BODY))
+    shutil.copytree(cache, tmp_path / "carried")
+    shutil.rmtree(cache)
+    monkeypatch.setenv(registry.CACHE_VARIABLE, str(tmp_path / "carried"))
+    (path,) = fetch(entry("http://127.0.0.1:9/nobody-listens-here"))
+    assert path == tmp_path / "carried" / "net" / "net.bin"
+
+
+def test_weights_behind_a_form_print_the_steps() -> None:
+    with pytest.raises(WeightsError, match="cannot be downloaded: register at example.org"):
+        fetch(entry(steps="register at example.org, then copy net.bin there"))
+
+
+def test_a_file_without_a_published_hash_counts_as_it_is(cache: Path) -> None:
+    weights = entry(sha256="", steps="ask for it")
+    (cache / "net").mkdir(parents=True)
+    (cache / "net" / "net.bin").write_bytes(b"one")
+    first = weights.sha256
+    (cache / "net" / "net.bin").write_bytes(b"another")
+    assert weights.paths() and weights.sha256 != first
+
+
+def test_a_path_stands_for_weights_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    (tmp_path / "mine" / "model.bin").write_bytes(BODY)
+    assert find_weights(f"{tmp_path}/mine/model.bin").paths() == [tmp_path / "mine" / "model.bin"]
+    assert len(find_weights(f"{tmp_path}/mine").paths()) == 2
+    with pytest.raises(WeightsError, match="known: mtcnn"):
+        find_weights("no_such_model")
+
+
+def test_everything_that_is_missing_is_listed_at_once_with_the_commands() -> None:
+    with pytest.raises(WeightsError) as caught:
+        resolve_all(["whisper_tiny", "mtcnn", "bert_base_uncased"])
+    lines = str(caught.value).splitlines()
+    assert [line.rpartition("; ")[2] for line in lines] == [
+        "python -m jobs.weights fetch bert_base_uncased",
+        "python -m jobs.weights fetch whisper_tiny",
+    ]
+
+
+def test_the_job_lists_checks_and_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert job.main(["list"]) == 0
+    table = capsys.readouterr().out
+    assert "whisper_base " in table and "to fetch" in table and "in package" in table
+    assert job.main(["check"]) == 0
+    assert job.main(["check", "whisper_base"]) == 1
+    assert "base.pt: expected sha256" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""Stage text: real BERT weights out of a package against transformers itself, and times that are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.plan import Pipeline
+from pipeline.registry import find_stages
+from pipeline.weights import WeightsError, find_weights
+from stages.text import WINDOW_TOKENS, Text, frame_tokens, load_encoder, shared_time
+
+SENTENCE = "she had your dark suit in unbelievably greasy water"
+
+
+class Said(dict):
+    """A clip as the stage sees it: words at known times, in 3 s."""
+
+    num_frames = 90
+
+    def __init__(self, text: str, word_s: float = 0.25, every_s: float = 0.3) -> None:
+        words = [
+            {"text": word, "start_s": i * every_s, "end_s": i * every_s + word_s} for i, word in enumerate(text.split())
+        ]
+        super().__init__(transcript=text, words=words)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Text:
+    made = Text()
+    made.setup("cpu")
+    return made
+
+
+def checked(stage: Text, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {column.name: column.check(values[column.name], Said.num_frames) for column in stage.writes}
+
+
+def test_vectors_are_those_of_transformers_own_way_from_text_to_vectors(stage: Text) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = find_weights("all_minilm_l6_v2").paths()[0].parent
+    ours = checked(stage, stage.process(Said(SENTENCE)))
+    given = AutoTokenizer.from_pretrained(folder)(SENTENCE, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = AutoModel.from_pretrained(folder).eval()(**given).last_hidden_state[0, 1:-1].numpy()
+    assert ours["token_embedding"].shape == (len(ours["token_text"]), 384)
+    np.testing.assert_allclose(ours["token_embedding"], theirs, atol=1e-5)
+
+
+def test_the_same_word_means_something_else_in_another_sentence(stage: Text) -> None:
+    river, money, loan = (
+        stage.process(Said(text))["token_embedding"][-1]
+        for text in ("we sat in the grass on the river bank", "he took the cash to the bank", "she owes it to the bank")
+    )
+
+    def likeness(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    assert likeness(money, loan) > likeness(money, river) + 0.1
+
+
+def test_nothing_said_is_no_token_and_a_pause_in_every_frame(stage: Text) -> None:
+    found = checked(stage, stage.process(Said("")))
+    assert found["token_embedding"].shape == (0, 384)
+    assert (found["frame_token"] == -1).all()
+
+
+def test_every_token_lies_inside_its_word(stage: Text) -> None:
+    clip = Said(SENTENCE)
+    found = stage.process(clip)
+    whole = "".join(piece.removeprefix("##") for piece in found["token_text"])
+    assert whole == SENTENCE.replace(" ", "")
+    assert (np.diff(found["token_start_s"]) >= 0).all()
+    assert (found["token_end_s"] > found["token_start_s"]).all()
+    assert found["token_end_s"][-1] == pytest.approx(clip["words"][-1]["end_s"])
+
+
+def test_a_frame_points_at_the_word_spoken_at_its_instant() -> None:
+    spans = np.array([[0.1, 0.2], [0.2, 0.3], [0.5, 0.6]], np.float32)
+    expected = [-1] * 3 + [0] * 3 + [1] * 3 + [-1] * 6 + [2] * 3 + [-1] * 2  # at k/30 s
+    assert frame_tokens(spans, 20).tolist() == expected
+
+
+def test_the_tokens_of_a_word_share_its_time_by_their_letters() -> None:
+    times = shared_time({"start_s": 1.0, "end_s": 2.0}, ["un", "##believ", "##ab"])
+    np.testing.assert_allclose(times, [(1.0, 1.2), (1.2, 1.8), (1.8, 2.0)])
+
+
+def test_a_text_longer_than_berts_positions_is_read_in_windows_that_agree(stage: Text) -> None:
+    ids = stage._tokenizer.convert_tokens_to_ids(stage._tokenizer.tokenize(" ".join([SENTENCE] * 80)))
+    found = stage._embed(stage._tokenizer.convert_ids_to_tokens(ids))
+    half, quarter = WINDOW_TOKENS // 2, WINDOW_TOKENS // 4
+    seam, end = half + quarter, 2 * half + quarter
+    windows = [stage._encode(ids[at : at + WINDOW_TOKENS]) for at in (0, half)]
+    assert len(found) == len(ids) > 2 * WINDOW_TOKENS - half and np.isfinite(found).all()
+    np.testing.assert_allclose(found[:seam], windows[0][:seam], atol=1e-5)
+    np.testing.assert_allclose(found[seam:end], windows[1][quarter:seam], atol=1e-5)
+
+
+def bert_folder(path: Path, old_names: bool) -> Path:
+    """A random BERT in the layout of bert-base-uncased: pre-training heads, and gamma and beta for weight and bias."""
+    from safetensors.torch import load_file, save_file
+    from transformers import BertConfig, BertForPreTraining
+
+    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    BertForPreTraining(config).save_pretrained(path)
+    tensors = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in load_file(path / "model.safetensors").items()
+    }
+    save_file(tensors if old_names else load_file(path / "model.safetensors"), path / "model.safetensors")
+    vocabulary = find_weights("all_minilm_l6_v2").paths()[1]
+    (path / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    return path
+
+
+def test_a_bert_in_the_published_layout_loads_by_path_and_sets_the_columns_width(tmp_path: Path) -> None:
+    import torch
+    from transformers import BertForPreTraining
+
+    new, old = (bert_folder(tmp_path / name, name == "old") for name in ("new", "old"))
+    new.joinpath("model.safetensors").unlink()
+    renamed = {"gamma": "weight", "beta": "bias"}
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(old / "model.safetensors")
+    save_file(
+        {".".join(renamed.get(part, part) for part in name.split(".")): t for name, t in tensors.items()},
+        new / "model.safetensors",
+    )
+    stage = Text(Text.Settings(model=str(old)))
+    stage.setup("cpu")
+    found = checked(stage, stage.process(Said(SENTENCE)))
+    assert found["token_embedding"].shape[1] == 32
+    ids = stage._tokenizer(SENTENCE, return_tensors="pt")
+    with torch.inference_mode():
+        reference = BertForPreTraining.from_pretrained(new).eval().bert(**ids).last_hidden_state[0, 1:-1]
+    np.testing.assert_allclose(found["token_embedding"], reference.numpy(), atol=1e-5)
+
+
+def test_a_file_that_lacks_weights_is_refused_and_not_filled_with_random_ones(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = bert_folder(tmp_path / "bert", old_names=False)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if "layer.1." not in k}, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"no BERT encoder: encoder\.layer\.1"):
+        load_encoder(folder)
+
+
+def test_another_model_makes_another_column_and_another_fingerprint(tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path / "bert", old_names=False)
+    codes = [code for code in find_stages() if code.name in ("clip", "asr", "text")]
+    identities = [
+        Pipeline(codes, {"text": {"model": model}}).identity["text"] for model in ("all-MiniLM-L6-v2", str(folder))
+    ]
+    assert "[384]" in json.dumps(identities[0]) and "[32]" in json.dumps(identities[1])
+    assert len(identities[1]["weights"]) == 1 and identities[0]["weights"] != identities[1]["weights"]
