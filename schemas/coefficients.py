@@ -1,6 +1,7 @@
-"""The orders in which motion coefficients circulate, and functions between them.
+"""3DMM coefficients: whose numbers they are, and the orders in which they circulate.
 
-All hold expression (64), angle (3) and translation (3); two add the crop (s, tx, ty):
+A coefficient means something only beside the fitter and the weights that made it; `one_fitter` refuses to mix them. All
+orders hold expression (64), angle (3) and translation (3); two add the crop (s, tx, ty):
 
 * ``baseline73``: angle, exp, trans, crop: the ViCo baseline's features;
 * ``pirender73``: exp, angle, trans, crop: the semantics of PIRender (Ren et al., ICCV 2021);
@@ -9,9 +10,14 @@ All hold expression (64), angle (3) and translation (3); two add the crop (s, tx
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+STAGE = "threedmm"
 
 WIDTHS = {"exp": 64, "angle": 3, "trans": 3, "crop": 3}
 ORDERS = {
@@ -19,6 +25,48 @@ ORDERS = {
     "pirender73": ("exp", "angle", "trans", "crop"),
     "paper70": ("exp", "angle", "trans"),
 }
+
+
+class MixedCoefficientsError(ValueError):
+    """Coefficients of different making were to be used together, or a data set has none."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made the coefficients of a data set: fitter, stage version, and sha256 of the weights or basis by name."""
+
+    fitter: str
+    version: int
+    weights: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        loaded = ", ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in self.weights)
+        return f"{self.fitter} version {self.version} with {loaded}"
+
+
+def provenance_of(root: Path) -> Provenance:
+    """Whose coefficients the data set under ``root`` holds, from its ``dataset.json``."""
+    stages = json.loads((root / "dataset.json").read_text(encoding="utf-8"))["stages"]
+    if STAGE not in stages:
+        raise MixedCoefficientsError(f"{root}: expected coefficients of the stage {STAGE!r}, found {', '.join(stages)}")
+    made = stages[STAGE]
+    return Provenance(made["settings"]["fitter"], made["version"], tuple(sorted(made["weights"].items())))
+
+
+def one_fitter(roots: Sequence[Path]) -> Provenance:
+    """The one provenance of all data sets; to be called before their coefficients are read together.
+
+    Raises
+    ------
+    MixedCoefficientsError : they differ; names the data sets and their makers.
+    """
+    found = {root: provenance_of(root) for root in roots}
+    if len(set(found.values())) != 1:
+        listing = "; ".join(f"{root}: {made}" for root, made in found.items()) or "no data set"
+        raise MixedCoefficientsError(
+            f"expected coefficients of one fitter, found {listing}; build them with one setting"
+        )
+    return found[roots[0]]
 
 
 def join(columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
@@ -32,7 +80,9 @@ def join(columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
     for name in _names(order):
         found = columns[name].shape[-1] if name in columns else None
         if found != WIDTHS[name]:
-            raise ValueError(f"{order}: expected {name!r} with {WIDTHS[name]} dimensions, found {found or 'no such column'}")
+            raise ValueError(
+                f"{order}: expected {name!r} with {WIDTHS[name]} dimensions, found {found or 'no such column'}"
+            )
         parts.append(columns[name])
     return np.concatenate(parts, axis=-1)
 

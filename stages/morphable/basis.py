@@ -112,7 +112,9 @@ def _problems(basis: Basis) -> list[str]:
         "point": (points,),
     }
     found = {name: getattr(basis, name).shape for name in wanted}
-    problems = [f"{name}: expected shape {wanted[name]}, found {found[name]}" for name in wanted if found[name] != wanted[name]]
+    problems = [
+        f"{name}: expected shape {wanted[name]}, found {found[name]}" for name in wanted if found[name] != wanted[name]
+    ]
     floats = [getattr(basis, name) for name in ("mean", "identity", "identity_std", "expression", "expression_std")]
     if not all(np.isfinite(array).all() for array in floats):
         problems.append("expected finite numbers, found others")

@@ -17,7 +17,14 @@ from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM
 from stages.morphable.camera import PX_PER_DM, WINDOW_PX
 
 HEADS = (80, 64, 80, 3, 27, 2, 1)  # id, exp, tex, angle, gamma, (tx, ty), tz
-SLICES = {"id": (0, 80), "exp": (80, 144), "tex": (144, 224), "angle": (224, 227), "gamma": (227, 254), "trans": (254, 257)}
+SLICES = {
+    "id": (0, 80),
+    "exp": (80, 144),
+    "tex": (144, 224),
+    "angle": (224, 227),
+    "gamma": (227, 254),
+    "trans": (254, 257),
+}
 DEPTHS, PLANES, EXPANSION = (3, 4, 6, 3), (64, 128, 256, 512), 4
 FEATURES = PLANES[-1] * EXPANSION
 

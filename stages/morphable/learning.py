@@ -138,7 +138,11 @@ def placed(shape: np.ndarray) -> np.ndarray:
     """A shape (478, 3) brought by similarity to the five standard points, so that angle zero means what it does elsewhere."""
     five = np.stack([shape[list(indices)].mean(axis=0) for indices in FIVE_POINTS])
     weight = np.full(5, 0.2)
-    moved = align(np.concatenate([five, shape])[None], np.concatenate([FIVE_POINTS_DM, shape]), np.r_[weight, np.zeros(len(shape))])
+    moved = align(
+        np.concatenate([five, shape])[None],
+        np.concatenate([FIVE_POINTS_DM, shape]),
+        np.r_[weight, np.zeros(len(shape))],
+    )
     return moved[0, 5:]
 
 
