@@ -1,8 +1,9 @@
 """Learn a morphable model from faces: ``python -m jobs.learn_basis INPUT... --name NAME --out basis.npz``.
 
-An input is a data set that jobs.build wrote, whose landmark columns and people are taken, or a list of faces in videos and
-pictures: a CSV with the columns file, person, start_s, end_s (empty for a picture) and left, top, side of a square around
-the face. Prints what such a basis explains of people whom it has not seen, and writes the basis learnt from all.
+An input is a data set that jobs.build wrote, whose landmark columns and people are taken, or a list of faces in
+videos and pictures: a CSV with the columns file, person, start_s, end_s (empty for a picture) and left, top, side of
+a square around the face. Prints what such a basis explains of people whom it has not seen, and writes the basis
+learnt from all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """3DMM coefficients: whose numbers they are, and the orders in which they circulate.
 
-A coefficient means something only beside the fitter and the weights that made it; `one_fitter` refuses to mix them. All
-orders hold expression (64), angle (3) and translation (3); two add the crop (s, tx, ty):
+A coefficient means something only beside the fitter and the weights that made it; `one_fitter` refuses to mix them.
+All orders hold expression (64), angle (3) and translation (3); two add the crop (s, tx, ty):
 
 * ``baseline73``: angle, exp, trans, crop: the ViCo baseline's features;
 * ``pirender73``: exp, angle, trans, crop: the semantics of PIRender (Ren et al., ICCV 2021);

@@ -1,7 +1,7 @@
 """Stage ``threedmm``: coefficients of a 3D morphable model for every frame of both roles.
 
-What listener models learn and the ViCo challenge scores (Zhou et al., ECCV 2022). Three fitters write columns of the same
-names whose numbers do not mix: the data set records the fitter and the hash of what it loads, and
+What listener models learn and the ViCo challenge scores (Zhou et al., ECCV 2022). Three fitters write columns of the
+same names whose numbers do not mix: the data set records the fitter and the hash of what it loads, and
 `schemas.coefficients.one_fitter` refuses data sets that differ. Models and mathematics are in `stages.morphable`.
 """
 
@@ -29,8 +29,8 @@ Fits = dict[str, dict[str, np.ndarray]]  # role -> column without its role -> va
 
 
 class ThreeDMM(Stage):
-    """3DMM coefficients: landmark_gn fits a linear morphable model to the landmarks (Gauss-Newton with PCA priors, Blanz
-    and Vetter 1999); deep3d is Deep3DFaceRecon (Deng et al. 2019); tddfa_v2 is 3DDFA_V2 (Guo et al. 2020).
+    """3DMM coefficients: landmark_gn fits a linear morphable model to the landmarks (Gauss-Newton with PCA priors,
+    Blanz and Vetter 1999); deep3d is Deep3DFaceRecon (Deng et al. 2019); tddfa_v2 is 3DDFA_V2 (Guo et al. 2020).
     """
 
     @dataclass(frozen=True)

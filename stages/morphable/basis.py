@@ -1,9 +1,9 @@
 """A linear morphable model of the face, and the ``.npz`` file that holds one.
 
-A face is ``mean + identity' a + expression' e`` in decimetres of an average head: x to the right of the picture, y up, z
-towards the viewer, looking at the viewer. A coefficient of 1 moves the points by ``UNIT_DM`` in root mean square if the
-component has that size, as in our own bases; in a basis of other make (BFM's, whose components are scaled by their
-standard deviation) it means what it means there. Layout of the file, V points:
+A face is ``mean + identity' a + expression' e`` in decimetres of an average head: x to the right of the picture, y
+up, z towards the viewer, looking at the viewer. A coefficient of 1 moves the points by ``UNIT_DM`` in root mean
+square if the component has that size, as in our own bases; in a basis of other make (BFM's, whose components are
+scaled by their standard deviation) it means what it means there. Layout of the file, V points:
 
 ====================== ================== =========================================================================
 ``name``               string             what data sets call it
@@ -118,7 +118,7 @@ def _problems(basis: Basis) -> list[str]:
     floats = [getattr(basis, name) for name in ("mean", "identity", "identity_std", "expression", "expression_std")]
     if not all(np.isfinite(array).all() for array in floats):
         problems.append("expected finite numbers, found others")
-    if basis.point.size and not (0 <= basis.point.min() and basis.point.max() < NUM_POINTS):
+    if not set(basis.point.tolist()) <= set(range(NUM_POINTS)):
         problems.append(f"point: expected 0 to {NUM_POINTS - 1}, found {basis.point.min()} to {basis.point.max()}")
     if min(basis.identity_std.min(initial=1), basis.expression_std.min(initial=1), basis.noise) <= 0:
         problems.append("standard deviations and noise must be positive")

@@ -1,9 +1,9 @@
 """From a posed face to the picture: the camera of Deep3DFaceRecon, and its scaled-orthographic neighbour.
 
-Deng et al., "Accurate 3D Face Reconstruction with Weakly-Supervised Learning", CVPRW 2019. A picture is first brought to
-a window of 224x224 px by its *crop* (s, tx, ty): scaled by s around (tx, ty), which becomes the window's centre. In front
-of that window stands a camera of focal length 1015 px, 10 dm from the origin; *trans* moves the face before it.
-Coordinates in pictures have y up: ``y_up = height - 1 - y``.
+Deng et al., "Accurate 3D Face Reconstruction with Weakly-Supervised Learning", CVPRW 2019. A picture is first brought
+to a window of 224x224 px by its *crop* (s, tx, ty): scaled by s around (tx, ty), which becomes the window's centre.
+In front of that window stands a camera of focal length 1015 px, 10 dm from the origin; *trans* moves the face before
+it. Coordinates in pictures have y up: ``y_up = height - 1 - y``.
 """
 
 from __future__ import annotations

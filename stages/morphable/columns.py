@@ -53,8 +53,8 @@ def columns_of(fitter: str) -> tuple[Column, ...]:
             "angle",
             3,
             "rad",
-            "pitch, yaw, roll of the {role}'s head: > 0 looks down, turns to the right of the picture, lets the line of "
-            "the eyes rise to the right",
+            "pitch, yaw, roll of the {role}'s head: > 0 looks down, turns to the right of the picture, lets the line "
+            "of the eyes rise to the right",
         ),
         _frames("trans", 3, own.trans_unit, f"translation of the {{role}}'s head: {own.trans}"),
         _frames("crop", 3, "1, px, px", f"(s, tx, ty) of the {{role}}, y up: {own.crop}"),

@@ -1,8 +1,9 @@
 """Deep3DFaceRecon: 257 coefficients of a face from an aligned 224x224 picture, by a ResNet-50 with seven heads.
 
-Deng et al., "Accurate 3D Face Reconstruction with Weakly-Supervised Learning", CVPRW 2019, in the PyTorch version whose
-checkpoint the ViCo baseline uses. The published checkpoint (``epoch_20.pth``, a dict with ``net_recon``) loads as it is.
-He et al., CVPR 2016, for the trunk, in torchvision's variant: the stride of a bottleneck is in its 3x3 convolution.
+Deng et al., "Accurate 3D Face Reconstruction with Weakly-Supervised Learning", CVPRW 2019, in the PyTorch version
+whose checkpoint the ViCo baseline uses. The published checkpoint (``epoch_20.pth``, a dict with ``net_recon``) loads
+as it is. He et al., CVPR 2016, for the trunk, in torchvision's variant: the stride of a bottleneck is in its 3x3
+convolution.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The three fitters behind one interface: faces in, columns by their bare names out. Needs torch and numpy, nothing else."""
+"""The three fitters behind one interface: faces in, columns by their bare names out. Needs torch and numpy only."""
 
 from __future__ import annotations
 

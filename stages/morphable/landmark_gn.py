@@ -1,10 +1,10 @@
 """Fits a linear morphable model to landmarks: batched Gauss-Newton with priors, identity shared by the clip.
 
 Blanz and Vetter, SIGGRAPH 1999 (maximum a posteriori fit with the variances of the PCA as prior), for the scaled-
-orthographic camera of MediaPipe's points. In a frame the points are ``p = scale M (shape - centre) + mean(p)`` plus noise
-of equal size in all three coordinates. So translation drops out by centring, and data enter only through their 3x3
-cross-moments with the components of the basis, computed once a clip: the iterations never touch the points again, and the
-Gram matrix of expressions is factorised once for all frames.
+orthographic camera of MediaPipe's points. In a frame the points are ``p = scale M (shape - centre) + mean(p)`` plus
+noise of equal size in all three coordinates. So translation drops out by centring, and data enter only through their
+3x3 cross-moments with the components of the basis, computed once a clip: the iterations never touch the points again,
+and the Gram matrix of expressions is factorised once for all frames.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Fit:
 
 @dataclass
 class _State:
-    """What the iterations move: rotation (frame, 3, 3), scale (frame,), identity (track, 80), expression (frame, 64)."""
+    """What the iterations move: rotation (frame, 3, 3), scale (frame,), identity (track, 80), expression (frame, 64)"""
 
     rotation: Tensor
     scale: Tensor

@@ -1,8 +1,8 @@
 """Learns a linear morphable model from landmarks: Procrustes alignment, then PCA between and within people.
 
-Two PCAs as in Blanz and Vetter, SIGGRAPH 1999 (identity) and Cao et al., "FaceWarehouse", TVCG 2014 (expression). What is
-rigid motion and what is expression is a choice (a gauge): here a head moves as its stillest points move, so points weigh by
-the inverse of how much they move within clips. Every face counts twice, as it is and mirrored.
+Two PCAs as in Blanz and Vetter, SIGGRAPH 1999 (identity) and Cao et al., "FaceWarehouse", TVCG 2014 (expression).
+What is rigid motion and what is expression is a choice (a gauge): here a head moves as its stillest points move, so
+points weigh by the inverse of how much they move within clips. Every face counts twice, as it is and mirrored.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def align(shapes: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndar
 
 
 def placed(shape: np.ndarray) -> np.ndarray:
-    """A shape (478, 3) brought by similarity to the five standard points, so that angle zero means what it does elsewhere."""
+    """A shape (478, 3) brought to the five standard points, so that angle zero means what it does elsewhere."""
     five = np.stack([shape[list(indices)].mean(axis=0) for indices in FIVE_POINTS])
     weight = np.full(5, 0.2)
     moved = align(
@@ -192,7 +192,7 @@ def explained(offsets: np.ndarray, components: np.ndarray) -> float:
 
 
 def jitter(tracks: Sequence[Track], shapes: Shapes) -> float:
-    """Standard deviation in dm of a landmark's coordinate, from neighbouring frames, between which faces move evenly."""
+    """Noise of a landmark's coordinate, in dm, from neighbouring frames, between which faces move evenly."""
     moving = [track.points[:FRAMES_A_TRACK] for track in tracks if len(track.points) >= MIN_MOVING]
     aligned = [align(points, shapes.mean, shapes.weight) for points in moving]
     bends = [np.square(points[2:] - 2 * points[1:-1] + points[:-2]).mean(axis=(1, 2)) for points in aligned]

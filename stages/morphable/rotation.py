@@ -1,8 +1,8 @@
 """Rotations as (pitch, yaw, roll), in the one convention that all fitters of this project write.
 
-Axes: x to the right of the picture, y up, z towards the viewer. Angles in radians about x, y and z, applied in this order:
-``M = Rz Ry Rx`` for column vectors, its transpose for the row vectors of Deep3DFaceRecon (Deng et al., CVPRW 2019), whose
-``compute_rotation`` this is. Signs, for a face that looks at the viewer at zero:
+Axes: x to the right of the picture, y up, z towards the viewer. Angles in radians about x, y and z, applied in this
+order: ``M = Rz Ry Rx`` for column vectors, its transpose for the row vectors of Deep3DFaceRecon (Deng et al., CVPRW
+2019), whose ``compute_rotation`` this is. Signs, for a face that looks at the viewer at zero:
 
 * pitch > 0 looks down,
 * yaw > 0 turns to the right of the picture (3DDFA_V2 counts the other way),
@@ -27,7 +27,7 @@ def rotation_matrix(angle: Tensor) -> Tensor:
 
 
 def angles_of(matrix: Tensor) -> Tensor:
-    """(pitch, yaw, roll) (..., 3) in radians of matrices (..., 3, 3) for column vectors; yaw lies within +-90 degrees."""
+    """(pitch, yaw, roll) (..., 3) in radians of matrices (..., 3, 3) for column vectors; yaw within +-90 degrees."""
     pitch = torch.atan2(matrix[..., 2, 1], matrix[..., 2, 2])
     yaw = torch.asin(-matrix[..., 2, 0].clamp(-1, 1))
     roll = torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])
@@ -42,7 +42,7 @@ def cross_matrix(axis: Tensor) -> Tensor:
 
 
 def small_rotation(axis: Tensor) -> Tensor:
-    """Exact rotations (..., 3, 3) by the vectors ``axis`` (..., 3) in radians (Cayley's formula, right to second order)."""
+    """Rotations (..., 3, 3) by the vectors ``axis`` (..., 3) in radians, to second order (Cayley's formula)."""
     half = cross_matrix(axis / 2)
     eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
     return torch.linalg.solve(eye - half, eye + half)

@@ -1,7 +1,8 @@
 """3DDFA_V2: 62 coefficients of a face from a 120x120 picture, by a MobileNet of half width.
 
 Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", ECCV 2020; weights of the authors' repository
-(MIT). 62 = pose (3x4, scaled orthographic, row by row), 40 of shape, 10 of expression, after `Tddfa.std` and `Tddfa.mean`.
+(MIT). 62 = pose (3x4, scaled orthographic, row by row), 40 of shape, 10 of expression, after `Tddfa.std` and
+`Tddfa.mean`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class MobileNet(nn.Module):
 
 @dataclass(frozen=True)
 class Pose:
-    """What the 12 pose coefficients say: angle (frame, 3) in radians, trans (frame, 3) in px of the 120x120 crop, y up."""
+    """The 12 pose coefficients: angle (frame, 3) in radians, trans (frame, 3) in px of the 120x120 crop, y up."""
 
     angle: Tensor
     trans: Tensor
@@ -125,7 +126,7 @@ def face_boxes(points: Tensor) -> Tensor:
 
 
 def cut(frames: Tensor, boxes: Tensor) -> Tensor:
-    """Crops (frame, 3, 120, 120), float, of frames uint8 (frame, 3, height, width): bilinear, black outside the frame."""
+    """Crops (frame, 3, 120, 120), float, of frames uint8 (frame, 3, height, width): bilinear, black outside."""
     height, width = frames.shape[-2:]
     left, top, side = boxes.to(frames.device).unbind(1)
     steps = (torch.arange(SIDE_PX, device=frames.device) + 0.5) / SIDE_PX
