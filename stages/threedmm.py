@@ -87,7 +87,10 @@ class ThreeDMM(Stage):
         rejected = self._too_few(clip)
         if rejected:
             raise rejected
-        fits = self._fitted.pop(clip.clip_id, None) or self._fit([clip])[clip.clip_id]
+        try:
+            fits = self._fitted.pop(clip.clip_id, None) or self._fit([clip])[clip.clip_id]
+        except ArithmeticError as error:
+            raise Reject("fit_diverged", str(error)) from error
         columns: dict[str, Any] = {}
         for role, fit in fits.items():
             valid = self._valid(role, fit, clip[f"{role}_landmarks_valid"])
@@ -105,7 +108,7 @@ class ThreeDMM(Stage):
         return None
 
     def _fit(self, clips: Sequence[Clip]) -> dict[str, Fits]:
-        from stages.morphable.fitters import Face, one_thread
+        from stages.morphable.fitters import Face, reproducible
 
         faces = []
         for clip in clips:
@@ -113,7 +116,7 @@ class ThreeDMM(Stage):
                 video = f"{role}_video"
                 frames = partial(read_video, clip.path(video)) if video in self.reads else tuple
                 faces.append(Face(clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"], CROP_SIDE_PX, frames))
-        with one_thread():
+        with reproducible():
             found = iter(self._fitter.fit(faces))
         return {clip.clip_id: {role: next(found) for role in ROLES} for clip in clips}
 

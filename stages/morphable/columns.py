@@ -1,4 +1,7 @@
-"""What each fitter writes: the columns of both roles, with units and the meaning of their numbers."""
+"""What each fitter writes: the columns of both roles, with units and the meaning of their numbers.
+
+Identity is not called ``{role}_id``, as in Deep3DFaceRecon: that is the manifest's name for the person.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def columns_of(fitter: str) -> tuple[Column, ...]:
         ),
         _frames("trans", 3, own.trans_unit, f"translation of the {{role}}'s head: {own.trans}"),
         _frames("crop", 3, "1, px, px", f"(s, tx, ty) of the {{role}}, y up: {own.crop}"),
-        Column("{role}_id", "float32", own.identity, "1", f"identity of the {{role}} ({own.numbers})"),
+        Column("{role}_identity", "float32", own.identity, "1", f"identity of the {{role}} ({own.numbers})"),
         Column("{role}_coeffs_valid", "bool", (FRAME_AXIS,), meaning="whether the {role} was fitted in a frame"),
     )
     return per_role(*columns, *(_TEXTURE if fitter == "deep3d" else ()))

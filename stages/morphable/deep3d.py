@@ -17,9 +17,9 @@ from torch.nn import functional
 from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM
 from stages.morphable.camera import PX_PER_DM, WINDOW_PX
 
-HEADS = (80, 64, 80, 3, 27, 2, 1)  # id, exp, tex, angle, gamma, (tx, ty), tz
+HEADS = (80, 64, 80, 3, 27, 2, 1)  # identity, exp, tex, angle, gamma, (tx, ty), tz
 SLICES = {
-    "id": (0, 80),
+    "identity": (0, 80),
     "exp": (80, 144),
     "tex": (144, 224),
     "angle": (224, 227),

@@ -108,12 +108,13 @@ FITTERS = {"landmark_gn": LandmarkGn, "deep3d": Deep3d, "tddfa_v2": TddfaV2}
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """The CPU's numbers as one thread adds them up: the same on machines with few cores and with many."""
+def reproducible() -> Iterator[None]:
+    """Numbers as one thread adds them up, the same on machines with few cores and many; and no shortened floats."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(threads)
 
@@ -123,14 +124,14 @@ def _columns_of(fit: Fit, face: Face) -> Columns:
     seen = torch.from_numpy(face.valid).to(origin.device)
     crop, trans = crop_and_trans(Placement(fit.placement.scale_px, origin), seen)
     of_frames = {"exp": fit.expression, "angle": fit.angle, "trans": trans, "crop": crop, "error": fit.error}
-    return {"id": fit.identity.cpu().numpy()} | {k: _masked(v, face.valid) for k, v in of_frames.items()}
+    return {"identity": fit.identity.cpu().numpy()} | {k: _masked(v, face.valid) for k, v in of_frames.items()}
 
 
 def _of_tddfa(coefficients: Tensor, boxes: Tensor, face: Face) -> Columns:
     pose = tddfa.pose_of(coefficients)
     middle = _y_up(boxes[:, :2] + (boxes[:, 2:] - 1) / 2, face.side_px)
     crop = torch.cat([tddfa.SIDE_PX / boxes[:, 2:], middle], 1)
-    found = {"id": coefficients[:, 12:52], "exp": coefficients[:, 52:], "angle": pose.angle, "trans": pose.trans}
+    found = {"identity": coefficients[:, 12:52], "exp": coefficients[:, 52:], "angle": pose.angle, "trans": pose.trans}
     return {**_spread(found, face.valid), "crop": _masked(crop, face.valid)}
 
 

@@ -114,7 +114,14 @@ class LandmarkFitter:
 
     @torch.inference_mode()
     def fit(self, tracks: Sequence[Track]) -> list[Fit]:
-        """Fits of all tracks, each with at least one valid frame; the tracks share nothing but the time it takes."""
+        """Fits of all tracks, each with at least one valid frame; the tracks share nothing but the time it takes.
+
+        Raises
+        ------
+        ArithmeticError : a valid frame holds a point that is not finite.
+        """
+        if not all(np.isfinite(track.points[track.valid]).all() for track in tracks):
+            raise ArithmeticError("landmarks that are not finite in a frame that is valid")
         batch = self._batch(tracks)
         state = self._start(batch, len(tracks))
         for _ in range(ROUNDS):
@@ -191,7 +198,7 @@ class LandmarkFitter:
         solved = torch.einsum("kl,tlm->tkm", self.inverse, torch.cat([cross, pull[..., None]], 2))
         normal = _turn_gram(own_shape) - cross.mT @ solved[..., :4]
         right = _turns_and_scale(shape_residual) - (cross.mT @ solved[..., 4:])[..., 0]
-        move = torch.linalg.solve(normal, right)  # (frame, 4)
+        move = torch.linalg.solve_ex(normal, right).result  # (frame, 4); not finite where there is no solution
         state.expression = state.expression + solved[..., 4] - (solved[..., :4] @ move[..., None])[..., 0]
         length = move[:, :3].norm(dim=1, keepdim=True).clamp(min=MAX_STEP_RAD)
         state.rotation = state.rotation @ small_rotation(move[:, :3] * (MAX_STEP_RAD / length))

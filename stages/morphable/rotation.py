@@ -44,5 +44,5 @@ def cross_matrix(axis: Tensor) -> Tensor:
 def small_rotation(axis: Tensor) -> Tensor:
     """Rotations (..., 3, 3) by the vectors ``axis`` (..., 3) in radians, to second order (Cayley's formula)."""
     half = cross_matrix(axis / 2)
-    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
-    return torch.linalg.solve(eye - half, eye + half)
+    share = 2 / (1 + (axis / 2).square().sum(-1))[..., None, None]
+    return torch.eye(3, dtype=axis.dtype, device=axis.device) + share * (half + half @ half)
