@@ -47,6 +47,9 @@ def _build(options: argparse.Namespace) -> int:
         if options.plan:
             print(plan_table(build.pipeline, found))
             return 0
+        if found.todo:
+            clips = sum(len(part.clips) for part in found.todo)
+            print(f"{clips} clips in {len(found.todo)} parts to compute, Ray: {options.address}", flush=True)
         report = build.run(found, _on_ray(options.address, options.workers))
     print(report.table())
     print("\n".join(report.missing_lines()), end="\n" if report.missing_lines() else "")

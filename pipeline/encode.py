@@ -9,12 +9,11 @@ on files tagged BT.709.
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
+import contextlib
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -48,13 +47,7 @@ class VideoWriter:
         self.path = Path(path)
         self.size = size
         self.num_frames = 0
-        self._log: IO[bytes] = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            _encoder(self.path, size, crf, preset),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-        )
+        self._ffmpeg = _start_encoder(self.path, size, crf, preset)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -70,56 +63,50 @@ class VideoWriter:
         expected = (self.size[1], self.size[0], 3)
         if rgb.dtype != np.uint8 or rgb.shape != expected:
             raise ValueError(f"{self.path}: expected a frame of uint8 {expected}, found {rgb.dtype} {rgb.shape}")
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(np.ascontiguousarray(rgb).data)
+            self._ffmpeg.stdin.write(np.ascontiguousarray(rgb).data)
         except BrokenPipeError:
             self._fail()
         self.num_frames += 1
 
     def close(self) -> None:
         """Finish the file."""
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.close()
+            self._ffmpeg.stdin.close()
         except BrokenPipeError:
             self._fail()
-        if self._process.wait() != 0:
+        if self._ffmpeg.wait() != 0:
             self._fail()
-        self._log.close()
+        self._ffmpeg.stderr.close()
 
-    def _fail(self) -> None:
-        self._process.wait()
-        self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip()
+    def _fail(self) -> NoReturn:
+        said = self._ffmpeg.stderr.read().decode(errors="replace").strip()
         self._abandon()
-        raise OSError(f"ffmpeg could not write {self.path} (frame {self.num_frames}): {said}")
+        raise OSError(f"ffmpeg could not write {self.path} (stopped after {self.num_frames} frames): {said}")
 
     def _abandon(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._log.close()
+        self._ffmpeg.kill()
+        with contextlib.suppress(BrokenPipeError):  # what was still in the pipe
+            self._ffmpeg.stdin.close()
+        self._ffmpeg.stderr.close()
+        self._ffmpeg.wait()
         self.path.unlink(missing_ok=True)
 
 
-def _encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> list[str]:
-    """The ffmpeg command that reads raw RGB from its standard input."""
+def _start_encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> Any:
+    """An ffmpeg process that reads raw RGB from its standard input."""
     import ffmpeg
     import imageio_ffmpeg
 
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=f"{size[0]}x{size[1]}", framerate=FPS)
-    yuv = frames.filter(
-        "scale", out_color_matrix="bt601", out_range="tv", flags="bicubic+accurate_rnd+full_chroma_int+bitexact"
-    )
-    command = yuv.output(
+    exact = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=size, framerate=FPS)
+    file = frames.filter("scale", out_color_matrix="bt601", out_range="tv", flags=exact).output(
         str(path.resolve()),
         format="mp4",
+        vcodec="libx264",
         pix_fmt="yuv420p",
         colorspace="smpte170m",
         color_range="tv",
-        vcodec="libx264",
         crf=crf,
         preset=preset,
         bf=0,
@@ -131,9 +118,8 @@ def _encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> list[s
         map_metadata=-1,
         **{"flags:v": "+bitexact", "x264-params": "cpu-independent=1"},
     )
-    quiet = command.global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-y")
-    arguments: list[str] = quiet.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
-    return arguments
+    quiet = file.global_args("-hide_banner", "-loglevel", "error", "-y")
+    return quiet.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:

@@ -63,6 +63,8 @@ class SourceReader:
     def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = Path(path)
         self.limits = limits
+        self._info: SourceInfo | None = None
+        self._times: VideoTimes | None = None
         self._child: Child | None = None
         self._serial = 0  # of the latest request
         self._idle = False
@@ -80,19 +82,24 @@ class SourceReader:
         self._child, self._idle = None, False
 
     def info(self) -> SourceInfo:
-        """What the source is: size, codecs, frame rate, sound."""
-        facts, _ = self._fetch("info")
-        audio = facts.pop("audio")
-        fps = Fraction(facts.pop("average_fps"))
-        return SourceInfo(**facts, average_fps=fps, audio=AudioInfo(**audio) if audio else None)
+        """What the source is: size, codecs, frame rate, sound. Read once."""
+        if self._info is None:
+            facts, _ = self._fetch("info")
+            audio = facts.pop("audio")
+            fps = Fraction(facts.pop("average_fps"))
+            self._info = SourceInfo(**facts, average_fps=fps, audio=AudioInfo(**audio) if audio else None)
+        return self._info
 
     def frame_times(self) -> VideoTimes:
-        """Timestamps of every frame that a decoder shows, on the container's timeline.
+        """Timestamps of every frame that a decoder shows, on the container's timeline. Read once.
 
         Read from the packets, without decoding, where the container stores a timestamp for each of them.
         """
-        header, pts = self._fetch("frame_times")
-        return VideoTimes(pts, Fraction(header["time_base"]), Fraction(header["origin_s"]))
+        if self._times is None:
+            header, pts = self._fetch("frame_times")
+            pts.setflags(write=False)
+            self._times = VideoTimes(pts, Fraction(header["time_base"]), Fraction(header["origin_s"]))
+        return self._times
 
     def audio(self, span: Span) -> np.ndarray:
         """The sound of a span: float32 (sample,), 44.1 kHz, mean of the channels, within +-1.
@@ -141,6 +148,8 @@ class SourceReader:
         ------
         position in ``pts``, uint8 (role, size, size, 3)
         """
+        if size < 2 or size % 2:
+            raise ValueError(f"{self.path}: expected an even size of the crops, found {size}")
         request = {"pts": _rising(pts), "boxes": self._sane(boxes, len(pts)), "size": size}
         for header, rgb in self._stream("crops", **request):
             yield header["position"], rgb
@@ -170,7 +179,7 @@ class SourceReader:
         sides, furthest = array[..., 2:] - array[..., :2], 4 * self.limits.max_side_px
         if not (np.isfinite(array).all() and (sides >= 1).all() and (np.abs(array) <= furthest).all()):
             raise ValueError(f"{self.path}: expected boxes of 1 px or more within {furthest} px, found {array}")
-        return array.tolist()
+        return list(array.tolist())
 
 
 def _rising(pts: np.ndarray) -> list[int]:

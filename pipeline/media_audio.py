@@ -98,11 +98,12 @@ def _sought(container: InputContainer, stream: AudioStream, time_s: Fraction) ->
 
 def _mono(frame: AudioFrame) -> np.ndarray:
     """The mean of the channels, float32 (sample,), full scale +-1."""
-    values = frame.to_ndarray()  # (channel, sample), or (1, sample * channel) with interleaved channels
+    values = np.asarray(frame.to_ndarray())  # (channel, sample), or (1, sample * channel) where interleaved
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
-    if values.dtype.kind == "f":
-        return np.nan_to_num(values.astype(np.float64).mean(axis=0)).astype(np.float32)
-    middle = 128 if values.dtype.kind == "u" else 0
-    full_scale = 2.0 ** (8 * values.dtype.itemsize - 1)
-    return ((values.mean(axis=0, dtype=np.float64) - middle) / full_scale).astype(np.float32)
+    mean = values.mean(axis=0, dtype=np.float64)
+    if values.dtype.kind != "f":
+        middle = 128 if values.dtype.kind == "u" else 0
+        mean = (mean - middle) / 2.0 ** (8 * values.dtype.itemsize - 1)
+    mono: np.ndarray = np.nan_to_num(mean).astype(np.float32)
+    return mono

@@ -65,7 +65,7 @@ def main() -> None:
 def confine(limits: Limits) -> None:
     """Give up, for good, what reading media does not need."""
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 1))  # SIGXCPU first, which tells why
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
@@ -116,7 +116,7 @@ def _serve(source: MediaSource, request: dict[str, Any], wire: socket.socket) ->
         _answer(wire, {"done": True})
     except MediaError as error:
         _answer(wire, {"error": error.reason, "detail": error.detail})
-    except MemoryError:
+    except (MemoryError, av.error.BlockingIOError):  # the second is how libav says that it got no thread
         _answer(wire, {"error": "out_of_memory", "detail": f"more than {source.limits.memory_bytes >> 20} MiB"})
     except av.error.FFmpegError as error:
         _answer(wire, {"error": "damaged", "detail": str(error)})

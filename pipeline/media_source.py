@@ -8,10 +8,11 @@ from fractions import Fraction
 from typing import NoReturn
 
 import av
-import av.container
 import av.error
 from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.frame import Frame
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -44,7 +45,7 @@ class MediaSource:
         self.file = file
         self.limits = limits
 
-    def open(self) -> av.container.InputContainer:
+    def open(self) -> InputContainer:
         self.file.seek(0)
         try:
             container = av.open(
@@ -52,14 +53,14 @@ class MediaSource:
             )
         except av.error.ArgumentError as error:  # what libav answers to a container off the list
             raise MediaError("not_allowed", f"none of the containers {', '.join(CONTAINERS)} ({error})") from None
-        except (av.error.FFmpegError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise MediaError("unreadable", str(error)) from None
         if container.duration and container.duration * _MICROSECOND > self.limits.max_duration_s:
             found = float(container.duration * _MICROSECOND)
             raise MediaError("too_large", f"{found:.0f} s long, {self.limits.max_duration_s:.0f} s at most")
         return container
 
-    def open_video(self, *, draft: bool = False) -> tuple[av.container.InputContainer, VideoStream]:
+    def open_video(self, *, draft: bool = False) -> tuple[InputContainer, VideoStream]:
         """The container and its video stream, ready to decode."""
         container = self.open()
         stream = container.streams.best("video")
@@ -78,7 +79,7 @@ class MediaSource:
             context.options = {**context.options, "skip_loop_filter": "all"}
         return container, stream
 
-    def open_audio(self) -> tuple[av.container.InputContainer, AudioStream]:
+    def open_audio(self) -> tuple[InputContainer, AudioStream]:
         """The container and its sound track, ready to decode."""
         container = self.open()
         stream = container.streams.best("audio")
@@ -89,7 +90,7 @@ class MediaSource:
         return container, stream
 
 
-def origin_s(container: av.container.InputContainer) -> Fraction:
+def origin_s(container: InputContainer) -> Fraction:
     """Where the container's timeline begins, in seconds on the clock of its timestamps.
 
     libav rounds it to microseconds; it is the start of one of the streams, which is known exactly.
@@ -100,18 +101,26 @@ def origin_s(container: av.container.InputContainer) -> Fraction:
     return nearest if abs(nearest - rounded) <= _MICROSECOND else rounded
 
 
-def decoded(container: av.container.InputContainer, stream: VideoStream | AudioStream) -> Iterator[Frame]:
+def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet]:
+    """The packets of a stream from where the container stands, and an empty one at the end."""
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:  # a packet of a stream that appears in mid-file; PyAV knows those of the beginning only
+            continue
+        return
+
+
+def decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Frame]:
     """The frames of a stream from where the container stands; packets that cannot be decoded are passed over."""
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
+        is_end = packet.dts is None and packet.pts is None
+        if not packet.size and not is_end:  # a dropped frame of an AVI; a decoder takes an empty packet for the end
+            continue
         try:
             yield from packet.decode()
         except (av.error.InvalidDataError, av.error.EOFError):
             continue
-
-
-def timestamp(frame: Frame) -> int | None:
-    """When a frame is shown, in the stream's ticks; containers like AVI store only the decoding time."""
-    return frame.pts if frame.pts is not None else frame.dts
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:

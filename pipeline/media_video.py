@@ -17,7 +17,7 @@ from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 from PIL import Image
 
-from pipeline.media_source import MediaSource, decoded, origin_s
+from pipeline.media_source import MediaSource, decoded, origin_s, packets
 from pipeline.sandbox import MediaError
 
 Answer = tuple[dict[str, Any], np.ndarray]
@@ -67,6 +67,8 @@ def read_frame_times(source: MediaSource) -> Iterator[Answer]:
     else:  # a stream that was cut out of a longer one begins with frames that cannot be decoded
         first, _ = _first(*source.open_video())
         pts = array("q", sorted(time for time in pts if time >= first))
+    if not pts:
+        raise MediaError("unreadable", "no frame could be decoded")
     header = {"time_base": str(stream.time_base), "origin_s": str(origin_s(container))}
     yield header, np.frombuffer(pts, dtype=np.int64)
 
@@ -88,11 +90,12 @@ def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size
 
 
 def _packet_times(container: InputContainer, stream: VideoStream) -> array[int] | None:
-    """Timestamps of the packets that a decoder shows; None where they do not tell."""
-    pts = array("q")
-    if stream.codec_context.codec.canonical_name in _HIDDEN_FRAMES:
+    """Timestamps of the packets that a decoder shows; None where packets do not tell."""
+    context = stream.codec_context
+    if context.codec.canonical_name in _HIDDEN_FRAMES or (_is_avi(container) and context.has_b_frames):
         return None
-    for packet in container.demux(stream):
+    pts = array("q")
+    for packet in packets(container, stream):
         if not packet.size or packet.is_discard:
             continue
         if packet.pts is None:
@@ -101,11 +104,19 @@ def _packet_times(container: InputContainer, stream: VideoStream) -> array[int] 
     return pts if len(set(pts)) == len(pts) else None
 
 
+def _is_avi(container: InputContainer) -> bool:
+    """AVI stores no time of presentation; libav makes one up that is wrong for reordered frames."""
+    return str(container.format.name) == "avi"
+
+
 def _timed(container: InputContainer, stream: VideoStream) -> TimedFrames:
-    """Decoded frames with their timestamps, rising; containers like AVI store only the time of decoding."""
-    latest = -math.inf
+    """Decoded frames with their timestamps, rising."""
+    latest: float = -math.inf
+    is_avi = _is_avi(container)
     for frame in decoded(container, stream):
-        time = frame.pts if frame.pts is not None else frame.dts
+        time = frame.dts if is_avi or frame.pts is None else frame.pts
+        if is_avi and time is None:  # the last ones, which come after the last packet; a tick of an AVI is one frame
+            time = latest + 1
         if time is not None and time > latest:
             latest = time
             yield time, frame
@@ -152,14 +163,14 @@ def _chosen(frames: TimedFrames, pts: list[int], exact: bool) -> Iterator[tuple[
         before = time, frame
         if position == len(pts):
             return
-    if exact or before is None:
+    if position < len(pts) and (exact or before is None):
         raise MediaError("damaged", f"the frame with timestamp {pts[position]} cannot be decoded")
-    yield from ((rest, before[1]) for rest in range(position, len(pts)))
+    yield from ((rest, before[1]) for rest in range(position, len(pts)) if before)
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
     """Counterclockwise quarter turns that bring the frame upright."""
-    return round(frame.rotation / 90) % 4
+    return int(round(frame.rotation / 90) % 4)
 
 
 def _whole(frame: VideoFrame, size: Sequence[int] | None) -> np.ndarray:
@@ -179,7 +190,7 @@ def _crop(planar: VideoFrame, original: VideoFrame, box: Box, size: int) -> np.n
     chroma_box = (luma_box[0] / 2, luma_box[1] / 2, luma_box[2] / 2, luma_box[3] / 2)
     luma = _resampled(planar.planes[0], luma_box, size)
     chroma = [_resampled(plane, chroma_box, size // 2) for plane in planar.planes[1:]]
-    packed = np.concatenate([part.reshape(-1, size) for part in (luma, *chroma)])  # (1.5 size, size)
+    packed = np.concatenate([part.ravel() for part in (luma, *chroma)]).reshape(-1, size)  # (1.5 size, size)
     crop = VideoFrame.from_ndarray(packed, format=planar.format.name)
     crop.colorspace, crop.color_range = planar.colorspace, planar.color_range
     return np.rot90(crop.to_ndarray(format="rgb24", threads=1), turns)

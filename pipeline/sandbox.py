@@ -1,13 +1,12 @@
 """The sandbox around the media reader, seen from outside: a child process, its limits and the wire to it.
 
 Requests go to the child as JSON lines; every answer is ``<header length, payload length><JSON header><raw array>``.
-The child gets the open source file and one socket, and nothing else: no path, no inherited descriptor, no environment.
+The child gets the open source file and one socket, and nothing else: no path, no other descriptor, no environment.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,11 @@ MEDIA_REASONS = {
 }
 
 ANSWER = struct.Struct("<IQ")  # length of the JSON header, length of the raw array
-_ARRAY_TYPES = ("uint8", "int64", "float32")
+_ARRAY_TYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _MAX_HEADER_BYTES = 1 << 20
-_CHILD_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}  # numpy's thread buffers would count against the memory limit
+_DYING_S = 5.0  # between the end of the wire and the end of the process
+_CHILD_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}  # numpy's buffers for threads would count against the memory limit
+_SHORTEST_WAIT_S = 1e-3  # a timeout of 0 would mean another mode of the socket
 
 
 class MediaError(Exception):
@@ -64,14 +65,14 @@ class Limits:
     ----------
     wall_s : seconds of waiting for the child in one request.
     cpu_s : processor seconds of the child in its whole life.
-    memory_bytes : address space of the child.
+    memory_bytes : address space of the child; 1080p takes a third of the default, 4K H.265 half of it.
     max_side_px, max_duration_s : larger or longer sources are refused.
     threads : decoder threads; they do not change the pixels.
     """
 
     wall_s: float = 600.0
     cpu_s: int = 7200
-    memory_bytes: int = 4 << 30
+    memory_bytes: int = 2 << 30
     max_side_px: int = 4096
     max_duration_s: float = 12 * 3600.0
     threads: int = 2
@@ -96,7 +97,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-B", str(script), str(source)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(source,),
@@ -109,9 +110,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """The child's process id."""
+        return int(self._process.pid)
 
     def stop(self) -> None:
+        """End the process, whatever it is doing."""
         self._socket.close()
         self._process.kill()
         self._process.wait()
@@ -125,63 +128,68 @@ class Child:
         while True:
             header, array = self._answer()
             if "error" in header and header["error"] in MEDIA_REASONS:
-                raise MediaError(header["error"], f"{self._path}: {header['detail']}")
+                raise MediaError(header["error"], f"{self._path.name}: {header['detail']}")
             if "bug" in header:
-                raise RuntimeError(f"the media reader failed on {self._path}; this is a bug of ours:\n{header['bug']}")
+                raise RuntimeError(f"the media reader has a bug that {self._path.name} brings out:\n{header['bug']}")
             if header.get("done"):
                 return
             yield header, array
 
     def _send(self, message: dict[str, Any]) -> None:
-        try:
-            self._socket.settimeout(self._left_s)
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            raise self._obituary() from None
+        self._in_time(self._socket.sendall, json.dumps(message).encode() + b"\n")
 
     def _answer(self) -> tuple[dict[str, Any], np.ndarray]:
         header_bytes, array_bytes = ANSWER.unpack(self._receive(ANSWER.size))
         if header_bytes > _MAX_HEADER_BYTES or array_bytes > self._limits.memory_bytes:
             raise self._nonsense(f"an answer of {header_bytes} + {array_bytes} bytes")
-        header = json.loads(bytes(self._receive(header_bytes)))
-        raw = self._receive(array_bytes)
-        kind, shape = header.get("dtype", "uint8"), header.get("shape", [0])
-        if kind not in _ARRAY_TYPES or math.prod(shape) * np.dtype(kind).itemsize != array_bytes:
-            raise self._nonsense(f"{array_bytes} bytes for {kind} {shape}")
-        return header, raw.view(kind).reshape(shape)
+        header, raw = self._receive(header_bytes), self._receive(array_bytes)
+        try:
+            facts = json.loads(header.tobytes())
+            kind = _ARRAY_TYPES[facts.get("dtype", "uint8")]
+            return facts, raw.view(kind).reshape(facts.get("shape", 0))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._nonsense(f"{header.tobytes()[:200]!r} ({error})") from None
 
     def _receive(self, num_bytes: int) -> np.ndarray:
         data = np.empty(num_bytes, np.uint8)
         rest = memoryview(data)
         while rest:
-            started = time.monotonic()
-            try:
-                self._socket.settimeout(max(self._left_s, 1e-3))
-                count = self._socket.recv_into(rest)
-            except TimeoutError:
-                raise MediaError("timed_out", f"{self._path}: no end after {self._limits.wall_s:g} s") from None
-            except OSError:
-                count = 0
+            count = self._in_time(self._socket.recv_into, rest)
             if count == 0:
                 raise self._obituary()
-            self._left_s -= time.monotonic() - started
             rest = rest[count:]
         return data
 
+    def _in_time(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        """What a call of the socket returns; the time it takes is charged to the request."""
+        started = time.monotonic()
+        try:
+            self._socket.settimeout(max(self._left_s, _SHORTEST_WAIT_S))
+            return call(argument)
+        except TimeoutError:
+            raise MediaError("timed_out", f"{self._path.name}: no end after {self._limits.wall_s:g} s") from None
+        except OSError:
+            raise self._obituary() from None
+        finally:
+            self._left_s -= time.monotonic() - started
+
     def _obituary(self) -> Exception:
         """Why the child is gone: by the source's doing (a signal), or by ours (an exception at its start)."""
-        self._process.kill()  # a dead one keeps its own exit status
-        status = self._process.wait()
+        try:
+            status = self._process.wait(timeout=_DYING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         last_words = self._process.stderr.read().decode() if self._process.stderr else ""
         if status >= 0:
             return RuntimeError(f"the media reader's process ended with status {status}:\n{last_words}")
         if status == -signal.SIGXCPU:
-            return MediaError("timed_out", f"{self._path}: more than {self._limits.cpu_s} s of processor time")
+            return MediaError("timed_out", f"{self._path.name}: more than {self._limits.cpu_s} s of processor time")
         ended_by = signal.Signals(-status).name
-        return MediaError("decoder_crashed", f"{self._path}: the reader's process ended by {ended_by}")
+        return MediaError("decoder_crashed", f"{self._path.name}: the reader's process ended by {ended_by}")
 
     def _nonsense(self, found: str) -> MediaError:
-        return MediaError("decoder_crashed", f"{self._path}: the reader's process sent {found}")
+        return MediaError("decoder_crashed", f"{self._path.name}: the reader's process sent {found}")
 
 
 def _open_regular(path: Path) -> int:
@@ -189,9 +197,9 @@ def _open_regular(path: Path) -> int:
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise MediaError("unreadable", f"{path}: {error.strerror}") from None
+        raise MediaError("unreadable", f"{path.name}: {error.strerror}") from None
     found = os.fstat(source)
     if stat.S_ISREG(found.st_mode) and found.st_size:
         return source
     os.close(source)
-    raise MediaError("unreadable", f"{path}: {'empty' if stat.S_ISREG(found.st_mode) else 'not a regular file'}")
+    raise MediaError("unreadable", f"{path.name}: {'empty' if stat.S_ISREG(found.st_mode) else 'not a regular file'}")

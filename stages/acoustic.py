@@ -51,6 +51,8 @@ class Acoustic(Stage):
         self._features(np.zeros(HOP_SAMPLES, np.float32))
 
     def process(self, clip: Clip) -> dict[str, Any]:
+        if clip["audio"] is None:
+            raise ValueError(f"acoustic: clip {clip.clip_id} has no sound; the stage `face` rejects such clips")
         samples, rate_hz = read_wav(clip.path("audio"))
         expected = clip.num_frames * HOP_SAMPLES
         if rate_hz != SAMPLE_RATE_HZ or samples.shape != (expected,):

@@ -25,7 +25,7 @@ CLICK_S = 0.03  # a burst of random tones with soft ends: its correlation with i
 
 @dataclass(frozen=True)
 class Recipe:
-    """A source to generate. ``click_times_s`` count from the first frame; ``times`` shifts and stretches frames."""
+    """A source to generate; ``video`` and ``audio`` are options of ffmpeg, ``click_times_s`` count from frame 0."""
 
     suffix: str
     video: dict[str, Any]
@@ -82,9 +82,8 @@ def clicks(times_s: np.ndarray, click_times_s: tuple[Fraction, ...]) -> np.ndarr
 def make_source(path: Path, recipe: Recipe) -> Path:
     """Encode a recipe to ``path`` plus its suffix."""
     path = path.with_suffix(recipe.suffix)
-    width, height = recipe.size
     video = ffmpeg.input(
-        "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=f"{width}x{height}", framerate=str(recipe.fps)
+        "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=str(recipe.fps)
     ).video
     if recipe.times:
         video = video.filter("setpts", recipe.times)
@@ -126,18 +125,13 @@ def remux(source: Path, target: Path, *before: str, after: tuple[str, ...] = ())
 
 def reference_frames(path: Path) -> tuple[list[Fraction], np.ndarray]:
     """Times from the container's start, and RGB frames, as ffmpeg's command line decodes them."""
-    arguments = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-i", str(path), "-map", "0:v:0"]
-    arguments += ["-fps_mode", "passthrough", "-enc_time_base", "demux"]
-    checksums = subprocess.run([*arguments, "-f", "framecrc", "-"], capture_output=True, check=True).stdout.decode()
-    tick_s = Fraction(re.findall(r"#tb 0: (\S+)", checksums)[0])
-    width, height = map(int, re.findall(r"#dimensions 0: (\d+)x(\d+)", checksums)[0])
-    lines = [line.split(",") for line in checksums.splitlines() if not line.startswith("#")]
-    raw = subprocess.run([*arguments, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
-    frames = np.frombuffer(raw.stdout, np.uint8).reshape(-1, height, width, 3)
-    return [int(line[2]) * tick_s for line in lines], frames
-
-
-def reference_sound(path: Path, sample_rate_hz: int | None = None) -> np.ndarray:
-    """The sound as ffmpeg's command line decodes it: float (sample,), first channel mix, from its first sample."""
-    output = ffmpeg.input(str(path)).output("pipe:", format="f32le", ac=1, **({"ar": sample_rate_hz} if sample_rate_hz else {}))
-    return np.frombuffer(run(output), np.float32)
+    command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-i", str(path), "-map", "0:v:0"]
+    # ffmpeg counts from the earliest stream that it was told to read, so the sound must be among them.
+    timing = ["-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-f", "framecrc", "-"]
+    listing = subprocess.run([*command, *timing], capture_output=True, check=True).stdout.decode()
+    tick_s = Fraction(re.findall(r"#tb 0: (\S+)", listing)[0])
+    width, height = map(int, re.findall(r"#dimensions 0: (\d+)x(\d+)", listing)[0])
+    times = [int(line.split(",")[2]) * tick_s for line in listing.splitlines() if line.startswith("0,")]
+    pixels = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run([*command, *pixels], capture_output=True, check=True).stdout
+    return times, np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)

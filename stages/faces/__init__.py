@@ -1,1 +1,1 @@
-"""Faces in frames: detection (MTCNN), tracks of two people, shot cuts and crop boxes. What stage ``face`` is made of."""
+"""What the stage ``face`` is made of: detection (MTCNN), tracks of two people, shot cuts, crop squares."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from math import ceil, floor, log
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -166,6 +165,7 @@ class _SummedArea:
     """Frames as summed-area tables: the mean of any rectangle in four look-ups, so that all crops are made at once."""
 
     def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
+        import cv2
         import torch
 
         self.height, self.width = frames.shape[1:3]
@@ -177,8 +177,8 @@ class _SummedArea:
         """All frames, area-averaged to (frame, 3, height, width) and scaled as the networks want them."""
         top, bottom = self._bins(np.array([0]), np.array([self.height]), height)
         left, right = self._bins(np.array([0]), np.array([self.width]), width)
-        rows = self._tables[:, bottom[0]] - self._tables[:, top[0]]  # (frame, height, source width + 1, 3)
-        sums = rows[:, :, right[0]] - rows[:, :, left[0]]
+        rows = self._tables.index_select(1, bottom[0]) - self._tables.index_select(1, top[0])
+        sums = rows.index_select(2, right[0]) - rows.index_select(2, left[0])  # (frame, height, width, 3)
         return _normalised(sums, (bottom - top)[0, :, None] * (right - left)[0])
 
     def crops(self, candidates: _Candidates, size_px: int) -> tuple[_Candidates, Tensor]:
@@ -222,7 +222,9 @@ def _pyramid(height: int, width: int, min_face_px: float) -> list[float]:
 def _merge(parts: list[_Candidates]) -> _Candidates:
     fields = ("boxes", "scores", "frames", "shifts")
     if not parts:
-        return _Candidates(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, 4), np.float32))
+        return _Candidates(
+            np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, 4), np.float32)
+        )
     return _Candidates(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
 
 

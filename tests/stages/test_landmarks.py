@@ -16,10 +16,10 @@ import skimage.data
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span
-from pipeline.encode import VideoWriter
+from pipeline.encode import VideoWriter, read_video
 from pipeline.media import SourceReader
 from pipeline.stage import Reject
-from stages.landmarks import NUM_POINTS, SETTLING_LOOKS, Landmarks, Tracker
+from stages.landmarks import Landmarks, Tracker
 
 SIDE_PX = 384
 NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER, RIGHT_IRIS, LEFT_IRIS = 1, 33, 263, 468, 473
@@ -121,22 +121,30 @@ def test_points_move_with_a_face_that_is_moved_by_known_pixels(stage: Landmarks,
     np.testing.assert_allclose(moved_px, shifts_px, atol=0.8)
 
 
-def test_a_jump_arrives_whole_in_its_own_frame(stage: Landmarks, tmp_path: Path) -> None:
-    frames = [face()] * 6 + [face((14.0, 0.0))] * 6
-    points = stage.process(clip_of(tmp_path, frames))["speaker_landmarks"]
-    steps_px = np.diff(points[:, NOSE_TIP, 0])
+def test_a_jump_arrives_in_its_own_frame_without_lag(stage: Landmarks, tmp_path: Path) -> None:
+    """A temporal filter would bring part of the jump later; the tracker's square, a frame old, adds a tenth to it."""
+    jump_px = 14.0
+    frames = [face()] * 6 + [face((jump_px, 0.0))] * 6
+    x_px = stage.process(clip_of(tmp_path, frames))["speaker_landmarks"][..., 0].mean(axis=1)
+    steps_px = np.diff(x_px)
     assert steps_px.argmax() == 5
-    assert steps_px[5] == pytest.approx(14, abs=1)
-    assert np.abs(np.delete(steps_px, 5)).max() < 1
+    assert jump_px - 0.5 < steps_px[5] < 1.15 * jump_px
+    assert np.abs(np.delete(steps_px, [5, 6])).max() < 0.5
 
 
-def test_the_first_frame_does_not_stand_apart(stage: Landmarks, tmp_path: Path) -> None:
-    frames = [face()] * 10
-    settled = stage.process(clip_of(tmp_path, frames))["speaker_landmarks"]
-    assert distance_px(settled[0], settled[-1]) < 0.5
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["cz7zhbn7aq0u", "d336vte2a17j", "fd21te30h4a7", "ek3utk9fn46v"])
+def test_the_first_frame_does_not_stand_apart(name: str, shared: Path) -> None:
+    """Heads held still: the step from the detector's square to the tracker's must not show as motion in frame 1."""
+    both_heads = next(read_video(shared / "media" / "vico" / f"{name}.mp4"))
     tracker = Tracker(min_detection=0.5, min_presence=0.9)
-    looks = [tracker.look(face()) for _ in range(10)]
-    assert distance_px(looks[0], looks[-1]) > 2 * distance_px(looks[SETTLING_LOOKS - 1], looks[-1])
+    for half in np.split(both_heads, 2, axis=1):
+        still = cv2.resize(half, (SIDE_PX, SIDE_PX))
+        tracker.forget()
+        unsettled_px = distance_px(*(tracker.look(still) for _ in range(2)))
+        settled_px = distance_px(*tracker.follow([still] * 2))
+        assert unsettled_px > 1
+        assert settled_px < 0.5
 
 
 def test_frames_without_a_face_are_not_valid_and_hold_no_numbers(tmp_path: Path) -> None:
@@ -213,7 +221,3 @@ for _ in range(2):
 def test_a_module_that_is_only_imported_does_not_load_mediapipe() -> None:
     program = "import sys, stages.landmarks, stages.blink; sys.exit('mediapipe' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
-
-
-def test_there_are_as_many_points_as_declared(stage: Landmarks, tmp_path: Path) -> None:
-    assert stage.process(clip_of(tmp_path, [face()] * 2))["speaker_landmarks"].shape == (2, NUM_POINTS, 3)

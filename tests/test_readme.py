@@ -1,0 +1,57 @@
+"""The README tells the truth: its tables are made from the stages, its commands and code run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs import build, check, make_demo
+from jobs.describe import renew
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_tables_of_stages_are_those_of_the_code() -> None:
+    assert renew(README) == README, "renew them: python -m jobs.describe --write README.md"
+
+
+def test_every_job_and_option_that_it_names_exists() -> None:
+    options = build._parser().format_help()
+    for line in "".join(blocks("sh")).splitlines():
+        for job in re.findall(r"python -m jobs\.(\w+)", line):
+            assert (ROOT / "jobs" / f"{job}.py").is_file(), line
+        if "jobs.build" in line:
+            named = re.findall(r" (--[a-z]+)", line.partition("jobs.build")[2])
+            assert all(option in options for option in named), line
+
+
+def test_every_make_target_that_it_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make (\w+)", README)) & set(re.findall(r"`make (\w+)", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.slow
+def test_the_demo_is_built_read_and_extended_as_it_says(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = make_demo.make_demo(tmp_path / "out" / "demo" / "input")
+    out = tmp_path / "out" / "demo" / "data"
+    assert build.main([str(manifest), "--out", str(out)]) == 0
+    assert check.main([str(out)]) == 0
+    capsys.readouterr()
+    exec(blocks("python")[0], {})
+    clip_id, num_frames, rows, dims, blinks = capsys.readouterr().out.split()
+    assert (rows, dims) == (num_frames, "45")
+    assert int(blinks) > 0
+    example = ROOT / "tests" / "examples" / "mouth_opening.py"
+    assert build.main([str(manifest), "--out", str(out), "--stage", str(example)]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    computed = {line[0] for line in table if len(line) > 5 and line[4].isdigit()}
+    assert computed == {"mouth_opening"}
