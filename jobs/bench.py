@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from jobs import reference_chain
+from jobs.fitter_speed import fitter_table
 from jobs.make_demo import make_demo
 from pipeline import run
 from pipeline.build import Build, BuildOptions
@@ -195,6 +196,7 @@ def _measure(sample: Sample, folder: Path) -> str:
             f"{platform.machine()}, {os.cpu_count()} cores; {sample.video.name}, {len(sample.spans)} clips of "
             f"{sample.spans[0].num_frames} frames",
             stage_table(plain.ms_a_frame(), reference),
+            fitter_table(),
             f"Ray's share: {1 - plain.seconds / on_ray.seconds:.1%} of a build with one worker "
             f"({on_ray.seconds:.1f} s on Ray, {plain.seconds:.1f} s without); a private Ray starts in {connected_s:.1f} s",
         ]

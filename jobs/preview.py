@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from pipeline.config import ManifestError, resolve
-from pipeline.encode import VideoWriter, count_frames, read_video
+from pipeline.encode import VideoWriter, read_video
 from pipeline.registry import find_stages
 from pipeline.store import Store
 from schemas.column import ROLES
@@ -190,7 +190,8 @@ def write_film(folder: Path, out: Path) -> None:
 
 def write_sheet(folder: Path, out: Path) -> None:
     """`SHEET_FRAMES` frames, evenly spread over the clip, as a picture."""
-    last = count_frames(folder / f"{ROLES[0]}.mp4") - 1
+    columns, _ = clip_columns(folder)
+    last = len(columns[f"{ROLES[0]}_landmarks"]) - 1
     chosen = np.linspace(0, last, SHEET_FRAMES).round().astype(int).tolist()
     kept = {k: frame for k, frame in enumerate(drawn_frames(folder)) if k in chosen}
     rows = np.array_split([kept[k] for k in chosen], 2)

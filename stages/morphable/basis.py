@@ -98,8 +98,9 @@ def load_basis(path: Path = SHIPPED) -> Basis:
         noise=float(arrays["noise"]),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-    for problem in _problems(basis):
-        raise BasisError(f"basis {path}: {problem}; see the table in stages/morphable/basis.py")
+    problems = "; ".join(_problems(basis))
+    if problems:
+        raise BasisError(f"basis {path}: {problems}; see the table in stages/morphable/basis.py")
     return basis
 
 

@@ -94,14 +94,16 @@ class Deep3D:
 
     Parameters
     ----------
-    checkpoint : the user's ``epoch_20.pth``; only ``net_recon`` is used of it.
+    checkpoint : the user's ``epoch_20.pth``; only ``net_recon`` is used of it. None leaves the network
+        untrained, for measuring its speed.
     half : compute the convolutions in half precision; only where the device is a GPU.
     """
 
-    def __init__(self, checkpoint: Path, device: str = "cpu", half: bool = True) -> None:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    def __init__(self, checkpoint: Path | None, device: str = "cpu", half: bool = True) -> None:
         self.network = ReconNet().eval()
-        self.network.load_state_dict(stored["net_recon"])
+        if checkpoint is not None:
+            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(stored["net_recon"])
         self.device = torch.device(device)
         self.half = half and self.device.type == "cuda"
         self.network.to(self.device, memory_format=torch.channels_last if self.half else torch.contiguous_format)
