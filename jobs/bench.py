@@ -191,16 +191,16 @@ def _measure(sample: Sample, folder: Path) -> str:
     connected_s = time.perf_counter() - connecting
     on_ray = measure_build(sample, folder / "ray", 1)
     run.disconnect()
-    return "\n\n".join(
-        [
-            f"{platform.machine()}, {os.cpu_count()} cores; {sample.video.name}, {len(sample.spans)} clips of "
-            f"{sample.spans[0].num_frames} frames",
-            stage_table(plain.ms_a_frame(), reference),
-            fitter_table(),
-            f"Ray's share: {1 - plain.seconds / on_ray.seconds:.1%} of a build with one worker "
-            f"({on_ray.seconds:.1f} s on Ray, {plain.seconds:.1f} s without); a private Ray starts in {connected_s:.1f} s",
-        ]
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    span, share = sample.spans[0], 1 - plain.seconds / on_ray.seconds
+    blocks = [
+        f"{machine}; {sample.video.name}: {len(sample.spans)} clips of {span.num_frames} frames",
+        stage_table(plain.ms_a_frame(), reference),
+        fitter_table(),
+        f"Ray's share of a build with one worker: {share:.1%} ({on_ray.seconds:.1f} s with Ray, {plain.seconds:.1f} s "
+        f"without); a private Ray starts in {connected_s:.1f} s",
+    ]
+    return "\n\n".join(blocks)
 
 
 if __name__ == "__main__":

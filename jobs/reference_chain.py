@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ
+from pipeline.quiet import stderr_muted
 
 Image = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -43,7 +44,7 @@ def facemesh_static(crops: Iterable[Image]) -> list[NDArray[np.float32] | None]:
     """
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
-    with FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh:
+    with stderr_muted(), FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh:
         return [_landmarks_px(mesh.process(crop), crop) for crop in crops]
 
 

@@ -102,5 +102,7 @@ def describe(settings_type: type) -> list[tuple[str, str, str]]:
     for field in dataclasses.fields(settings_type):
         choices = field.metadata.get("choices", ())
         meaning = field.metadata.get("meaning", "")
-        rows.append((field.name, repr(field.default), meaning + (f" (one of {', '.join(map(str, choices))})" if choices else "")))
+        if choices:
+            meaning += f" (one of {', '.join(map(str, choices))})"
+        rows.append((field.name, repr(field.default), meaning))
     return rows

@@ -10,6 +10,7 @@ on files tagged BT.709.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 
 _FULL_SCALE = 32768  # 16-bit PCM
+_PIPE_BYTES = 2**20  # what Linux lets anyone have
 _GOP_FRAMES = FPS  # a keyframe a second, so that a viewer can seek
 
 
@@ -119,7 +121,10 @@ def _start_encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> 
         **{"flags:v": "+bitexact", "x264-params": "cpu-independent=1"},
     )
     quiet = file.global_args("-hide_banner", "-loglevel", "error", "-y")
-    return quiet.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
+    process = quiet.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
+    with contextlib.suppress(OSError):  # a pipe of two crops lets several encoders work side by side
+        fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:

@@ -42,6 +42,9 @@ COMMANDS: dict[str, Callable[..., Answers]] = {
     "audio": read_audio,
 }
 
+Outbox = queue.Queue[tuple[dict[str, Any], np.ndarray]]
+
+AHEAD_ANSWERS = 6  # frames that may wait for the parent; a socket alone holds less than one
 _NO_DATA = np.empty(0, np.uint8)
 _PR_SET_NO_NEW_PRIVS = 38
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446  # on every architecture
@@ -58,8 +61,10 @@ def main() -> None:
     source = MediaSource(os.fdopen(int(sys.argv[1]), "rb", buffering=0), limits)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines, requests), daemon=True).start()
+    outbox: Outbox = queue.Queue(maxsize=AHEAD_ANSWERS)
+    threading.Thread(target=_send, args=(outbox, wire), daemon=True).start()
     while True:
-        _serve(source, requests.get(), wire)
+        _serve(source, requests.get(), outbox)
 
 
 def confine(limits: Limits) -> None:
@@ -104,31 +109,37 @@ def _listen(lines: Any, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
 
     PR_SET_PDEATHSIG would watch the parent's *thread*: it kills a healthy reader when a worker's thread ends.
     """
-    for line in lines:
-        requests.put(json.loads(line))
-    os._exit(0)
+    try:
+        for line in lines:
+            requests.put(json.loads(line))
+    finally:  # the end of the stream, or a reset where the parent left answers unread
+        os._exit(0)
 
 
-def _serve(source: MediaSource, request: dict[str, Any], wire: socket.socket) -> None:
+def _serve(source: MediaSource, request: dict[str, Any], outbox: Outbox) -> None:
     try:
         for header, data in COMMANDS[request.pop("command")](source, **request):
-            _answer(wire, header | {"dtype": data.dtype.name, "shape": data.shape}, data)
-        _answer(wire, {"done": True})
+            outbox.put((header | {"dtype": data.dtype.name, "shape": data.shape}, data))
+        last: dict[str, Any] = {"done": True}
     except MediaError as error:
-        _answer(wire, {"error": error.reason, "detail": error.detail})
+        last = {"error": error.reason, "detail": error.detail}
     except (MemoryError, av.error.BlockingIOError):  # the second is how libav says that it got no thread
-        _answer(wire, {"error": "out_of_memory", "detail": f"more than {source.limits.memory_bytes >> 20} MiB"})
+        last = {"error": "out_of_memory", "detail": f"more than {source.limits.memory_bytes >> 20} MiB"}
     except av.error.FFmpegError as error:
-        _answer(wire, {"error": "damaged", "detail": str(error)})
+        last = {"error": "damaged", "detail": str(error)}
     except Exception:
-        _answer(wire, {"bug": traceback.format_exc()})
+        last = {"bug": traceback.format_exc()}
+    outbox.put((last, _NO_DATA))
 
 
-def _answer(wire: socket.socket, header: dict[str, Any], data: np.ndarray = _NO_DATA) -> None:
-    text = json.dumps(header).encode()
-    wire.sendall(ANSWER.pack(len(text), data.nbytes) + text)
-    if data.nbytes:
-        wire.sendall(memoryview(np.ascontiguousarray(data)).cast("B"))
+def _send(outbox: Outbox, wire: socket.socket) -> None:
+    """Write answers to the wire while the next ones are being made."""
+    while True:
+        header, data = outbox.get()
+        text = json.dumps(header).encode()
+        wire.sendall(ANSWER.pack(len(text), data.nbytes) + text)
+        if data.nbytes:
+            wire.sendall(memoryview(np.ascontiguousarray(data)).cast("B"))
 
 
 if __name__ == "__main__":

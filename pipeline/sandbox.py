@@ -38,7 +38,7 @@ ANSWER = struct.Struct("<IQ")  # length of the JSON header, length of the raw ar
 _ARRAY_TYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _MAX_HEADER_BYTES = 1 << 20
 _DYING_S = 5.0  # between the end of the wire and the end of the process
-_CHILD_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}  # numpy's buffers for threads would count against the memory limit
+_CHILD_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # what threads reserve counts as memory
 _SHORTEST_WAIT_S = 1e-3  # a timeout of 0 would mean another mode of the socket
 
 

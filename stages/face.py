@@ -24,15 +24,16 @@ from stages.faces.pair import REJECTS, PairRules, find_pair
 from stages.faces.scan import Pictures, Scan, boxes_over_time, detected_over_time, scan
 
 Size = tuple[int, int]  # width, height
+PRESET = "superfast"  # 0.7 of the time of veryfast at equal quality, for twice the bytes: still 35 KB a second
 
 
 class Face(Stage):
     """Face boxes and 384 x 384 head videos of speaker and listener.
 
-    Zhou et al., "Responsive Listening Head Generation" (ECCV 2022, section 4), find faces with MTCNN in each frame, crop
-    them and resize them; how was never released. Here two faces that last become the left and the right person. One
-    fixed square a clip is the default: a box that follows every detection adds the detector's jitter, 7 px a frame at
-    1080p, to the motion of the head, which is what listener models learn.
+    Zhou et al., "Responsive Listening Head Generation" (ECCV 2022, section 4), find faces with MTCNN in each frame,
+    crop them and resize them; how was never released. Here two faces that last become the left and the right person.
+    One fixed square a clip is the default: a box that follows every detection adds the detector's jitter, 7 px a frame
+    at 1080p, to the motion of the head, which is what listener models learn.
     """
 
     @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Face(Stage):
         return scan((rgb for _, rgb in frames), looked_at, self._detector, scale)
 
     def _squares(self, boxes: list[Floats], size_px: Size) -> tuple[list[Floats], list[Floats]]:
-        """For the left and the right head: its square (4,) in the clip and the square shown in each frame (frame, 4)."""
+        """For the left and the right head its square (4,) in the clip and the square shown in each frame (frame, 4)."""
         policy, margin = self.settings.policy, self.settings.margin
         left, right = (crops.static_square(one, margin, size_px) for one in boxes)
         squares = list(crops.apart(left, right, size_px))
@@ -135,6 +136,6 @@ def _write(frames: Iterable[tuple[int, NDArray[np.uint8]]], videos: list[Path]) 
         writers: list[VideoWriter] = []
         for _, heads in frames:
             size = (heads.shape[2], heads.shape[1])
-            writers = writers or [stack.enter_context(VideoWriter(path, size)) for path in videos]
+            writers = writers or [stack.enter_context(VideoWriter(path, size, preset=PRESET)) for path in videos]
             for writer, head in zip(writers, heads, strict=True):
                 writer.write(head)

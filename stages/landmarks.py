@@ -8,11 +8,8 @@ The model's square is one frame old, which adds about a tenth to a jump of the h
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import numpy as np
 
 from pipeline.clip import Clip
 from pipeline.encode import read_video
+from pipeline.quiet import stderr_muted
 from pipeline.stage import Reject, Stage, setting
 from schemas.column import FRAME_AXIS, ROLES, Column, both, per_role
 
@@ -61,7 +59,7 @@ class Landmarks(Stage):
     settings: Settings
 
     def setup(self, device: str) -> None:
-        with _stderr_muted():
+        with stderr_muted():
             Tracker(min_detection=0, min_presence=0).look(BLANK)  # says what it says once, at the first face
             self._trackers = [Tracker(self.settings.min_detection, self.settings.min_presence) for _ in ROLES]
             for tracker in self._trackers:
@@ -141,17 +139,3 @@ def _landmarks(tracker: Tracker, path: Path) -> np.ndarray:
     """Points of all frames of a video, float32 (frame, 478, 3) in px, NaN where there is no face."""
     missing = np.full((NUM_POINTS, 3), np.nan, np.float32)
     return np.stack([missing if points is None else points for points in tracker.follow(read_video(path))])
-
-
-@contextmanager
-def _stderr_muted() -> Iterator[None]:
-    """Nothing on the process's stderr: MediaPipe's C++ part logs there before it would listen to any log level."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

@@ -13,6 +13,8 @@ from functools import cache
 import cv2
 import numpy as np
 
+from pipeline.quiet import stderr_muted
+
 PANEL_W_PX, PANEL_H_PX = 640, 720  # one half of a 1280x720 split screen
 
 # Indices into FaceMesh's 468 points, in order along each line.
@@ -113,9 +115,9 @@ def _ask_mediapipe(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """FaceMesh's points in px (468, 2), and a rough mask of the person (height, width)."""
     from mediapipe.python.solutions import face_mesh, selfie_segmentation
 
-    with face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1) as mesh:
+    with stderr_muted(), face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1) as mesh:
         marks = mesh.process(picture).multi_face_landmarks[0].landmark
-    with selfie_segmentation.SelfieSegmentation(model_selection=0) as segmentation:
+    with stderr_muted(), selfie_segmentation.SelfieSegmentation(model_selection=0) as segmentation:
         mask = segmentation.process(picture).segmentation_mask
     height, width = picture.shape[:2]
     return np.array([(mark.x * width, mark.y * height) for mark in marks]), mask

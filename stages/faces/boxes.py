@@ -44,17 +44,22 @@ def containment(first: Floats, second: Floats) -> Floats:
     return np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
 
 
-def non_maximum_suppression(scores: Floats, overlap: Floats, threshold: float) -> NDArray[np.intp]:
-    """Rows that greedy suppression keeps, best score first.
+def best_first(scores: Floats) -> NDArray[np.intp]:
+    """Rows by falling score, equal ones in their order."""
+    return np.argsort(-scores, kind="stable")
+
+
+def non_maximum_suppression(order: NDArray[np.intp], overlap: Floats, threshold: float) -> NDArray[np.intp]:
+    """Rows that greedy suppression keeps, in the order given.
 
     The greedy answer is the one fixed point of "kept unless a better kept one overlaps", reached in as many rounds as
     the longest chain of suppressions, 3-5 in practice (Zheng et al., Cluster-NMS, IEEE Trans. Cybernetics 2021).
 
     Parameters
     ----------
-    scores : (box,); overlap : (box, box), symmetric; threshold : overlaps above it suppress.
+    order : (box,) rows, best first.
+    overlap : (box, box), symmetric; above ``threshold`` the better one suppresses the other.
     """
-    order = np.argsort(-scores, kind="stable")
     suppresses = np.triu(overlap[np.ix_(order, order)] > threshold, 1)
     kept = np.ones(len(order), bool)
     while True:

@@ -33,7 +33,7 @@ COLOUR_RATIO = 2.0  # of the step and the largest change nearby: under 1.8 in co
 BLOCK_NOISE = 0.8  # grey levels by which the blocks of still pictures differ
 BLOCK_RATIO = 1.5  # a block jumps if its step is so many times the largest change nearby; lost frames make up to 1.3
 MIN_BLOCKS = 9  # fewer blocks of a head do not tell
-MIN_MOVING_SHARE = 0.25  # of a head's blocks: a blink alone is no cut
+MIN_MOVING_SHARE = 0.6  # of a head's blocks count at least as moving: a blink or a caption under a head is no cut
 HEAD_SHARE = 0.4  # of a head's moving blocks jump: under .3 in 10 000 frames of footage, .4 at half of all jump cuts
 
 
@@ -128,7 +128,7 @@ def _colours(thumb: NDArray[np.uint8]) -> Floats:
 
 
 def _structure(thumb: NDArray[np.uint8]) -> Floats:
-    """Grey picture without its finest detail, which compression changes, and without slow shades, which light changes."""
+    """Grey picture without its finest detail, which compression changes, and slow shades, which light changes."""
     import cv2
 
     grey = cv2.GaussianBlur(cv2.cvtColor(thumb, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), BLOCK_PX / 6)

@@ -7,25 +7,28 @@ written anew for batches of video frames; on equal input it finds the boxes that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, floor, log
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import floor, log
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.faces.boxes import Floats, containment, iou, non_maximum_suppression, sizes
+from stages.faces.boxes import Floats, best_first, containment, iou, non_maximum_suppression, sizes
 from stages.faces.facenet import import_facenet
+from stages.faces.summed_area import SummedAreas
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+Ranking = Callable[[Floats], NDArray[np.intp]]
 
 PYRAMID_FACTOR = 0.709  # about sqrt(1/2): every level halves the area
 DEFAULT_MIN_FACE_PX = 20  # facenet-pytorch's, where its ladder of scales begins
 PNET_CELL_PX, PNET_STRIDE_PX = 12, 2  # receptive field and stride of P-Net
 RNET_INPUT_PX, ONET_INPUT_PX = 24, 48
-LEVEL_OVERLAP, FRAME_OVERLAP = 0.5, 0.7  # IoU above which the weaker candidate goes, in a level and in a frame
-"""Overlaps as in facenet-pytorch and the authors' code."""
+LEVEL_OVERLAP, FRAME_OVERLAP = 0.5, 0.7  # above which the weaker candidate goes, in a level and in a frame
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,14 @@ class _Candidates:
         return _Candidates(self.boxes[rows], self.scores[rows], self.frames[rows], self.shifts[rows])
 
 
+NO_CANDIDATES = _Candidates(
+    boxes=np.empty((0, 4), np.float32),
+    scores=np.empty(0, np.float32),
+    frames=np.empty(0, np.int64),
+    shifts=np.empty((0, 4), np.float32),
+)
+
+
 class FaceDetector:
     """MTCNN on a device.
 
@@ -106,24 +117,23 @@ class FaceDetector:
         import torch
 
         with torch.inference_mode():
-            sums = _SummedArea(frames, self._device)
-            proposals = self._propose(sums, min_face_px)
-            refined = self._refine(sums, proposals)
-            found, points = self._output(sums, refined)
+            areas = SummedAreas(frames, self._device)
+            proposed = self._propose(areas, min_face_px)
+            refined = self._refine(areas, proposed)
+            found, points = self._output(areas, refined)
         return [_faces_of_frame(found, points, frame) for frame in range(len(frames))]
 
-    def _propose(self, sums: _SummedArea, min_face_px: float) -> _Candidates:
+    def _propose(self, areas: SummedAreas, min_face_px: float) -> _Candidates:
         """P-Net on every level of the pyramid: one candidate a cell of 12 x 12 pixels that may hold a face."""
-        levels = [self._propose_at(sums, scale) for scale in _pyramid(sums.height, sums.width, min_face_px)]
-        merged = _merge(levels)
-        kept = merged.take(_suppressed(merged, FRAME_OVERLAP))
-        width_height = np.tile(sizes(kept.boxes), 2)
-        return _Candidates(_squared(kept.boxes + kept.shifts * width_height), kept.scores, kept.frames, kept.shifts)
+        scales = _pyramid(areas.height, areas.width, min_face_px)
+        found = _merged([NO_CANDIDATES, *(self._propose_at(areas, scale) for scale in scales)])
+        kept = found.take(_suppressed(found, FRAME_OVERLAP))
+        return replace(kept, boxes=_squared(kept.boxes + kept.shifts * np.tile(sizes(kept.boxes), 2)))
 
-    def _propose_at(self, sums: _SummedArea, scale: float) -> _Candidates:
+    def _propose_at(self, areas: SummedAreas, scale: float) -> _Candidates:
         import torch
 
-        level = sums.resized(int(sums.height * scale + 1), int(sums.width * scale + 1))
+        level = _normalised(areas.resized(int(areas.height * scale + 1), int(areas.width * scale + 1)))
         # one frame at a time on a CPU: the layers of a batch do not fit its caches, which doubles the time
         outputs = [self._pnet(part) for part in level.split(1 if self._device == "cpu" else len(level))]
         shifts, probabilities = (torch.cat(parts) for parts in zip(*outputs, strict=True))
@@ -135,97 +145,56 @@ class FaceDetector:
         found = _Candidates(np.floor(boxes), scores, cells[:, 0], shifts.movedim(1, 3)[is_face].cpu().numpy())
         return found.take(_suppressed(found, LEVEL_OVERLAP))
 
-    def _refine(self, sums: _SummedArea, candidates: _Candidates) -> _Candidates:
+    def _refine(self, areas: SummedAreas, candidates: _Candidates) -> _Candidates:
         """R-Net drops most candidates and corrects the rest."""
-        candidates, crops = sums.crops(candidates, RNET_INPUT_PX)
+        candidates, crops = _crops(areas, candidates, RNET_INPUT_PX)
         if not len(crops):
             return candidates
         shifts, probabilities = self._rnet(crops)
         passed = _rescored(candidates, probabilities, shifts, self._thresholds[1])[0]
         kept = passed.take(_suppressed(passed, FRAME_OVERLAP))
-        return _Candidates(_squared(_shifted(kept)), kept.scores, kept.frames, kept.shifts)
+        return replace(kept, boxes=_squared(_shifted(kept)))
 
-    def _output(self, sums: _SummedArea, candidates: _Candidates) -> tuple[_Candidates, Floats]:
+    def _output(self, areas: SummedAreas, candidates: _Candidates) -> tuple[_Candidates, Floats]:
         """O-Net decides, corrects once more and places the five points, (candidate, 5, 2)."""
-        last_first = candidates.take(np.arange(len(candidates.scores))[::-1])  # facenet-pytorch's order among equals
-        candidates, crops = sums.crops(last_first, ONET_INPUT_PX)
+        candidates, crops = _crops(areas, candidates, ONET_INPUT_PX)
         if not len(crops):
             return candidates, np.empty((0, 5, 2), np.float32)
         shifts, points, probabilities = self._onet(crops)
         passed, rows = _rescored(candidates, probabilities, shifts, self._thresholds[2])
         x_then_y = points.cpu().numpy()[rows].reshape(-1, 2, 5)
         placed = x_then_y.swapaxes(1, 2) * (sizes(passed.boxes) + 1)[:, None] + passed.boxes[:, None, :2] - 1
-        final = _Candidates(_shifted(passed), passed.scores, passed.frames, passed.shifts)
+        final = replace(passed, boxes=_shifted(passed))
         inclusive = final.boxes + np.array([0, 0, 1, 1], np.float32)  # facenet-pytorch counts the last pixel here
-        kept = _suppressed(final, FRAME_OVERLAP, containment(inclusive[:, None], inclusive))
+        kept = _suppressed(final, FRAME_OVERLAP, containment(inclusive[:, None], inclusive), _numpy_order)
         return final.take(kept), placed[kept]
 
 
-class _SummedArea:
-    """Frames as summed-area tables: the mean of any rectangle in four look-ups, so that all crops are made at once."""
-
-    def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
-        import cv2
-        import torch
-
-        self.height, self.width = frames.shape[1:3]
-        tables = np.stack([cv2.integral(frame) for frame in frames])  # (frame, height + 1, width + 1, 3) int32
-        self._tables = torch.from_numpy(tables).to(device)
-        self._device = device
-
-    def resized(self, height: int, width: int) -> Tensor:
-        """All frames, area-averaged to (frame, 3, height, width) and scaled as the networks want them."""
-        top, bottom = self._bins(np.array([0]), np.array([self.height]), height)
-        left, right = self._bins(np.array([0]), np.array([self.width]), width)
-        rows = self._tables.index_select(1, bottom[0]) - self._tables.index_select(1, top[0])
-        sums = rows.index_select(2, right[0]) - rows.index_select(2, left[0])  # (frame, height, width, 3)
-        return _normalised(sums, (bottom - top)[0, :, None] * (right - left)[0])
-
-    def crops(self, candidates: _Candidates, size_px: int) -> tuple[_Candidates, Tensor]:
-        """The candidates that lie in their frame and their area-averaged crops (candidate, 3, size_px, size_px)."""
-        import torch
-
-        corners = np.trunc(candidates.boxes).astype(np.int64)
-        low = np.maximum(corners[:, :2], 1) - 1  # boxes count pixels from 1
-        high = np.minimum(corners[:, 2:], [self.width, self.height])
-        inside = (high > low).all(axis=1)
-        kept, low, high = candidates.take(inside), low[inside], high[inside]
-        left, right = (bins[:, None, :] for bins in self._bins(low[:, 0], high[:, 0], size_px))
-        top, bottom = (bins[:, :, None] for bins in self._bins(low[:, 1], high[:, 1], size_px))
-        frame, table = torch.from_numpy(kept.frames).to(self._device)[:, None, None], self._tables
-        sums = table[frame, bottom, right] - table[frame, top, right]  # (candidate, size_px, size_px, 3)
-        sums += table[frame, top, left] - table[frame, bottom, left]
-        return kept, _normalised(sums, (bottom - top) * (right - left))
-
-    def _bins(self, low: NDArray[np.int64], high: NDArray[np.int64], count: int) -> tuple[Tensor, Tensor]:
-        """First and last-plus-one pixel (box, count) of the bins between two edges (box,) that adaptive pooling cuts."""
-        import torch
-
-        length, steps = (high - low)[:, None], np.arange(count)
-        first = low[:, None] + steps * length // count
-        last = low[:, None] - -(steps + 1) * length // count
-        return torch.from_numpy(first).to(self._device), torch.from_numpy(last).to(self._device)
-
-
-def _normalised(sums: Tensor, counts: Tensor) -> Tensor:
-    """Sums of pixels (box, height, width, 3) as the means, about -1 to 1, that the networks take, channels first."""
-    return ((sums / counts[..., None] - 127.5) / 128).permute(0, 3, 1, 2)  # channels_last in memory
+def _normalised(pixels: Tensor) -> Tensor:
+    """Grey levels as the numbers of about -1 to 1 that the networks take."""
+    return (pixels - 127.5) / 128
 
 
 def _pyramid(height: int, width: int, min_face_px: float) -> list[float]:
     """Scales at which faces from ``min_face_px`` to the frame's shorter side fill one P-Net cell."""
     first = PNET_CELL_PX / min_face_px
-    count = ceil(log(PNET_CELL_PX / (min(height, width) * first)) / log(PYRAMID_FACTOR))
-    return [first * PYRAMID_FACTOR**level for level in range(max(count, 0))]
+    count = floor(log(PNET_CELL_PX / (min(height, width) * first)) / log(PYRAMID_FACTOR)) + 1
+    return [first * PYRAMID_FACTOR**level for level in range(count)]
 
 
-def _merge(parts: list[_Candidates]) -> _Candidates:
-    fields = ("boxes", "scores", "frames", "shifts")
-    if not parts:
-        return _Candidates(
-            np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64), np.empty((0, 4), np.float32)
-        )
-    return _Candidates(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
+def _merged(parts: list[_Candidates]) -> _Candidates:
+    fields = zip(*((part.boxes, part.scores, part.frames, part.shifts) for part in parts), strict=True)
+    return _Candidates(*(np.concatenate(field) for field in fields))
+
+
+def _crops(areas: SummedAreas, candidates: _Candidates, size_px: int) -> tuple[_Candidates, Tensor]:
+    """The candidates that lie in their frame, and their pictures (candidate, 3, size_px, size_px)."""
+    corners = np.trunc(candidates.boxes).astype(np.int64)
+    low = np.maximum(corners[:, :2], 1) - 1  # boxes count pixels from 1
+    high = np.minimum(corners[:, 2:], [areas.width, areas.height])
+    inside = (high > low).all(axis=1)
+    kept = candidates.take(inside)
+    return kept, _normalised(areas.crops(kept.frames, np.concatenate([low, high], axis=1)[inside], size_px))
 
 
 def _rescored(
@@ -235,18 +204,25 @@ def _rescored(
     scores = probabilities[:, 1].cpu().numpy()
     rows = np.flatnonzero(scores > threshold)
     passed = candidates.take(rows)
-    return _Candidates(passed.boxes, scores[rows], passed.frames, shifts.cpu().numpy()[rows]), rows
+    return replace(passed, scores=scores[rows], shifts=shifts.cpu().numpy()[rows]), rows
 
 
-def _suppressed(candidates: _Candidates, threshold: float, overlap: Floats | None = None) -> NDArray[np.intp]:
-    """Rows that survive suppression inside their own frame."""
+def _suppressed(
+    candidates: _Candidates, threshold: float, overlap: Floats | None = None, rank: Ranking = best_first
+) -> NDArray[np.intp]:
+    """Rows that survive suppression inside their own frame; overlap is the IoU unless given."""
     kept = []
     for frame in np.unique(candidates.frames):
         rows = np.flatnonzero(candidates.frames == frame)
         boxes = candidates.boxes[rows]
         shared = iou(boxes[:, None], boxes) if overlap is None else overlap[np.ix_(rows, rows)]
-        kept.append(rows[non_maximum_suppression(candidates.scores[rows], shared, threshold)])
+        kept.append(rows[non_maximum_suppression(rank(candidates.scores[rows]), shared, threshold)])
     return np.concatenate(kept) if kept else np.empty(0, np.intp)
+
+
+def _numpy_order(scores: Floats) -> NDArray[np.intp]:
+    """Best first; of equals, and many reach a probability of 1, the one that facenet-pytorch happens to take."""
+    return np.argsort(scores)[::-1]
 
 
 def _shifted(candidates: _Candidates) -> Floats:

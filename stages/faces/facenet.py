@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.faces.boxes import iou, non_maximum_suppression
+from stages.faces.boxes import best_first, iou, non_maximum_suppression
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,5 +58,5 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
 
     corners, values, members = boxes.cpu().numpy(), scores.cpu().numpy(), groups.cpu().numpy()
     overlap = iou(corners[:, None], corners) * (members[:, None] == members)
-    kept = non_maximum_suppression(values, overlap.astype(np.float32), iou_threshold)
+    kept = non_maximum_suppression(best_first(values), overlap.astype(np.float32), iou_threshold)
     return torch.from_numpy(kept).to(boxes.device)

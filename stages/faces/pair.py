@@ -22,7 +22,7 @@ REJECTS = {
     "shot_cut": "the picture is cut inside the clip",
     "face_too_small": "a face is smaller than min_face_px",
     "face_missing": "a face is not found for longer than max_missing_s",
-    "face_turned_away": "a face is turned by more than max_yaw_deg for longer than max_missing_s",
+    "face_turned_away": "a face is turned by more than max_yaw_deg, or not found, for longer than max_missing_s",
 }
 MIN_APART_SIZES = 0.5  # how far the faces' centres lie apart sideways, in sizes of the smaller face
 

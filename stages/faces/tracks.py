@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.faces.boxes import Floats, areas, centres, iou, sizes
+from stages.faces.boxes import Floats, areas, centres, iou
 from stages.faces.detector import Faces
 
 MIN_LINK_IOU = 0.2  # a head that moves by half its width between two looks still overlaps by a third
