@@ -74,7 +74,7 @@ class ThreeDMM(Stage):
         files = {path.name: path for path in find_weights(*self.weights).paths()}
         options = Options(device, self.settings.smoothness, self.settings.batch, self.settings.half)
         self._fitter = FITTERS[self.settings.fitter](files, options)
-        self._together = device != "cpu"  # there a clip's bytes must not depend on the others in its part
+        self._together = device != "cpu"  # on the CPU the bytes of a clip must not depend on its company
         self._fitted: dict[str, Fits] = {}
 
     def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
