@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from jobs import reference_chain
+from jobs.fitter_speed import fitter_table
 from jobs.make_demo import make_demo
 from pipeline import run
 from pipeline.build import Build, BuildOptions
@@ -197,6 +198,7 @@ def _measure(sample: Sample, folder: Path) -> str:
     blocks = [
         f"{machine}; {sample.video.name}: {len(sample.spans)} clips of {span.num_frames} frames",
         stage_table(plain.ms_a_frame(), reference),
+        fitter_table(),
         f"Ray's share of a build with one worker: {share:.1%} ({on_ray.seconds:.1f} s with Ray, {plain.seconds:.1f} s "
         f"without); a private Ray starts in {connected_s:.1f} s",
     ]

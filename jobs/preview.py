@@ -1,0 +1,218 @@
+"""Look at a clip: ``python -m jobs.preview OUT/media/CLIP_ID --out x.png`` (six frames) or ``--out x.mp4`` (all).
+
+Draws over both face videos what the data set says of them: the box and mesh of the landmarks, or the fitted model where
+landmark_gn fitted one, the head's axes (x red, y green, z blue), the error of the fit and closed eyes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.config import ManifestError, resolve
+from pipeline.encode import VideoWriter, read_video
+from pipeline.registry import find_stages
+from pipeline.store import Store
+from schemas.column import ROLES
+
+SHEET_FRAMES = 6  # of a picture
+LANDMARK, MODEL, CLOSED = (255, 255, 0), (120, 220, 255), (255, 60, 60)  # RGB
+TEXT, SHADOW = (255, 255, 255), (0, 0, 0)
+AXES = {(255, 0, 0): (1.0, 0.0, 0.0), (0, 255, 0): (0.0, 1.0, 0.0), (60, 60, 255): (0.0, 0.0, 1.0)}
+AXIS_SHARE = 0.35  # length of an axis, of the face box's diagonal
+NOSE_TIP = 4
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is drawn over one role, an entry a frame: None where the data set says nothing.
+
+    Attributes
+    ----------
+    landmarks, model : (frame, 478, 2) in px, NaN where not valid.
+    rotation : (frame, 3, 3) for column vectors, y up.
+    closed : bool (frame,).
+    """
+
+    landmarks: np.ndarray
+    model: np.ndarray | None
+    rotation: np.ndarray | None
+    closed: np.ndarray | None
+
+
+def clip_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All columns of the clip whose media folder this is, and the description of its data set.
+
+    Raises
+    ------
+    ManifestError : the folder is none of a data set's, or the clip has no columns.
+    """
+    root, clip_id = folder.resolve().parents[1], folder.resolve().name
+    if not (root / "dataset.json").is_file():
+        raise ManifestError(f"{folder}: expected OUT/media/CLIP_ID of a data set, found no {root / 'dataset.json'}")
+    description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    columns: dict[str, Any] = {}
+    store = Store(root)
+    for code in find_stages():
+        if code.name not in description["stages"]:
+            continue
+        stage_class = code.load()
+        stage = stage_class(resolve(code.name, stage_class.Settings, description["stages"][code.name]["settings"]))
+        for path in sorted((root / "columns" / stage.name).glob("*.parquet")):
+            if clip_id in store.read_outcomes(stage.name, path.stem):
+                columns |= store.read_columns(stage.name, path.stem, stage.writes)[clip_id]
+    if not columns:
+        raise ManifestError(f"{folder}: no stage of {root} has a clip {clip_id!r}")
+    return columns, description
+
+
+def shown(columns: dict[str, Any], description: dict[str, Any], role: str) -> Shown:
+    """What can be drawn over a role."""
+    landmarks = columns[f"{role}_landmarks"][..., :2]
+    angle = columns.get(f"{role}_angle")
+    rotation = None
+    if angle is not None:
+        import torch
+
+        from stages.morphable.rotation import rotation_matrix
+
+        rotation = rotation_matrix(torch.from_numpy(angle.copy())).numpy()
+    fitted = description["stages"].get("threedmm", {}).get("settings", {}).get("fitter") == "landmark_gn"
+    model = _model(columns, description, role, rotation) if fitted and rotation is not None else None
+    return Shown(landmarks, model, rotation, columns.get(f"{role}_blink"))
+
+
+def _model(columns: dict[str, Any], description: dict[str, Any], role: str, rotation: np.ndarray) -> np.ndarray:
+    """The fitted model's points in the picture, from the coefficients alone."""
+    import torch
+
+    from pipeline.weights import find_weights
+    from stages.morphable.basis import load_basis
+    from stages.morphable.camera import placement_of
+    from stages.threedmm import CROP_SIDE_PX
+
+    (name,) = description["stages"]["threedmm"]["weights"]
+    basis = load_basis(find_weights(name).paths()[0])
+    shape = basis.shape(columns[f"{role}_identity"], columns[f"{role}_exp"])
+    place = placement_of(*(torch.from_numpy(columns[f"{role}_{name}"].copy()) for name in ("crop", "trans")))
+    posed = shape @ rotation.transpose(0, 2, 1) * place.scale_px.numpy()[:, None, None]
+    flat = posed[..., :2] + place.origin_px.numpy()[:, None]
+    flat[..., 1] = CROP_SIDE_PX - 1 - flat[..., 1]
+    points = np.full((len(flat), columns[f"{role}_landmarks"].shape[1], 2), np.nan, np.float32)
+    points[:, basis.point] = flat
+    return points
+
+
+def draw(rgb: np.ndarray, what: Shown, frame: int) -> np.ndarray:
+    """A copy of one frame with all that is known of it drawn over."""
+    picture = rgb.copy()
+    points = what.landmarks[frame]
+    if not np.isfinite(points).all():
+        return _labelled(picture, "no landmarks", CLOSED)
+    low, high = points.min(axis=0), points.max(axis=0)
+    cv2.rectangle(picture, _pixel(low), _pixel(high), LANDMARK, 1)
+    model = points if what.model is None else what.model[frame]
+    if np.isfinite(model).any():
+        _mesh(picture, model, LANDMARK if what.model is None else MODEL)
+    label = ""
+    if what.rotation is not None and np.isfinite(what.rotation[frame]).all():
+        _axes(picture, points[NOSE_TIP], what.rotation[frame], AXIS_SHARE * float(np.linalg.norm(high - low)))
+    if what.model is not None:
+        distance = np.linalg.norm(what.model[frame] - points, axis=1)
+        label = f"fit {np.nanmean(distance) / np.linalg.norm(high - low):.2%}"
+    if what.closed is not None and what.closed[frame]:
+        return _labelled(picture, f"{label}  eyes closed", CLOSED)
+    return _labelled(picture, label, TEXT)
+
+
+def _mesh(picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int]) -> None:
+    from mediapipe.python.solutions.face_mesh_connections import (
+        FACEMESH_CONTOURS,
+        FACEMESH_IRISES,
+        FACEMESH_TESSELATION,
+    )
+
+    layer = picture.copy()
+    for first, second in FACEMESH_TESSELATION:
+        _line(layer, points[first], points[second], colour)
+    cv2.addWeighted(layer, 0.35, picture, 0.65, 0, dst=picture)
+    for first, second in (*FACEMESH_CONTOURS, *FACEMESH_IRISES):
+        _line(picture, points[first], points[second], colour)
+
+
+def _axes(picture: np.ndarray, origin: np.ndarray, rotation: np.ndarray, length_px: float) -> None:
+    for colour, axis in AXES.items():
+        x, y, _ = rotation @ np.array(axis) * length_px
+        _line(picture, origin, origin + np.array([x, -y]), colour, 2)
+
+
+def _line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, colour: tuple[int, ...], width: int = 1) -> None:
+    if np.isfinite(start).all() and np.isfinite(end).all():
+        cv2.line(picture, _pixel(start), _pixel(end), colour, width, cv2.LINE_AA)
+
+
+def _pixel(point: np.ndarray) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))
+
+
+def _labelled(picture: np.ndarray, text: str, colour: tuple[int, int, int]) -> np.ndarray:
+    for ink, width in ((SHADOW, 3), (colour, 1)):
+        cv2.putText(picture, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, width, cv2.LINE_AA)
+    return picture
+
+
+def drawn_frames(folder: Path) -> Iterator[np.ndarray]:
+    """All frames of a clip, drawn over, speaker on the left: uint8 (side, 2 side, 3)."""
+    columns, description = clip_columns(folder)
+    both = [shown(columns, description, role) for role in ROLES]
+    videos = [read_video(folder / f"{role}.mp4") for role in ROLES]
+    for frame, pictures in enumerate(zip(*videos, strict=True)):
+        yield np.hstack([draw(rgb, what, frame) for rgb, what in zip(pictures, both, strict=True)])
+
+
+def write_film(folder: Path, out: Path) -> None:
+    """All frames as a video."""
+    frames = drawn_frames(folder)
+    first = next(frames)
+    with VideoWriter(out, (first.shape[1], first.shape[0])) as writer:
+        writer.write(first)
+        for frame in frames:
+            writer.write(frame)
+
+
+def write_sheet(folder: Path, out: Path) -> None:
+    """`SHEET_FRAMES` frames, evenly spread over the clip, as a picture."""
+    columns, _ = clip_columns(folder)
+    last = len(columns[f"{ROLES[0]}_landmarks"]) - 1
+    chosen = np.linspace(0, last, SHEET_FRAMES).round().astype(int).tolist()
+    kept = {k: frame for k, frame in enumerate(drawn_frames(folder)) if k in chosen}
+    rows = np.array_split([kept[k] for k in chosen], 2)
+    cv2.imwrite(str(out), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.preview", description="Draw a clip with its columns.")
+    parser.add_argument("clip", type=Path, help="the clip's folder, OUT/media/CLIP_ID")
+    parser.add_argument("--out", type=Path, required=True, help="picture (.png) or video (.mp4) to write")
+    options = parser.parse_args(arguments)
+    try:
+        write = write_film if options.out.suffix == ".mp4" else write_sheet
+        write(options.clip, options.out)
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {options.clip.resolve().name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

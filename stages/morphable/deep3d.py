@@ -1,0 +1,154 @@
+"""Deep3DFaceRecon: 257 coefficients of a face from an aligned 224x224 picture, by a ResNet-50 with seven heads.
+
+Deng et al., "Accurate 3D Face Reconstruction with Weakly-Supervised Learning", CVPRW 2019, in the PyTorch version
+whose checkpoint the ViCo baseline uses. The published checkpoint (``epoch_20.pth``, a dict with ``net_recon``) loads
+as it is. He et al., CVPR 2016, for the trunk, in torchvision's variant: the stride of a bottleneck is in its 3x3
+convolution.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM
+from stages.morphable.camera import PX_PER_DM, WINDOW_PX
+
+HEADS = (80, 64, 80, 3, 27, 2, 1)  # identity, exp, tex, angle, gamma, (tx, ty), tz
+SLICES = {
+    "identity": (0, 80),
+    "exp": (80, 144),
+    "tex": (144, 224),
+    "angle": (224, 227),
+    "gamma": (227, 254),
+    "trans": (254, 257),
+}
+DEPTHS, PLANES, EXPANSION = (3, 4, 6, 3), (64, 128, 256, 512), 4
+FEATURES = PLANES[-1] * EXPANSION
+
+
+class _Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution with a shortcut."""
+
+    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+        super().__init__()
+        outputs = planes * EXPANSION
+        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn2(self.conv2(y)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return functional.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+class _Trunk(nn.Module):
+    """ResNet-50 without its classifier; parameters carry torchvision's names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, PLANES[0], 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(PLANES[0])
+        inputs = PLANES[0]
+        for number, (planes, depth) in enumerate(zip(PLANES, DEPTHS, strict=True), start=1):
+            blocks = []
+            for block in range(depth):
+                blocks.append(_Bottleneck(inputs, planes, stride=2 if number > 1 and block == 0 else 1))
+                inputs = planes * EXPANSION
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        for number in range(1, len(DEPTHS) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
+        return x.mean((2, 3), keepdim=True)
+
+
+class ReconNet(nn.Module):
+    """The network: coefficients (picture, 257) of RGB pictures (picture, 3, 224, 224) in [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = _Trunk()
+        self.final_layers = nn.ModuleList(nn.Conv2d(FEATURES, width, 1) for width in HEADS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.backbone(x)
+        return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+
+
+class Deep3D:
+    """The network with the weights of a published checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : the user's ``epoch_20.pth``; only ``net_recon`` is used of it. None leaves the network
+        untrained, for measuring its speed.
+    half : compute the convolutions in half precision; only where the device is a GPU.
+    """
+
+    def __init__(self, checkpoint: Path | None, device: str = "cpu", half: bool = True) -> None:
+        self.network = ReconNet().eval()
+        if checkpoint is not None:
+            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(stored["net_recon"])
+        self.device = torch.device(device)
+        self.half = half and self.device.type == "cuda"
+        self.network.to(self.device, memory_format=torch.channels_last if self.half else torch.contiguous_format)
+
+    @torch.inference_mode()
+    def coefficients(self, windows: Tensor) -> Tensor:
+        """Coefficients (picture, 257), float32 on the CPU, of RGB windows uint8 (picture, 3, 224, 224)."""
+        pictures = windows.to(self.device).float() / 255
+        with torch.autocast(self.device.type, torch.float16, enabled=self.half):
+            return self.network(pictures).float().cpu()
+
+
+def five_points(landmarks: Tensor) -> Tensor:
+    """The five points (frame, 5, 2) that alignment needs, from MediaPipe's (frame, 478, 2 or 3)."""
+    return torch.stack([landmarks[:, list(points), :2].mean(1) for points in FIVE_POINTS], 1)
+
+
+def crop_of(points: Tensor) -> Tensor:
+    """The crop (frame, 3) = (s, tx, ty) that brings five points (frame, 5, 2), y up, to their standard place.
+
+    Scaled-orthographic least squares (POS; Dementhon and Davis, IJCV 1995): two rows of a projection and a translation
+    for each frame. In float64, as the published code.
+    """
+    standard = torch.from_numpy(FIVE_POINTS_DM).to(points.device)
+    equations = torch.cat([standard, torch.ones_like(standard[:, :1])], 1)  # (5, 4)
+    rows = torch.linalg.pinv(equations) @ points.double()  # (frame, 4, 2)
+    scale = rows[:, :3].norm(dim=1).mean(1)
+    return torch.cat([(PX_PER_DM / scale)[:, None], rows[:, 3]], 1)
+
+
+def window(frame: Tensor, crop: Tensor) -> Tensor:
+    """The window, uint8 (3, 224, 224), of a frame uint8 (3, height, width): resized by s, then cut at whole pixels.
+
+    Bicubic with a kernel that widens when it shrinks, as Pillow's; black outside of the frame.
+    """
+    height, width = frame.shape[-2:]
+    scale, x, y = crop.tolist()
+    size = int(height * scale), int(width * scale)
+    resized = functional.interpolate(frame[None].float(), size, mode="bicubic", antialias=True, align_corners=False)[0]
+    left = int(size[1] / 2 - WINDOW_PX / 2 + (x - width / 2) * scale)
+    top = int(size[0] / 2 - WINDOW_PX / 2 + (height / 2 - y) * scale)
+    padding = (-left, left + WINDOW_PX - size[1], -top, top + WINDOW_PX - size[0])  # negative ones cut
+    return functional.pad(resized.round().clamp(0, 255).to(torch.uint8), padding)
+
+
+def columns_of(coefficients: Tensor) -> dict[str, Tensor]:
+    """The 257 coefficients by name."""
+    return {name: coefficients[:, first:stop] for name, (first, stop) in SLICES.items()}

@@ -1,0 +1,235 @@
+"""Stage ``threedmm``: faces known by construction, bad input, and what the data set says of its numbers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.plan import Pipeline
+from pipeline.registry import find_stages
+from pipeline.run import pool_sizes
+from pipeline.stage import Reject
+from schemas.column import ROLES
+from stages.morphable.basis import load_basis
+from stages.morphable.camera import placement_of
+from stages.morphable.fitters import reproducible
+from stages.morphable.landmark_gn import LandmarkFitter, Track, filled
+from stages.threedmm import ThreeDMM
+from tests.morphable_lab import SIDE_PX, Truth, clip_of, moving_face, rotation_error_deg
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def made(**settings: object) -> ThreeDMM:
+    stage = ThreeDMM(ThreeDMM.Settings(**settings))
+    stage.setup("cpu")
+    return stage
+
+
+@pytest.fixture(scope="module")
+def stage() -> ThreeDMM:
+    return made()
+
+
+def points_of(truth: Truth, noise_px: float = 0.0, missing: float = 0.0) -> np.ndarray:
+    points = truth.landmarks(load_basis(), noise_px)
+    points[np.random.default_rng(1).random(len(points)) < missing] = np.nan
+    return points
+
+
+@pytest.mark.parametrize(("noise_px", "missing"), [(0.0, 0.0), (1.0, 0.0), (0.0, 0.2), (1.0, 0.2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_projected_face_gives_its_parameters_back(noise_px: float, missing: float, seed: int, tmp_path: Path) -> None:
+    truth = moving_face(300, seed)
+    points = points_of(truth, noise_px, missing)
+    values = made(min_valid=0.7).process(clip_of({role: points for role in ROLES}, tmp_path))
+    valid = values["speaker_coeffs_valid"]
+    np.testing.assert_array_equal(valid, np.isfinite(points).all(axis=(1, 2)))
+    assert rotation_error_deg(values["speaker_angle"][valid], truth.angle[valid]).max() <= 1
+    place = placement_of(*(torch.from_numpy(values[f"speaker_{name}"][valid]) for name in ("crop", "trans")))
+    assert np.abs(place.scale_px.numpy() / truth.scale_px[valid] - 1).max() <= 0.01
+    y_up = SIDE_PX - 1 - truth.origin_px[valid, 1]
+    np.testing.assert_allclose(place.origin_px.numpy()[:, 1], y_up, atol=0.5)
+    np.testing.assert_allclose(place.origin_px.numpy()[:, 0], truth.origin_px[valid, 0], atol=0.5)
+    expression = values["speaker_exp"][valid]
+    assert np.corrcoef(expression.ravel(), truth.expression[valid].ravel())[0, 1] >= 0.95
+    assert np.corrcoef(values["speaker_identity"], truth.identity)[0, 1] >= 0.95
+
+
+def test_signs_are_those_that_the_columns_promise(stage: ThreeDMM, tmp_path: Path) -> None:
+    still = moving_face(40)
+    for axis, sign_of in enumerate((_looks_down, _turns_to_image_right, _eyes_rise_to_image_right)):
+        angle = np.zeros((40, 3))
+        angle[:, axis] = np.linspace(-0.3, 0.3, 40)
+        truth = Truth(
+            still.identity, np.zeros_like(still.expression), angle, np.full(40, 130.0), np.full((40, 2), 192.0)
+        )
+        points = points_of(truth)
+        found = stage.process(clip_of({role: points for role in ROLES}, tmp_path))["speaker_angle"][:, axis]
+        assert found[0] < -0.25 and found[-1] > 0.25
+        assert sign_of(points[-1]) > sign_of(points[0]) + 20
+
+
+def _looks_down(points: np.ndarray) -> float:
+    return 2 * points[4, 1] - points[168, 1] - points[152, 1]  # the nose's tip sinks between its root and the chin
+
+
+def _turns_to_image_right(points: np.ndarray) -> float:
+    return 2 * points[4, 0] - points[33, 0] - points[263, 0]
+
+
+def _eyes_rise_to_image_right(points: np.ndarray) -> float:
+    return points[33, 1] - points[263, 1]
+
+
+def test_every_column_has_its_declared_type_and_shape(stage: ThreeDMM, tmp_path: Path) -> None:
+    points = {role: points_of(moving_face(12, seed)) for seed, role in enumerate(ROLES)}
+    values = stage.process(clip_of(points, tmp_path))
+    assert list(values) == [column.name for column in stage.writes]
+    for column in stage.writes:
+        column.check(values[column.name], num_frames=12)
+
+
+@pytest.mark.parametrize("fitter", ["landmark_gn", "deep3d", "tddfa_v2"])
+def test_a_fitter_declares_only_what_it_has(fitter: str) -> None:
+    columns = {column.name: column for column in ThreeDMM(ThreeDMM.Settings(fitter=fitter)).writes}
+    assert columns["listener_exp"].axes[1] == (10 if fitter == "tddfa_v2" else 64)
+    assert ("listener_tex" in columns) == ("speaker_gamma" in columns) == (fitter == "deep3d")
+    assert columns["speaker_identity"].axes == {"landmark_gn": (80,), "deep3d": ("frame", 80)}.get(
+        fitter, ("frame", 40)
+    )
+    assert all(column.meaning for column in columns.values())
+
+
+def test_frames_without_landmarks_hold_no_numbers_and_change_no_others(tmp_path: Path) -> None:
+    points = points_of(moving_face(60))
+    holes = points.copy()
+    holes[[0, 1, 20, 21, 22, 59]] = np.nan
+    values = made(min_valid=0.5).process(clip_of({"speaker": points, "listener": holes}, tmp_path))
+    missing = ~values["listener_coeffs_valid"]
+    assert np.flatnonzero(missing).tolist() == [0, 1, 20, 21, 22, 59]
+    for name in ("exp", "angle", "trans", "crop"):
+        assert np.isnan(values[f"listener_{name}"][missing]).all()
+        assert np.isfinite(values[f"listener_{name}"][~missing]).all()
+    np.testing.assert_allclose(values["listener_angle"][~missing], values["speaker_angle"][~missing], atol=2e-3)
+
+
+def test_missing_frames_are_interpolated_for_the_solver() -> None:
+    points = np.arange(6, dtype=np.float32)[:, None, None] * np.ones((1, 478, 3), np.float32)
+    points[[0, 2, 3, 5]] = np.nan
+    found = filled(Track(points, np.isfinite(points).all(axis=(1, 2))))
+    np.testing.assert_allclose(found[:, 0, 0], [1, 1, 2, 3, 4, 4])
+
+
+def test_a_clip_with_too_few_landmarks_is_rejected_with_the_share(stage: ThreeDMM, tmp_path: Path) -> None:
+    points = points_of(moving_face(20))
+    holes = points.copy()
+    holes[:3] = np.nan
+    with pytest.raises(Reject) as rejected:
+        stage.process(clip_of({"speaker": points, "listener": holes}, tmp_path))
+    assert rejected.value.reason == "face_not_seen"
+    assert rejected.value.detail == "listener: landmarks in 85.0% of 20 frames, expected at least 90.0%"
+
+
+@pytest.mark.parametrize("points", [np.zeros((20, 478, 3), np.float32), np.full((20, 478, 3), np.inf, np.float32)])
+def test_points_that_are_no_face_are_rejected_and_not_written(points: np.ndarray, tmp_path: Path) -> None:
+    clip = clip_of({role: points for role in ROLES}, tmp_path)
+    for role in ROLES:
+        clip.values[f"{role}_landmarks_valid"] = np.ones(20, bool)
+    with pytest.raises(Reject) as rejected:
+        made().process(clip)
+    assert rejected.value.reason == "fit_diverged"
+
+
+def test_a_cloud_of_points_is_rejected_by_its_distance_from_any_face(stage: ThreeDMM, tmp_path: Path) -> None:
+    cloud = np.random.default_rng(0).normal(192, 60, (20, 478, 3)).astype(np.float32)
+    with pytest.raises(Reject, match=r"speaker: within 2\.0% of the face's diagonal of the landmarks in 0\.0%"):
+        stage.process(clip_of({role: cloud for role in ROLES}, tmp_path))
+
+
+def test_frames_far_from_any_face_are_not_valid(stage: ThreeDMM, tmp_path: Path) -> None:
+    points = points_of(moving_face(40))
+    points[7] = np.random.default_rng(0).normal(192, 60, (478, 3))
+    values = stage.process(clip_of({role: points for role in ROLES}, tmp_path))
+    assert np.flatnonzero(~values["speaker_coeffs_valid"]).tolist() == [7]
+
+
+def test_the_bytes_of_a_clip_depend_neither_on_its_company_nor_on_the_number_of_threads(tmp_path: Path) -> None:
+    faces = [points_of(moving_face(30 + 10 * seed, seed), noise_px=0.5) for seed in range(3)]
+    clips = [clip_of({role: face for role in ROLES}, tmp_path, f"clip-{k}") for k, face in enumerate(faces)]
+    alone = [made().process(clip) for clip in clips]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    together = made().process_part(clips[::-1])[::-1]
+    torch.set_num_threads(threads)
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
+def test_clips_fitted_together_as_on_a_gpu_give_the_same_numbers_and_a_bad_one_costs_no_other(
+    stage: ThreeDMM, tmp_path: Path
+) -> None:
+    faces = [points_of(moving_face(30 + 10 * seed, seed)) for seed in range(3)]
+    clips = [clip_of({role: face for role in ROLES}, tmp_path, f"clip-{k}") for k, face in enumerate(faces)]
+    bad = clip_of({role: np.full_like(faces[0], np.nan) for role in ROLES}, tmp_path, "bad")
+    batched = made()
+    batched._together = True
+    *answers, rejected = batched.process_part([*clips, bad])
+    assert isinstance(rejected, Reject)
+    for clip, answer in zip(clips, answers, strict=True):
+        assert isinstance(answer, dict)
+        alone = stage.process(clip)
+        for name in ("speaker_angle", "speaker_exp", "listener_trans", "listener_identity"):
+            np.testing.assert_allclose(answer[name], alone[name], atol=1e-3)
+
+
+def test_smoothness_calms_noise_and_0_is_each_frame_by_itself() -> None:
+    basis = load_basis()
+    truth = moving_face(120)
+    track = Track(truth.landmarks(basis, noise_px=1.0), np.ones(120, bool))
+    rough, smooth = (LandmarkFitter(basis, smoothness=s).fit([track])[0].expression.numpy() for s in (0.0, 20.0))
+    errors = [(found - truth.expression) / basis.expression_std for found in (rough, smooth)]
+    rough_steps, smooth_steps = (np.square(np.diff(error, axis=0)).mean() for error in errors)
+    assert smooth_steps < 0.5 * rough_steps
+    rough_error, smooth_error = (np.square(error - error.mean(axis=0)).mean() for error in errors)
+    assert smooth_error < rough_error
+
+
+def test_a_frame_takes_a_millisecond_at_most_on_one_core() -> None:
+    fitter, track = LandmarkFitter(load_basis()), Track(points_of(moving_face(300)), np.ones(300, bool))
+    seconds = []
+    with reproducible():
+        for _ in range(5):
+            start = time.process_time()
+            fitter.fit([track])
+            seconds.append(time.process_time() - start)
+    assert 1000 * min(seconds) / 300 <= 1
+
+
+def test_on_gpus_the_stage_has_a_pool_of_its_own_with_a_fraction_of_one() -> None:
+    pipeline = Pipeline(find_stages(), {})
+    group = next(group for group in pipeline.groups(with_gpus=True) if "threedmm" in group.stages)
+    assert 0 < group.gpus < 1
+    sizes = pool_sizes(pipeline, {"CPU": 16.0, "GPU": 2.0}, 100, None)
+    assert sum(size.copies for size in sizes if "threedmm" in size.group.stages) > 1
+    (plain,) = [group for group in pipeline.groups(with_gpus=False) if "threedmm" in group.stages]
+    assert plain.gpus == 0
+
+
+def test_the_models_import_with_torch_and_numpy_alone() -> None:
+    program = """
+import sys
+for name in ("ray", "mediapipe", "cv2", "av", "pyarrow", "scipy", "PIL", "facenet_pytorch", "torchvision"):
+    sys.modules[name] = None
+import stages.morphable.fitters, stages.morphable.learning
+from stages.morphable.basis import load_basis
+print(load_basis().name)
+"""
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "media_v1"
