@@ -35,7 +35,7 @@ COOKIES = "cookies.txt"
 PROTOCOLS = "^(https?|m3u8_native|http_dash_segments)$"  # downloaded by yt-dlp itself; for others it would call ffmpeg
 
 
-class Unavailable(Exception):  # noqa: N818  # an answer, as Reject is
+class Unavailable(Exception):  # an answer, as Reject is
     """A video could not be had: an outcome of `pipeline.availability`, and why in the host's words."""
 
     def __init__(self, outcome: str, message: str) -> None:

@@ -101,7 +101,9 @@ class _Looker:
             self._running = None
 
 
-def scan(frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], detector: FaceDetector, scale: float) -> Scan:
+def scan(
+    frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], detector: FaceDetector, scale: float
+) -> Scan:
     """Look for cuts in all frames and for faces in those given.
 
     Parameters

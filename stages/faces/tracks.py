@@ -19,7 +19,7 @@ MIN_LINK_IOU = 0.2  # a head that moves by half its width between two looks stil
 MAX_JUMP_SIZES = 1.0  # a face that was lost for a while comes back within its own size of where it was lost
 MAX_SIZE_RATIO = 1.6  # and has about the same size
 MIN_PROBABILITY = 0.9  # median over a track: faces have .95 in profile and .999 from the front, false ones .6 to .85
-NOSE_DEPTH = 1.15  # of the tip before the eyes, in half eye distances: fits the angle of FaceMesh on 198 faces (r = .96)
+NOSE_DEPTH = 1.15  # of its tip before the eyes, in half eye distances: fits the angle of FaceMesh on 198 faces
 
 
 @dataclass
@@ -67,8 +67,8 @@ class Track:
 def yaw_rad(points: Floats) -> Floats:
     """Angle by which heads are turned to the side, from the five points (..., 5, 2) of `Faces`; > 0 to image right.
 
-    Seen from above, the eyes lie at -1 and +1 on a line and the nose's tip stands `NOSE_DEPTH` out of its middle. Turned
-    by an angle, the eyes come within cos(yaw) of the middle and the nose moves by NOSE_DEPTH * sin(yaw) beside it.
+    Seen from above, the eyes lie at -1 and +1 on a line and the nose's tip stands `NOSE_DEPTH` out of its middle.
+    Turned by an angle, the eyes come within cos(yaw) of the middle and the nose moves NOSE_DEPTH * sin(yaw) beside it.
     """
     half_eye_line = (points[..., 1, :] - points[..., 0, :]) / 2
     nose = points[..., 2, :] - (points[..., 0, :] + points[..., 1, :]) / 2
