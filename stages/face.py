@@ -45,7 +45,7 @@ class Face(Stage):
         margin: float = setting(1.4, "side of the crop in heights of the face box; a static one grows with the motion")
         size_px: int = setting(384, "side of the head videos")
         smooth_s: float = setting(0.4, "smooth policy: standard deviation in time of its Gaussian")
-        detect_every: int = setting(6, "look for faces in every k-th frame; the policy per_frame looks in all")
+        detect_every: int = setting(5, "look for faces in every k-th frame; the policy per_frame looks in all")
         silence_dbfs: float = setting(-60.0, "clips whose mean level of sound lies below have no speech")
         detect_width_px: int = setting(640, "look in frames reduced to this width, for faces of 1/32 of it and more")
 
@@ -115,7 +115,7 @@ class Face(Stage):
         scale = size_px[0] / width_px
         frames = reader.frames(pictures.pts, (width_px, round(size_px[1] / scale)))
         looked_at = pictures.every(1 if self.settings.policy == "per_frame" else self.settings.detect_every)
-        return scan((rgb for _, rgb in frames), looked_at, self._detector, scale)
+        return scan((rgb for _, rgb in frames), looked_at, self._detector, scale, self.settings.min_relative_size)
 
     def _squares(self, boxes: list[Floats], size_px: Size) -> tuple[list[Floats], list[Floats]]:
         """For the left and the right head its square (4,) in the clip and the square shown in each frame (frame, 4)."""

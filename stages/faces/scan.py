@@ -16,7 +16,7 @@ from stages.faces.tracks import Track
 
 BATCH_FRAMES = 8  # looked at together
 MIN_FACE_PX = 20  # smallest face looked for, in pixels of the reduced frame: what facenet-pytorch begins with
-SMALLEST_SHARE = 0.3  # smallest face looked for in sizes of the largest, well under those that count as people
+SLACK = 0.85  # of the size of a face that would count as a person: sizes vary from look to look
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +63,11 @@ class _Looker:
     """Looks for faces in batches, in a thread of its own, so that the next frames are decoded meanwhile.
 
     A search costs as much as its smallest faces. The first frame is searched down to `MIN_FACE_PX`, each batch after it
-    down to .3 of the largest face in the batch before: smaller ones are too small to be one of the two people.
+    down to faces that are just too small to be one of the people, beside the largest of the batch before.
     """
 
-    def __init__(self, detector: FaceDetector, pool: ThreadPoolExecutor, scale: float) -> None:
-        self._detector, self._pool, self._scale = detector, pool, scale
+    def __init__(self, detector: FaceDetector, pool: ThreadPoolExecutor, scale: float, relative_size: float) -> None:
+        self._detector, self._pool, self._scale, self._relative_size = detector, pool, scale, relative_size
         self._waiting: list[NDArray[np.uint8]] = []
         self._running: Future[list[Faces]] | None = None
         self._looks: list[Faces] = []
@@ -87,7 +87,7 @@ class _Looker:
 
     def _start(self) -> None:
         self._collect()
-        smallest_px = max(MIN_FACE_PX, SMALLEST_SHARE * self._largest_px) * self._scale
+        smallest_px = max(MIN_FACE_PX, SLACK * self._relative_size * self._largest_px) * self._scale
         rung_px = ladder_face_px(smallest_px) / self._scale
         self._running = self._pool.submit(self._detector.detect, np.stack(self._waiting), rung_px)
         self._waiting = []
@@ -102,7 +102,11 @@ class _Looker:
 
 
 def scan(
-    frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], detector: FaceDetector, scale: float
+    frames: Iterable[NDArray[np.uint8]],
+    looked_at: NDArray[np.intp],
+    detector: FaceDetector,
+    scale: float,
+    min_relative_size: float,
 ) -> Scan:
     """Look for cuts in all frames and for faces in those given.
 
@@ -111,10 +115,11 @@ def scan(
     frames : (height, width, 3) uint8 RGB, reduced.
     looked_at : indices of the frames to look at, rising.
     scale : size of the source's picture in sizes of the reduced one.
+    min_relative_size : size, in sizes of the largest face, under which nobody counts as one of the people.
     """
     cuts, wanted = CutFinder(), set(looked_at.tolist())
     with ThreadPoolExecutor(max_workers=1) as pool:
-        looker = _Looker(detector, pool, scale)
+        looker = _Looker(detector, pool, scale, min_relative_size)
         for index, frame in enumerate(frames):
             if index in wanted:
                 looker.add(frame)
