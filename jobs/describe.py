@@ -16,6 +16,7 @@ from pipeline.download import DownloadSettings
 from pipeline.pack import PackSettings
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
+from pipeline.report import markdown_table
 from pipeline.stage import Stage
 from schemas.clip import CLIP_COLUMNS
 from schemas.column import Column
@@ -43,7 +44,7 @@ def renew(text: str) -> str:
 def _columns_table(pipeline: Pipeline) -> str:
     rows = [(column, "manifest") for column in CLIP_COLUMNS]
     rows += [(column, pipeline.writer[column.name]) for column in pipeline.columns.values()]
-    return _table(["column", "type", "unit", "stage", "meaning"], [_column_row(*row) for row in rows])
+    return markdown_table(["column", "type", "unit", "stage", "meaning"], [_column_row(*row) for row in rows])
 
 
 def _column_row(column: Column, stage: str) -> list[str]:
@@ -58,17 +59,12 @@ def _settings_table(stages: Sequence[Stage]) -> str:
         ("download", describe(DownloadSettings)),
     ]
     rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
-    return _table(["setting", "default", "meaning"], rows)
+    return markdown_table(["setting", "default", "meaning"], rows)
 
 
 def _reasons_table(stages: Sequence[Stage]) -> str:
     rows = [[stage.name, f"`{reason}`", meaning] for stage in stages for reason, meaning in stage.rejects.items()]
-    return _table(["stage", "reason", "meaning"], rows)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    return markdown_table(["stage", "reason", "meaning"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from pipeline.clock import FPS, SAMPLE_RATE_HZ
 from pipeline.manifest import Manifest
 from pipeline.pack import PackSettings, Shard, packed_columns
 from pipeline.plan import ClipTask, Pipeline
+from pipeline.report import markdown_table
 from pipeline.store import Store
 from pipeline.survey import Survey
 from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
@@ -96,7 +97,7 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
         _counts_table(tasks),
         _split_table(tasks),
         "## Columns",
-        _table(
+        markdown_table(
             ["column", "type", "unit", "made by", "meaning"],
             [[f"`{c['name']}`", f"`{c['type']}`", c["unit"], c["stage"], c["meaning"]] for c in description["columns"]],
         ),
@@ -106,7 +107,7 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
             or "none"
         ),
         "## Made by",
-        _table(
+        markdown_table(
             ["stage", "version", "settings", "weights (sha256)", "code (sha256)"],
             [
                 [
@@ -120,7 +121,7 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
             ],
         ),
         "## Missing",
-        _table(
+        markdown_table(
             ["clip", "stage", "outcome", "reason", "detail"],
             [
                 [m["clip_id"], m["stage"], m["outcome"], _cell(m["reason"]), _cell(m["detail"])]
@@ -131,7 +132,7 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
         else "Nothing: every clip of the manifest is here.",
         *_sources_blocks(description["sources"]),
         "## Licences",
-        _table(
+        markdown_table(
             ["source", "file", "licence"],
             [[name, s["file"], _cell(s["licence"])] for name, s in description["sources"].items()],
         ),
@@ -149,7 +150,11 @@ def _sources_blocks(sources: dict[str, dict[str, Any]]) -> list[str]:
         f"{len(linked) - len(lost)} of {len(linked)} linked sources ({1 - len(lost) / len(linked):.0%}) could be had."
     )
     rows = [[name, s["url"], s["availability"], s["date"][:10], _cell(s["message"])] for name, s in lost.items()]
-    return ["## Sources", share, *([_table(["source", "url", "why not", "asked on", "message"], rows)] if rows else [])]
+    return [
+        "## Sources",
+        share,
+        *([markdown_table(["source", "url", "why not", "asked on", "message"], rows)] if rows else []),
+    ]
 
 
 def _header(description: dict[str, Any]) -> str:
@@ -164,7 +169,7 @@ def _counts_table(tasks: Sequence[ClipTask]) -> str:
     groups = [(name, [t for t in tasks if t.row.attitude == name]) for name in ATTITUDES]
     groups.append(("not labelled", [t for t in tasks if t.row.attitude is None]))
     rows = [_counts(name, members) for name, members in groups if members]
-    return _table(
+    return markdown_table(
         ["attitude", "videos", "speakers", "listeners", "ids", "clips", "duration"], [*rows, _counts("total", tasks)]
     )
 
@@ -190,12 +195,7 @@ def _split_table(tasks: Sequence[ClipTask]) -> str:
             rows.append(
                 [split, str(len(members)), str(sum(t.row.span.num_frames for t in members)), _duration(members)]
             )
-    return _table(["split", "clips", "frames", "duration"], rows)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    return markdown_table(["split", "clips", "frames", "duration"], rows)
 
 
 def _cell(text: str) -> str:
