@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +98,3 @@ class Clip:
         """Stop the readers. The engine calls it when the clip's stages are done."""
         self._open.close()
         self._readers.clear()
-
-    def frame_time(self, frame: int) -> Fraction:
-        """Time in the source, in seconds, of a frame of the clip's grid."""
-        return self.span.frame_time(frame)

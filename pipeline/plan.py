@@ -73,9 +73,6 @@ class Pipeline:
         self.writer = {column.name: stage.name for stage in self.stages for column in stage.writes}
         self.columns = {column.name: column for stage in self.stages for column in stage.writes}
 
-    def __getitem__(self, name: str) -> Stage:
-        return next(stage for stage in self.stages if stage.name == name)
-
     def fingerprints(self, task: ClipTask) -> dict[str, str]:
         """Stage -> fingerprint that a finished row of this clip carries."""
         prints: dict[str, str] = {}
