@@ -17,6 +17,7 @@ from pipeline.card import describe_dataset, write_description
 from pipeline.config import ManifestError, merge, resolve
 from pipeline.download import DownloadSettings
 from pipeline.ledger import assign_parts, write_ledger
+from pipeline.limits import Limits
 from pipeline.manifest import Manifest
 from pipeline.pack import PackSettings, plan_shards, write_shards
 from pipeline.part import Done, Job
@@ -55,8 +56,9 @@ class Build:
         self.store = Store(root.resolve())
         self.pack_settings: PackSettings = resolve("pack", PackSettings, settings.pop("pack", {}))
         resolve("download", DownloadSettings, settings.pop("download", {}))  # jobs.download's: told here if wrong
+        limits = resolve("limits", Limits, settings.pop("limits", {}))
         self.pipeline = Pipeline(chosen, settings)
-        self.job = Job(self.store.root, tuple(chosen), settings, f"{int(time.time())}-{os.getpid()}")
+        self.job = Job(self.store.root, tuple(chosen), settings, f"{int(time.time())}-{os.getpid()}", limits)
         resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
         self._redo(options.redo)
 
