@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Build:
         resolve("download", DownloadSettings, settings.pop("download", {}))  # jobs.download's: told here if wrong
         limits = resolve("limits", Limits, settings.pop("limits", {}))
         self.pipeline = Pipeline(chosen, settings)
-        self.job = Job(self.store.root, tuple(chosen), settings, f"{int(time.time())}-{os.getpid()}", limits)
+        self.job = Job(self.store.root, tuple(chosen), settings, new_run_id(), limits)
         resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
         self._redo(options.redo)
 
@@ -112,6 +113,11 @@ class Build:
         description = describe_dataset(self.manifest, self.pipeline, found, shards, self.pack_settings)
         write_description(self.store, description, published)
         report.write(self.store, self.job.run_id)
+
+
+def new_run_id() -> str:
+    """A name for this run that no other has, whatever the clock says."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
 @contextmanager
