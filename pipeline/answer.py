@@ -7,6 +7,7 @@ alone; only troubles of the machine (a full or read-only disk) stop the build, b
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,9 +59,17 @@ def ask(stage: Stage, clips: Sequence[Clip]) -> list[Any]:
             return [answer for clip in clips for answer in ask(stage, [clip])]
         answers = [error]
     for answer in answers:
-        if isinstance(answer, OSError) and answer.errno in MACHINE_TROUBLE:
+        if is_machine_trouble(answer):
             raise answer
     return answers
+
+
+def is_machine_trouble(answer: Any) -> bool:
+    """Whether this is an error that every clip would meet: the disk is full or read-only, or files run out."""
+    if not isinstance(answer, OSError):
+        return False
+    words = _words(answer)  # a program such as ffmpeg reports in words alone
+    return answer.errno in MACHINE_TROUBLE or any(os.strerror(code) in words for code in MACHINE_TROUBLE)
 
 
 def as_outcome(stage: Stage, clip: Clip, answer: Any, fingerprint: str) -> Outcome:

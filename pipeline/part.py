@@ -24,6 +24,7 @@ from pipeline.store import Store
 from pipeline.watchdog import Watchdog
 from schemas.ledger import FAILED, OK, Outcome
 
+SAVE_EVERY_S = 60.0  # a kill costs the clips since the last save, however long the part takes
 SETUP = ""  # stands in a diary for the setup of a stage, where a clip's id stands for work on a clip
 
 
@@ -67,7 +68,7 @@ class PartWorker:
         self.ready: set[str] = set()
 
     def run(self, part: Part) -> list[Done]:
-        """Compute what is missing of this part. Files appear as each run of stages has finished all clips."""
+        """Compute what is missing of this part. Files appear after each run of stages, and now and then within it."""
         work = _PartWork(self, part)
         stages = [stage for stage in self.pipeline.stages if stage.name in self.names]
         for batched, run in groupby(stages, key=_is_batched):
@@ -93,6 +94,7 @@ class _PartWork:
         self.outcomes = {stage.name: self._stored(stage.name) for stage in self.pipeline.stages}
         self.new: dict[str, set[str]] = {stage.name: set() for stage in self.pipeline.stages}
         self.done: list[Done] = []
+        self.saved = time.monotonic()
         self._columns: dict[str, dict[str, dict[str, Any]]] = {}
 
     def _stored(self, stage: str) -> dict[str, Outcome]:
@@ -114,6 +116,8 @@ class _PartWork:
                     self._attempt(stage, [clip])
             if clip is not None:
                 clip.close()
+            if time.monotonic() - self.saved > SAVE_EVERY_S:
+                self.write(segment)
 
     def _compute_batch(self, stage: Stage) -> None:
         clips = [self._open(task) for task in self.part.clips if self._wants(stage, task)]
@@ -229,6 +233,7 @@ class _PartWork:
         for stage in segment:
             if self.new[stage.name]:
                 self._rewrite(stage)
+        self.saved = time.monotonic()
 
     def _rewrite(self, stage: Stage, *, only_stored: bool = False) -> None:
         rows = self.outcomes[stage.name]
