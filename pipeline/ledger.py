@@ -17,6 +17,7 @@ from schemas.ledger import CRASHED
 
 MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
 MAX_CLIPS_A_PART = 32  # ... few enough clips that a part is soon done and few enough files for a large data set
+GIVEN_UP, SET_FREE = "given_up", "set_free"  # events of a diary: the last word of a run, and of `jobs.retry`
 PRINT_DIGITS = 8  # of a fingerprint in a diary: enough to tell an attempt with other settings or other code
 DIARY_KEYS = {"event", "run", "stage", "clip", "print"}
 
@@ -70,11 +71,19 @@ class Attempts:
         """What every line says; a clip id of "" stands for the stage's setup."""
         return {"run": self.run_id, "stage": stage, "clip": clip_id, "print": fingerprint[:PRINT_DIGITS]}
 
+    def give_up(self, about: Mapping[str, Any], outcome: str) -> None:
+        """No further attempt: the clip has its row, and its deaths go on counting."""
+        self.append([{**about, "event": GIVEN_UP, "outcome": outcome}])
+
     def start(self, about: Mapping[str, Any]) -> None:
         self.append([{**about, "event": "start"}])
 
     def end(self, about: Mapping[str, Any], outcome: str, seconds: float) -> None:
         self.append([{**about, "event": "end", "outcome": outcome, "seconds": round(seconds, 4)}])
+
+    def set_free(self, stage: str, clip_ids: Sequence[str]) -> None:
+        """Forget how often these clips took their worker down, with whatever settings."""
+        self.append([{**self.about(stage, clip_id, ""), "event": SET_FREE} for clip_id in clip_ids])
 
     def deaths(self) -> dict[tuple[str, str, str], Deaths]:
         """(stage, clip id, beginning of the fingerprint) -> attempts that were started and never ended."""
@@ -83,12 +92,14 @@ class Attempts:
             attempts = open_ones.setdefault((line["stage"], line["clip"], line["print"]), [])
             if line["event"] == "start":
                 attempts.append((line["run"], CRASHED))
-            elif line["event"] == "retry":
-                attempts.clear()
             elif attempts and line["event"] == "killed":
                 attempts[-1] = (attempts[-1][0], line["why"])
-            elif attempts:
+            elif attempts and line["event"] == "end":
                 attempts.pop()
+            elif line["event"] == SET_FREE:
+                for key in open_ones:
+                    if key[:2] == (line["stage"], line["clip"]):
+                        open_ones[key] = []
         return {
             key: Deaths(sum(run == self.run_id for run, _ in attempts), len(attempts), attempts[-1][1])
             for key, attempts in open_ones.items()

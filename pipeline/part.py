@@ -161,11 +161,12 @@ class _PartWork:
     def _attempt(self, stage: Stage, clips: Sequence[Clip]) -> None:
         """One go of a stage at clips; those that took their worker down too often get none."""
         limits, lethal = self.worker.job.limits, self._deaths(stage, clips[0])
+        abouts = [self.attempts.about(stage.name, clip.clip_id, self._print(stage, clip)) for clip in clips]
         if lethal.now >= limits.attempts or lethal.ever >= limits.attempts_in_all:
-            self._record(stage, clips[0], Died(lethal, limits, clips[0].num_frames), 0.0)
+            row = self._record(stage, clips[0], Died(lethal, limits, clips[0].num_frames), 0.0)
+            self.attempts.give_up(abouts[0], row.outcome)
             return
         self._set_up(stage)
-        abouts = [self.attempts.about(stage.name, clip.clip_id, self._print(stage, clip)) for clip in clips]
         started = time.perf_counter()
         with self._watched(abouts, sum(limits.seconds(clip.num_frames) for clip in clips)):
             answers = ask(stage, clips)

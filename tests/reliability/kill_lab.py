@@ -6,12 +6,17 @@ computed again although its file was whole.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+import uuid
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.build import locked
@@ -20,30 +25,32 @@ from pipeline.ledger import read_ledger
 from pipeline.store import Store
 from tests.toy_build import PEAK, WAVE, ToyProject, shard_bytes
 
+PROJECT = Path(__file__).resolve().parents[2]
 TALLY = """
         with (clip.source.parent / "tally").open("a") as tally:
             tally.write(f"{self.name} {clip.clip_id}\\n")
 """
-SLOWNESS_S = 0.004  # a clip and stage: long enough to be hit
 CLIPS = 70  # more than parts at a time: parts of two clips
 MARK = "VICO_KILL_LAB"  # in the environment of every process that a lab starts, its own value
 
 
-def tallied(stage: str) -> str:
-    """A toy stage that keeps the tally and takes its time."""
+def tallied(stage: str, slowness_s: float) -> str:
+    """A toy stage that keeps the tally and takes its time over every clip, long enough to be hit."""
     head, process, body = stage.partition("    def process(self, clip):\n")
-    slow = f"        __import__('time').sleep({SLOWNESS_S})\n"
+    slow = f"        __import__('time').sleep({slowness_s})\n"
     return head + process + TALLY.lstrip("\n") + slow + body
 
 
 class KillLab:
     """One toy project, built undisturbed once, then killed and restarted; ``seed`` decides when."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, slowness_s: float = 0.004) -> None:
         self.toy = ToyProject(folder)
         self.toy.write_clips([f"a,{n},{n + 3 if n % 10 == 9 else n + 1},left,,p,q,train" for n in range(CLIPS)])
-        self.toy.add_stage("wave", tallied(WAVE))
-        self.toy.add_stage("peak", tallied(PEAK).replace('reads = ("wave",)', 'reads = ("wave", "clip_id")'))
+        self.toy.add_stage("wave", tallied(WAVE, slowness_s))
+        self.toy.add_stage(
+            "peak", tallied(PEAK, slowness_s).replace('reads = ("wave",)', 'reads = ("wave", "clip_id")')
+        )
         self.random = random.Random(seed)
         started = time.monotonic()
         self.toy.build("undisturbed")
@@ -69,6 +76,29 @@ class KillLab:
                 break
             assert process.exitcode == -signal.SIGKILL
             self.kills += 1
+        self.as_if_undisturbed(out)
+
+    def live_on_ray(self, kills: Sequence[str]) -> None:
+        """One data set, built on Ray through these kills: of a worker, of the driver, of everything."""
+        self.lives += 1
+        out, build, checks = f"killed-{self.lives}", None, []
+        for kill in kills:
+            if build is None or build.driver.poll() is not None:
+                build = RayBuild(self, out)
+            build.wait_for_work()
+            time.sleep(self.random.uniform(0, 0.3 * self.seconds))
+            if kill == "worker":
+                self.kills += build.kill_worker(self.random)
+            elif build.driver.poll() is None:
+                build.kill_driver() if kill == "driver" else build.kill_all()
+                self.kills += 1
+            checks.append((self.settled(out), self.tally_size()))
+        if build is None or build.driver.poll() is not None:
+            build = RayBuild(self, out)
+        assert build.driver.wait() == 0, (self.toy.folder / "build.log").read_text()
+        assert build.is_gone(within_s=20)
+        for whole, seen in checks:
+            self.nothing_again(whole, seen)
         self.as_if_undisturbed(out)
 
     def settled(self, out: str) -> set[tuple[str, str]]:
@@ -109,6 +139,61 @@ def build_here(folder: Path, out: str) -> None:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class RayBuild:
+    """``python -m jobs.build`` with a Ray of its own, in processes that can be told from all others by a mark."""
+
+    def __init__(self, lab: KillLab, out: str) -> None:
+        self.mark = uuid.uuid4().hex
+        self.tally = lab.toy.folder / "tally"
+        self.size = lab.tally_size()
+        command = [sys.executable, "-m", "jobs.build", *lab.toy.arguments(out)]
+        with (lab.toy.folder / "build.log").open("a") as log:
+            self.driver = subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                env={**os.environ, MARK: self.mark},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_for_work(self) -> None:
+        """Return once a stage computes something, or the build has ended."""
+        while self.tally.stat().st_size == self.size and self.driver.poll() is None:
+            time.sleep(0.02)
+
+    def kill_worker(self, chance: random.Random) -> bool:
+        """Kill one of the processes that compute; False if there is none."""
+        workers = [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]
+        if workers:
+            _kill(chance.choice(workers))
+        return bool(workers)
+
+    def kill_driver(self) -> None:
+        """Kill the process that the user started, and nothing else."""
+        self.driver.kill()
+        self.driver.wait()
+
+    def kill_all(self) -> None:
+        """Kill the driver and its whole cluster at once."""
+        while found := processes_with(self.mark):
+            for pid in found:
+                _kill(pid)
+            self.driver.poll()
+
+    def is_gone(self, within_s: float) -> bool:
+        """Whether no process of this build is left, soon."""
+        end = time.monotonic() + within_s
+        while processes_with(self.mark) and time.monotonic() < end:
+            time.sleep(0.1)
+        return not processes_with(self.mark)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def processes_with(mark: str) -> dict[int, str]:

@@ -29,3 +29,11 @@ def test_fifty_kills_lose_nothing_and_repeat_nothing(tmp_path, seed: int) -> Non
     while lab.kills < 50:
         lab.live(max_kills=8)
     print(f"{lab.kills} kills of {lab.lives} data sets")
+
+
+@pytest.mark.slow
+def test_a_build_on_ray_survives_the_kill_of_workers_of_its_driver_and_of_the_whole_cluster(tmp_path, seed) -> None:
+    lab = KillLab(tmp_path, seed, slowness_s=0.03)
+    lab.live_on_ray(["worker", "worker", "driver", "worker", "cluster", "driver"])
+    assert lab.kills >= 5
+    print(f"{lab.kills} kills")
