@@ -76,10 +76,12 @@ class Build:
     def survey(self) -> Survey:
         """What is done and what is to do, from the files."""
         self.absent = absent_clips(self.manifest, self.store)
-        sources = {clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent}
-        hashes = source_hashes(self.store, [self.manifest.sources[source_id] for source_id in sorted(sources)])
+        ids = sorted({clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent})
+        sources = {source_id: self.manifest.sources[source_id] for source_id in ids}
+        hashes = source_hashes(self.store, sources.values())
+        files = {source_id: source.resolved() for source_id, source in sources.items()}
         self.tasks = [
-            ClipTask(clip, self.manifest.sources[clip.source_id].resolved(), hashes[clip.source_id])
+            ClipTask(clip, files[clip.source_id], hashes[clip.source_id])
             for clip in self.manifest.clips
             if clip.clip_id not in self.absent
         ]
