@@ -50,7 +50,8 @@ def ssim_of_frames(predicted: np.ndarray, reference: np.ndarray, shrink: bool) -
     factor = max(1, round(min(predicted.shape[1:3]) / SSIM_SIDE_PX)) if shrink else 1
     if min(predicted.shape[1:3]) // factor < WINDOW_PX:
         raise ValueError(f"SSIM needs {WINDOW_PX} px, found pictures of {predicted.shape[2]}x{predicted.shape[1]}")
-    return np.array([_ssim(_shrunk(one, factor), _shrunk(other, factor)) for one, other in zip(predicted, reference)])
+    pairs = zip(predicted, reference, strict=True)
+    return np.array([_ssim(_shrunk(one, factor), _shrunk(other, factor)) for one, other in pairs])
 
 
 def _shrunk(frame: np.ndarray, factor: int) -> np.ndarray:

@@ -34,7 +34,9 @@ LONGEST_RUN_PX = 100  # to either side of an edge
 GREYS_TO_GRADIENT = 8  # sum of the Sobel kernel's weights, regardless of their signs
 STEEPEST = np.tan(np.pi / 8)  # a gradient up to 22.5 degrees from the horizontal has a width
 
-CANNY_HIGH = 0.2  # scikit-image's default, meant for pictures in [0, 1], here in grey levels: nearly everything is an edge
+CANNY_HIGH = (
+    0.2  # scikit-image's default, meant for pictures in [0, 1], here in grey levels: nearly everything is an edge
+)
 STRIP_PX = 8  # rows in the middle of every block in which Canny's edges are looked for first
 STRIP_MARGIN_PX = 6  # 4 of the Gaussian, 1 of the gradient, 1 of the neighbours
 SURELY_EDGE_PIXELS = 4 * MIN_EDGE_PIXELS  # in the strip: roundings of a few pixels do not matter
@@ -103,7 +105,9 @@ def edge_widths(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _run_widths(steps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """2 + steps of one direction (height, width - 1) without a break up to pixel x - 1 and from pixel x + 1."""
-    framed = np.pad(steps, ((0, 0), (1, 1)))  # column c holds the step from pixel c - 1 to c; nothing runs past the border
+    framed = np.pad(
+        steps, ((0, 0), (1, 1))
+    )  # column c holds the step from pixel c - 1 to c; nothing runs past the border
     breaks = np.flatnonzero(~framed.ravel())
     place = y * framed.shape[1] + x
     to_left = place - 1 - breaks[np.searchsorted(breaks, place - 1, side="right") - 1]
