@@ -1,9 +1,9 @@
 """CPBD: how sharp a picture looks, without a reference: the share of edges that are not blurred noticeably.
 
 An edge is as wide as the row's grey levels rise or fall without a break through its pixel. Its blur is noticed with a
-probability of ``1 - exp(-(width / w)^3.6)``, w = 5 px in blocks of low contrast and 3 px in others; CPBD is the share of
-edges whose probability, rounded to whole percent, is below 64. Widths are whole and a width of w has 63 %, so that is
-the share of widths up to w.
+probability of ``1 - exp(-(width / w)^3.6)``, w = 5 px in blocks of low contrast and 3 px in others; CPBD is the share
+of edges whose probability, rounded to whole percent, is below 64. Widths are whole and a width of w has 63 %, so that
+is the share of widths up to w.
 
 Conventions
 -----------
@@ -105,9 +105,7 @@ def edge_widths(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _run_widths(steps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """2 + steps of one direction (height, width - 1) without a break up to pixel x - 1 and from pixel x + 1."""
-    framed = np.pad(
-        steps, ((0, 0), (1, 1))
-    )  # column c holds the step from pixel c - 1 to c; nothing runs past the border
+    framed = np.pad(steps, ((0, 0), (1, 1)))  # column c: the step from pixel c - 1 to c; nothing runs past the border
     breaks = np.flatnonzero(~framed.ravel())
     place = y * framed.shape[1] + x
     to_left = place - 1 - breaks[np.searchsorted(breaks, place - 1, side="right") - 1]

@@ -19,9 +19,8 @@ SIDE_PX = 299
 CLASSES = 1008
 AVERAGE, MAXIMUM, SHRUNK_MAXIMUM = "average", "maximum", "maximum of every other pixel"  # what a branch may begin with
 
-Layer = (
-    tuple[str, int, int | tuple[int, int]] | tuple[str, int, int | tuple[int, int], int]
-)  # name, outputs, kernel, stride
+Kernel = int | tuple[int, int]
+Layer = tuple[str, int, Kernel] | tuple[str, int, Kernel, int]  # name, outputs, kernel, stride
 Branch = tuple[str | Layer, ...]
 
 
