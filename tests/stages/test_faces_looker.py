@@ -1,4 +1,4 @@
-"""The detection schedule: following finds the faces that searching every look finds, with a fraction of the searches."""
+"""The detection schedule: following finds the faces that searching finds, with a fraction of the searches."""
 
 from __future__ import annotations
 
