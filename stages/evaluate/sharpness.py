@@ -67,6 +67,8 @@ def cpbd_of_picture(grey: np.ndarray) -> float:
     y, x, widths = edge_widths(grey)
     block = np.where((y < inside.shape[0]) & (x < inside.shape[1]), y // BLOCK_PX * columns + x // BLOCK_PX, -1)
     widths, block = widths[block >= 0], block[block >= 0]
+    if not len(block):
+        return 0.0
     counts = _blocks_that_count(grey, np.unique(block), (rows, columns))[block]
     if not counts.any():
         return 0.0
