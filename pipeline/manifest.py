@@ -5,19 +5,21 @@ Every mistake ends as a `ManifestError` that says file, line, what was found and
 
 from __future__ import annotations
 
+import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.availability import Availability
 from pipeline.clip import Pair
 from pipeline.clips_csv import ClipRow, read_clips
-from pipeline.config import ManifestError, read_text
+from pipeline.config import INVISIBLE, ManifestError, parse_toml, read_text, shown
 from pipeline.splits import SplitRule, check_splits, derive_splits
-from schemas.clip import ID_PATTERN, SIDES, SPLITS
+from pipeline.takedown import WITHDRAWABLE
+from schemas.clip import ID_MEANING, ID_PATTERN, SIDES, SPLITS
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 YOUTUBE_URL = "https://www.youtube.com/watch?v="
@@ -25,6 +27,10 @@ TABLES = ("dataset", "sources", "stages")
 DATASET_KEYS = ("name", "clips", "min_yield", "stages", "split", "takedown")
 PAIR_KEYS = ("speaker", "listener", "audio")
 SOURCE_KEYS = ("id", "path", "url", "youtube", *PAIR_KEYS, "licence", "sha256")
+WEB_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?(/\S*)?")
+ONLY_BY_HAND = (("download", "internal_hosts"),)  # what the author of a manifest may not decide for who builds it
+MAX_HOST = 253  # characters of a name in the DNS
+MAX_TEXT = 4096  # characters; no path can be longer on Linux
 MAX_MANIFEST_BYTES = 16 * 2**20  # people write it: anything larger is a mistake or an attack
 
 
@@ -93,7 +99,7 @@ def load_manifest(path: Path) -> Manifest:
         stages=dataset.names("stages"),
         settings=document.stages(),
         warnings=check_splits(clips_file, clips, splits),
-        takedown=dataset.names("takedown") or (),
+        takedown=dataset.withdrawn(),
     )
 
 
@@ -130,10 +136,9 @@ class _Document:
         self.path = path
         self.text = read_text(path, MAX_MANIFEST_BYTES)
         try:
-            self.content = tomllib.loads(self.text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:  # the former names line and column
-            reason = error if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
-            raise ManifestError(f"{path}: not valid TOML: {reason}") from None
+            self.content = parse_toml(self.text)
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from None
         _Table(self, "", 0, self.content).only(TABLES)
 
     def dataset(self) -> _Table:
@@ -162,6 +167,9 @@ class _Document:
         tables = self.content.get("stages", {})
         if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
             raise ManifestError(f"{self.path}: [stages]: expected one table a stage, e.g. [stages.blink]")
+        for name, key in ONLY_BY_HAND:
+            if key in tables.get(name, {}):
+                raise ManifestError(f"{self.path}: [stages.{name}] {key}: allowed: only --set {name}.{key}=...")
         return tables
 
     def line_of(self, table: str, number: int, key: str) -> int:
@@ -189,7 +197,7 @@ class _Table:
         line = self.document.line_of(self.name, self.number, key)
         where = f", line {line}" if line else ""
         label = f"[[sources]] number {self.number + 1}: " if self.name == "sources" else f"[{self.name}] "
-        found = repr(self.values.get(key))[:80]
+        found = shown(self.values.get(key))
         return ManifestError(f"{self.document.path}{where}: {label}{key}: found {found}, allowed: {allowed}")
 
     def only(self, known: tuple[str, ...]) -> _Table:
@@ -199,7 +207,7 @@ class _Table:
                 where = f", line {line}" if line else ""
                 label = f"[{self.name}] " if self.name else ""
                 raise ManifestError(
-                    f"{self.document.path}{where}: {label}unknown key {key!r}, allowed: {', '.join(known)}"
+                    f"{self.document.path}{where}: {label}unknown key {shown(key)}, allowed: {', '.join(known)}"
                 )
         return self
 
@@ -207,6 +215,8 @@ class _Table:
         value = self.values.get(key)
         if not isinstance(value, str) or not value:
             raise self.error(key, "text")
+        if INVISIBLE.search(value) or len(value) > MAX_TEXT:
+            raise self.error(key, f"text without control characters, of {MAX_TEXT} characters or fewer")
         return value
 
     def share(self, key: str) -> float:
@@ -223,12 +233,18 @@ class _Table:
             raise self.error(key, "a list of names")
         return tuple(value)
 
+    def withdrawn(self) -> tuple[str, ...]:
+        ids = self.names("takedown") or ()
+        if any(not WITHDRAWABLE.fullmatch(name) for name in ids):
+            raise self.error("takedown", "a list of ids of clips, sources and people, of the characters A-Z a-z 0-9 _ -")
+        return ids
+
     def source(self, downloads: Availability) -> Source:
         source_id = self.text("id")
         if not ID_PATTERN.fullmatch(source_id):
-            raise self.error("id", "1 to 64 of the characters A-Z a-z 0-9 _ -")
+            raise self.error("id", ID_MEANING)
         sha256 = self.values.get("sha256", "")
-        if sha256 and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
+        if not isinstance(sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", sha256):
             raise self.error("sha256", "64 digits 0-9 a-f")
         given = [key for key in ("path", "url", "youtube", *PAIR_KEYS) if key in self.values]
         if given == list(PAIR_KEYS):
@@ -242,12 +258,18 @@ class _Table:
         return Source(source_id, self.file("path"), self.text("licence"), sha256)
 
     def file(self, key: str) -> Path:
-        path = self.text(key)
-        if "\0" in path or "://" in path:
+        path, root = self.text(key), self.document.path.parent
+        if "://" in path:
             raise self.error(key, "a file, relative to the manifest")
-        file = self.document.path.parent / path
-        if not file.is_file():
+        file = root / path
+        try:
+            is_there = file.is_file()
+        except OSError as error:
+            raise self.error(key, f"a file that can be read, relative to the manifest: {error.strerror}") from None
+        if not is_there:
             raise self.error(key, f"an existing file, relative to the manifest; there is no {file}")
+        if _says_below(path) and not file.resolve().is_relative_to(root.resolve()):
+            raise self.error(key, f"a file that lies where its path says; a link leads to {file.resolve()}: write that")
         return file
 
     def url(self, key: str) -> str:
@@ -256,6 +278,21 @@ class _Table:
             if not YOUTUBE_ID.fullmatch(value):
                 raise self.error(key, "the 11 characters of a YouTube id")
             return YOUTUBE_URL + value
-        if not re.fullmatch(r"https?://[^\s/?#@]+(/\S*)?", value):
+        if not _is_web_address(value):
             raise self.error(key, "an address that begins with http:// or https:// and holds no password")
         return value
+
+
+def _says_below(path: str) -> bool:
+    """Whether a relative path, as it is written, stays below the folder it counts from."""
+    written = os.path.normpath(path)
+    return not os.path.isabs(written) and written.split(os.sep)[0] != os.pardir
+
+
+def _is_web_address(value: str) -> bool:
+    """Whether all who read an address find the same host in it. Which hosts may be asked, `public_network` decides."""
+    try:
+        host = urlsplit(value).hostname or ""
+    except ValueError:  # brackets that hold no address
+        return False
+    return bool(WEB_ADDRESS.fullmatch(value)) and len(host) <= MAX_HOST
