@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-
 MAX_NESTING = 100  # tables in tables, lists in lists: people need three
 LARGEST_WHOLE = 2**63 - 1  # what Parquet and JSON readers hold
 SHOWN = 80  # characters of a wrong value that a message quotes

@@ -50,7 +50,9 @@ class SplitRule:
         seed = table.get("seed", 0)
         is_seed = isinstance(seed, int) and abs(seed) <= LARGEST_WHOLE
         if len(numbers) != len(shares) or sum(shares) >= 1 or not is_seed:
-            raise ManifestError(f"[dataset] split: found {shown(table)}, allowed: shares below 1 in sum, such as {example}")
+            raise ManifestError(
+                f"[dataset] split: found {shown(table)}, allowed: shares below 1 in sum, such as {example}"
+            )
         return SplitRule(float(shares[0]), float(shares[1]), int(seed))
 
 

@@ -24,7 +24,11 @@ CLASSES = (
     ("rate_limited", r"HTTP Error 429|too many requests|rate.?limit|try again later"),
     ("geo_blocked", r"geo.?(restrict|block)|in your (country|location|region)|from your (country|location|region)"),
     ("private", r"private|members.only|log(ged)?.?in|sign in|password|HTTP Error 40[13]"),
-    (UNSUPPORTED, r"unsupported url|(scheme|handler|protocol|file:).*|drm|no video formats|format is not available|not on the public internet"),
+    (
+        UNSUPPORTED,
+        r"unsupported url|(scheme|handler|protocol|file:).*|drm|no video formats|format is not available"
+        r"|not on the public internet",
+    ),
     ("network", r"HTTP Error 5\d\d"),
     ("removed", r"HTTP Error (404|410)|unavailable|not available|removed|terminated|deleted|does not exist"),
     (

@@ -39,12 +39,36 @@ RECIPES = {
     "ogv": Recipe(".ogv", {"vcodec": "libtheora"}, {"acodec": "libvorbis"}, **SMALL),
 }
 EXTREMES = (0, 1, 2, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-MP4_FIELDS = (b"mvhd", b"mdhd", b"tkhd", b"elst", b"avc1", b"avcC", b"mp4a", b"stts", b"stss", b"stsz", b"stsc", b"stco")
+MP4_FIELDS = (
+    b"mvhd",
+    b"mdhd",
+    b"tkhd",
+    b"elst",
+    b"avc1",
+    b"avcC",
+    b"mp4a",
+    b"stts",
+    b"stss",
+    b"stsz",
+    b"stsc",
+    b"stco",
+)
 MKV_FIELDS = (
     b"\x2a\xd7\xb1", b"\x44\x89", b"\xb0", b"\xba", b"\x23\xe3\x83", b"\xb5", b"\x9f", b"\x1f\x43\xb6\x75", b"\xe7",
     b"\xa3", b"\x16\x54\xae\x6b",
 )  # fmt: skip  # time scale, duration, width, height, frame duration, sampling rate, channels, cluster, time, block, tracks
-OTHER_FIELDS = (b"avih", b"strh", b"strf", b"idx1", b"onMetaData", b"duration", b"width", b"\x47\x40", b"OggS", b"theora")
+OTHER_FIELDS = (
+    b"avih",
+    b"strh",
+    b"strf",
+    b"idx1",
+    b"onMetaData",
+    b"duration",
+    b"width",
+    b"\x47\x40",
+    b"OggS",
+    b"theora",
+)
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".flv", ".wav", ".jpg", ".m3u8", ".sdp", ".txt", "", ".mpd")
 
 
@@ -131,7 +155,13 @@ def nested(seeds: dict[str, bytes]) -> Iterator[Specimen]:
         for kind in (b"moov", b"trak", b"udta", b"meta", b"stsd", b"moof"):
             boxes = b"".join(struct.pack(">I4s", 8 * (depth - k), kind) for k in range(depth))
             yield Specimen("nested", f"nested_{kind.decode()}_{depth}.mp4", mp4[:32] + boxes + mp4[32:])
-        for element in (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\x12\x54\xc3\x67", b"\x10\x43\xa7\x70", b"\x45\xb9\xb6"):
+        for element in (
+            b"\x18\x53\x80\x67",
+            b"\x1f\x43\xb6\x75",
+            b"\x12\x54\xc3\x67",
+            b"\x10\x43\xa7\x70",
+            b"\x45\xb9\xb6",
+        ):
             unknown = (element + b"\x01\xff\xff\xff\xff\xff\xff\xff") * depth
             name = f"nested_{element.hex()}_{depth}"
             yield Specimen("nested", f"{name}.mkv", mkv[: mkv.index(b"\x18\x53\x80\x67")] + unknown + mkv)
@@ -247,9 +277,7 @@ REFERENCES: dict[str, Callable[[str], bytes]] = {
 }  # fmt: skip
 
 
-def _each(
-    seeds: dict[str, bytes], trials: int, salt: int
-) -> Iterator[tuple[str, bytes, np.random.Generator, int]]:
+def _each(seeds: dict[str, bytes], trials: int, salt: int) -> Iterator[tuple[str, bytes, np.random.Generator, int]]:
     for trial in range(trials):
         for number, (name, seed) in enumerate(seeds.items()):
             yield name, seed, np.random.default_rng([salt, number, trial]), trial
