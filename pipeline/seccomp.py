@@ -19,11 +19,26 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
 _CALL_AT, _MACHINE_AT = 0, 4  # offsets in struct seccomp_data
 _FOREIGN_CALLS = 0x40000000  # x86-64's second table of calls, x32, begins here
 
-# Numbers of the calls; io_uring would make sockets past the filter.
-_CALLS = ("socket", "execve", "execveat", "kill", "ptrace", "process_vm_readv", "process_vm_writev", "io_uring_setup")
-_TABLES = {
-    "x86_64": (0xC000003E, (41, 59, 322, 62, 101, 310, 311, 425)),
-    "aarch64": (0xC00000B7, (198, 221, 281, 129, 117, 270, 271, 425)),
+_MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # the kernel's name of it, place in a pair below
+
+# Numbers of the calls on both; aarch64 never had the older ones. io_uring would make sockets past the filter.
+_CALLS: dict[str, tuple[int, int | None]] = {
+    "socket": (41, 198),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "kill": (62, 129),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "io_uring_setup": (425, 425),
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
 }
 
 
@@ -32,15 +47,16 @@ def forbid_calls(libc: ctypes.CDLL) -> bool:
 
     Needs "no new privileges" to be set, and to be called before a second thread starts. Returns whether it holds.
     """
-    if platform.machine() not in _TABLES or sys.maxsize < 2**32:
+    if platform.machine() not in _MACHINES or sys.maxsize < 2**32:
         return False
-    program = _program(*_TABLES[platform.machine()])
+    machine, place = _MACHINES[platform.machine()]
+    program = _program(machine, [number for pair in _CALLS.values() if (number := pair[place]) is not None])
     buffer = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))  # struct sock_fprog
     return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, filter_, 0, 0) == 0)
 
 
-def _program(machine: int, calls: tuple[int, ...]) -> bytes:
+def _program(machine: int, calls: list[int]) -> bytes:
     """The filter: calls of another machine's table are refused, then those of ours, one comparison each."""
     count = len(calls)
     lines = [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.availability import OVER_LIMIT, UNSUPPORTED
+from pipeline.config import INVISIBLE
 from pipeline.public_network import public_only
 
 # The first pattern found in the host's words decides: what is more specific stands first.
@@ -170,7 +171,7 @@ def _plain(text: str) -> str:
     """A message without yt-dlp's colours and its advice on reporting bugs, on one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.split(r"; please report this issue|\(caused by|Confirm you are on the latest", text)[0]
-    return " ".join(text.removeprefix("ERROR: ").split())[:300]
+    return INVISIBLE.sub("", " ".join(text.removeprefix("ERROR: ").split()))[:300]
 
 
 class _Log:
