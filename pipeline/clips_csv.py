@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def clip_id_for(source_id: str, span: Span) -> str:
 def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
     """The rows of clips.csv, in file order, ``split`` left empty where the file leaves it empty."""
     text = read_text(path, MAX_CSV_BYTES)
-    reader = csv.reader(text.splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [cell.strip() for cell in next(reader, [])]
         _check_header(path, header)

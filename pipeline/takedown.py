@@ -7,6 +7,7 @@ when a data set is built, the latter whenever it is read through `pipeline.shard
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -29,7 +30,7 @@ def takedown_ids(root: Path) -> set[str]:
     ManifestError : it cannot be read, or holds what can be no id: a clip must not stay because of a slip of the pen.
     """
     path = root / FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return set()
     ids = set()
     for number, line in enumerate(read_text(path, MAX_BYTES).split("\n"), start=1):
