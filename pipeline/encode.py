@@ -20,6 +20,8 @@ import numpy as np
 
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 
+# A data set may come from others: a playlist in the guise of an MP4 must not lead anywhere.
+_OURS: dict[str, Any] = {"format": "mp4", "options": {"protocol_whitelist": "file"}}
 _FULL_SCALE = 32768  # 16-bit PCM
 _PIPE_BYTES = 2**20  # what Linux lets anyone have
 _GOP_FRAMES = FPS  # a keyframe a second, so that a viewer can seek
@@ -153,7 +155,7 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     """All frames of one of our own files as RGB, uint8 (height, width, 3). Foreign files go through `SourceReader`."""
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), **_OURS) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24", threads=1)
 
@@ -162,7 +164,7 @@ def count_frames(path: Path) -> int:
     """Frames in one of our own files, counted without decoding."""
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), **_OURS) as container:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.answer import is_machine_trouble
 from pipeline.config import ManifestError
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
@@ -96,14 +97,19 @@ def _check_fit(sizes: Sequence[PoolSize], cpus: float, gpus: float) -> None:
 
 
 def run_parts(job: Job, pipeline: Pipeline, parts: Sequence[Part], workers: int | None) -> Iterator[list[Done]]:
-    """Run parts through the stages on the connected cluster; yields what was done as parts finish, in any order."""
+    """Run parts through the stages on the connected cluster; yields what was done as parts finish, in any order.
+
+    Raises
+    ------
+    OSError : a worker's machine is in trouble: the disk is full or read-only.
+    """
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts clips
     context.execution_options.preserve_order = False
     context.execution_no_progress_timeout_s = -1  # no limit: a clip of an hour is no hang
-    rows = [{"part": pickle.dumps(part), "done": pickle.dumps([])} for part in parts]
+    rows = [{"part": pickle.dumps(part), "done": pickle.dumps([]), "trouble": b""} for part in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     for size in pool_sizes(pipeline, ray.cluster_resources(), len(parts), workers):
         dataset = dataset.map(
@@ -115,6 +121,8 @@ def run_parts(job: Job, pipeline: Pipeline, parts: Sequence[Part], workers: int 
         )
     for row in dataset.iter_rows():
         yield pickle.loads(row["done"])
+        if row["trouble"]:
+            raise pickle.loads(row["trouble"])
 
 
 class _Operator:
@@ -122,10 +130,39 @@ class _Operator:
 
     def __init__(self, job: Job, group: Group) -> None:
         self.worker = PartWorker(job, group.stages, "cuda" if group.gpus else "cpu")
+        self.metrics = _Metrics()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        done = pickle.loads(row["done"]) + self.worker.run(pickle.loads(row["part"]))
-        return {"part": row["part"], "done": pickle.dumps(done)}
+        if row["trouble"]:
+            return row
+        try:
+            done = self.worker.run(pickle.loads(row["part"]))
+        except OSError as error:
+            if not is_machine_trouble(error):
+                raise
+            return {**row, "trouble": pickle.dumps(error)}  # reaches the driver as it is, not wrapped up by Ray
+        self.metrics.add(done)
+        return {**row, "done": pickle.dumps(pickle.loads(row["done"]) + done)}
+
+
+class _Metrics:
+    """What Ray shows to Prometheus on every node: clips, frames and seconds, by stage and outcome."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter
+
+        tags = ("stage", "outcome")
+        self.clips = Counter("vico_clips", "clips that a stage has finished", tags)
+        self.frames = Counter("vico_frames", "frames of these clips", tags)
+        self.seconds = Counter("vico_seconds", "seconds that they took", tags)
+
+    def add(self, done: Sequence[Done]) -> None:
+        for entry in done:
+            tags = {"stage": entry.stage, "outcome": entry.outcome}
+            self.clips.inc(1, tags)
+            self.frames.inc(entry.num_frames, tags)
+            if entry.seconds > 0:
+                self.seconds.inc(entry.seconds, tags)
 
 
 def disconnect() -> None:
