@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from stages.evaluate.render.take import Motion
 from stages.morphable.basis import NUM_POINTS, Basis, BasisError
 from stages.morphable.camera import placement_of
 from stages.morphable.rotation import rotation_matrix
@@ -65,30 +66,19 @@ def triangles() -> np.ndarray:
     return np.array(sorted(real))
 
 
-@dataclass(frozen=True)
-class Motion:
-    """Coefficients of one face in a clip: identity (80,), exp (frame, 64), angle, trans and crop (frame, 3)."""
+def mesh_of(motion: Motion, basis: Basis, side_px: int) -> np.ndarray:
+    """The mesh in pictures of that side, float64 (frame, 478, 3) in px: x right, y down, z towards the viewer.
 
-    identity: np.ndarray
-    exp: np.ndarray
-    angle: np.ndarray
-    trans: np.ndarray
-    crop: np.ndarray
-
-    def points(self, basis: Basis, side_px: int) -> np.ndarray:
-        """The mesh in pictures of that side, float64 (frame, 478, 3) in px: x right, y down, z towards the viewer.
-
-        Raises
-        ------
-        BasisError : the basis does not have MediaPipe's points, one for one.
-        """
-        if not np.array_equal(basis.point, np.arange(NUM_POINTS)):
-            raise BasisError(f"basis {basis.name!r}: drawing needs all {NUM_POINTS} points, found {len(basis.point)}")
-        shape = basis.shape(self.identity.astype(np.float64), self.exp.astype(np.float64))
-        rotation = rotation_matrix(torch.from_numpy(self.angle.astype(np.float64))).numpy()
-        crop, trans = (torch.from_numpy(values.astype(np.float64)) for values in (self.crop, self.trans))
-        place = placement_of(crop, trans)
-        posed = shape @ rotation.transpose(0, 2, 1) * place.scale_px.numpy()[:, None, None]
-        posed[..., :2] += place.origin_px.numpy()[:, None]
-        posed[..., 1] = side_px - 1 - posed[..., 1]
-        return posed
+    Raises
+    ------
+    BasisError : the basis does not have MediaPipe's points, one for one.
+    """
+    if not np.array_equal(basis.point, np.arange(NUM_POINTS)):
+        raise BasisError(f"basis {basis.name!r}: drawing needs all {NUM_POINTS} points, found {len(basis.point)}")
+    angle, trans, crop = (torch.from_numpy(x.astype(np.float64)) for x in (motion.angle, motion.trans, motion.crop))
+    place = placement_of(crop, trans)
+    shape = basis.shape(motion.identity.astype(np.float64), motion.exp.astype(np.float64))
+    posed = shape @ rotation_matrix(angle).mT.numpy() * place.scale_px.numpy()[:, None, None]
+    posed[..., :2] += place.origin_px.numpy()[:, None]
+    posed[..., 1] = side_px - 1 - posed[..., 1]
+    return posed

@@ -7,14 +7,18 @@ the reference does not show (the other side of a turned head, wrinkles, light th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
-from stages.evaluate.render.face_mesh import OUTLINE, triangles
+from stages.evaluate.render.face_mesh import OUTLINE, mesh_of, triangles
 from stages.evaluate.render.fusion import Fusion, Segmenter, without_person
 from stages.evaluate.render.openings import Openings, shut
 from stages.evaluate.render.surroundings import Surroundings
+from stages.evaluate.render.take import Take
 from stages.evaluate.render.warp import TriangleWarp, sample
+from stages.morphable.basis import Basis
 
 NEAR_SHARE = 1.25  # of the face's outline, within which all is the head
 REACH_PX = 4  # around the segmented person: hair, and what it tints
@@ -22,17 +26,33 @@ BEHIND = -1e6  # px, depth of the surroundings: the face is in front of all of i
 
 
 class MeshWarp:
+    """The renderer for coefficients that `landmark_gn` fitted with this basis."""
+
+    def __init__(self, basis: Basis) -> None:
+        self._basis = basis
+        self._segmenter = Segmenter()
+
+    def render(self, take: Take) -> Iterator[np.ndarray]:
+        """The frames of a take: uint8 RGB (side, side, 3) each."""
+        (pose,) = mesh_of(take.pose, self._basis, take.side_px)
+        portrait = Portrait(take.picture, pose, self._segmenter.background(take.picture))
+        for points, closed in zip(mesh_of(take.motion, self._basis, take.side_px), take.closed, strict=True):
+            yield portrait.draw(points, float(closed))
+
+
+class Portrait:
     """One person's reference picture, ready to be moved.
 
     Parameters
     ----------
     reference : uint8 RGB (side, side, 3).
     points : (478, 3), the mesh that the coefficients of that picture give, in px.
+    background : bool (side, side), what is background in it.
     """
 
-    def __init__(self, reference: np.ndarray, points: np.ndarray) -> None:
+    def __init__(self, reference: np.ndarray, points: np.ndarray, background: np.ndarray) -> None:
         self._reference = reference
-        self._background = self._person_free(Segmenter().background(reference), points)
+        self._background = _away_from(points, background)
         self._fusion = Fusion(without_person(reference, self._background), np.ones_like(self._background))
         self._surroundings = Surroundings(points, len(reference))
         self._openings = Openings(reference, points)
@@ -56,11 +76,12 @@ class MeshWarp:
         face = self._openings.draw(sample(self._reference, places), points)
         return self._fusion.fuse(face, sample(self._background.astype(np.float32), places) > 0.5)
 
-    def _person_free(self, background: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The background without the face and what is close around it, whatever the segmentation says."""
-        face = (~background).astype(np.uint8)
-        outline = points[list(OUTLINE), :2]
-        near = outline.mean(0) + NEAR_SHARE * (outline - outline.mean(0))
-        cv2.fillPoly(face, [near.round().astype(np.int32)], 1)
-        person = cv2.dilate(face, np.ones((2 * REACH_PX + 1, 2 * REACH_PX + 1), np.uint8))
-        return person == 0
+
+def _away_from(points: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The background without the face and what is close around the person, whatever the segmentation says."""
+    person = (~background).astype(np.uint8)
+    outline = points[list(OUTLINE), :2]
+    near = outline.mean(0) + NEAR_SHARE * (outline - outline.mean(0))
+    cv2.fillPoly(person, [near.round().astype(np.int32)], 1)
+    size = 2 * REACH_PX + 1
+    return cv2.dilate(person, np.ones((size, size), np.uint8)) == 0
