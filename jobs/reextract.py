@@ -3,7 +3,7 @@
 The ViCo challenge scores coefficients that are extracted from submitted videos. The manifest pairs every video
 ``<clip_id>.mp4`` of a folder, ours or not, with speaker and sound of the data set's clip of that id, as a pair of ready
 crops, so that nobody is detected or swapped. ``python -m jobs.build VIDEOS/reextract.toml --out DIR`` then runs the
-ordinary stages with the data set's settings and gives the same clips, ids and splits with the coefficients of the videos.
+ordinary stages with the data set's settings and gives the same clips, ids and splits with the videos' coefficients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Takes of a prediction data set: predicted coefficients beside the reference picture of the data set they belong to."""
+"""Takes of a prediction data set: its coefficients beside the reference pictures of the data set it belongs to."""
 
 from __future__ import annotations
 

@@ -28,17 +28,26 @@ class Slit:
 
 @dataclass(frozen=True)
 class Eye(Slit):
-    """An eye with the point at the centre of its iris."""
+    """An eye with the points on the crease above its upper lid, corners left out, and the centre of its iris."""
 
+    crease: tuple[int, ...]
     iris: int
 
 
-RIGHT_EYE = Eye((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133), 468)
-LEFT_EYE = Eye((263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362), 473)
-EYES = (RIGHT_EYE, LEFT_EYE)  # the subject's right first
-MOUTH = Slit(
-    (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308), (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+RIGHT_EYE = Eye(
+    (33, 246, 161, 160, 159, 158, 157, 173, 133),
+    (33, 7, 163, 144, 145, 153, 154, 155, 133),
+    (247, 30, 29, 27, 28, 56, 190),
+    468,
 )
+LEFT_EYE = Eye(
+    (263, 466, 388, 387, 386, 385, 384, 398, 362),
+    (263, 249, 390, 373, 374, 380, 381, 382, 362),
+    (467, 260, 259, 257, 258, 286, 414),
+    473,
+)
+EYES = (RIGHT_EYE, LEFT_EYE)  # the subject's right first
+MOUTH = Slit((78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308), (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308))
 CHIN, FOREHEAD = 152, 10
 # The face's outline from the forehead's middle, clockwise in the picture of a face that looks at the viewer
 OUTLINE = (

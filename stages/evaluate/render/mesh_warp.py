@@ -14,7 +14,8 @@ import numpy as np
 
 from stages.evaluate.render.face_mesh import OUTLINE, mesh_of, triangles
 from stages.evaluate.render.fusion import Fusion, Segmenter, without_person
-from stages.evaluate.render.openings import Openings, shut
+from stages.evaluate.render.lids import shut, unrolled
+from stages.evaluate.render.openings import Openings
 from stages.evaluate.render.surroundings import Surroundings
 from stages.evaluate.render.take import Take
 from stages.evaluate.render.warp import TriangleWarp, sample
@@ -51,15 +52,14 @@ class Portrait:
     """
 
     def __init__(self, reference: np.ndarray, points: np.ndarray, background: np.ndarray) -> None:
-        self._reference = reference
+        self._reference, self._points = reference, points
         self._background = _away_from(points, background)
         self._fusion = Fusion(without_person(reference, self._background), np.ones_like(self._background))
         self._surroundings = Surroundings(points, len(reference))
         self._openings = Openings(reference, points)
         face, around = triangles(), self._surroundings.triangles
         names = np.concatenate([OUTLINE, len(points) + np.arange(len(self._surroundings.vertices))])
-        vertices = np.concatenate([points[:, :2], self._surroundings.vertices])
-        self._warp = TriangleWarp(vertices, np.concatenate([names[around], face]), len(reference))
+        self._warp = TriangleWarp(np.concatenate([names[around], face]), len(reference))
 
     def draw(self, points: np.ndarray, closed: float = 0.0) -> np.ndarray:
         """The picture, uint8 RGB (side, side, 3), with the mesh at (478, 3) in px.
@@ -72,7 +72,8 @@ class Portrait:
         around = self._surroundings.move(points[list(OUTLINE), :2])
         vertices = np.concatenate([points[:, :2], around])
         depth = np.concatenate([points[:, 2], np.full(len(around), BEHIND)])
-        places = self._warp.source_map(vertices, depth)
+        source = np.concatenate([unrolled(self._points, points), self._surroundings.vertices])
+        places = self._warp.source_map(source, vertices, depth)
         face = self._openings.draw(sample(self._reference, places), points)
         return self._fusion.fuse(face, sample(self._background.astype(np.float32), places) > 0.5)
 

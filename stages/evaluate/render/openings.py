@@ -1,4 +1,4 @@
-"""Eyes and mouth: what shows through the three holes of the mesh, and lids that close.
+"""Eyes and mouth: what shows through the three holes of the mesh.
 
 Eyeballs and teeth do not stretch with the lids and lips before them. They come from a second picture, `inside`, in
 which the reference's eyeballs and mouth are continued behind lids and lips, and which moves with the head: eyeballs
@@ -7,45 +7,50 @@ also with the gaze, teeth as part of the skull. Where the reference's mouth is s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
-from stages.evaluate.render.face_mesh import EYES, LEFT_EYE, MOUTH, RIGHT_EYE, Eye, Slit
+from stages.evaluate.render.face_mesh import EYES, MOUTH, Eye, Slit
+from stages.evaluate.render.lids import aspect, down, width_px
 
-SHUT_ASPECT, OPEN_ASPECT = 0.025, 0.055  # height by width: shut up to the one, as fitted from the other on
-BEHIND_SHARE = 0.35  # of an opening's width, by which `inside` reaches beyond it
-TEETH_SHARE = 0.12  # of the mouth's width, from the meeting lips down to the upper teeth's edge
-TOOTH_SHARE = 0.13  # of the mouth's width
-CAVITY = np.array([70, 24, 24], np.float32)  # RGB of an open mouth's dark on a face of full brightness
-TEETH = np.array([240, 218, 202], np.float32)
-SHOWN_ASPECT = 0.2  # of a mouth whose inside is taken from the reference alone; none of it at half of that
-LIP_SHADOW, LIP_SHADOW_SHARE = 0.5, 0.06  # of the light that lips keep from what is behind them, reach in mouth widths
+BEHIND_SHARE = 0.35  # of an eye's width, by which `inside` reaches beyond its opening
 SKULL = (33, 263, 2)  # outer corners of the eyes and the foot of the nose: they move with the upper teeth
+NUM_SKIN = 468  # points before those of the irises
 FRACTION_BITS = 4  # of a pixel, in which OpenCV takes polygons
 
-
-def shut(points: np.ndarray, closed: float) -> np.ndarray:
-    """The mesh (478, 3) with openings shut that are all but shut: upper lids meet the lower ones, lips one another.
-
-    Parameters
-    ----------
-    closed : 0 leaves the eyes as the expression has them, 1 closes both.
-    """
-    moved = points.copy()
-    for slit, share in ((RIGHT_EYE, 1 - closed), (LEFT_EYE, 1 - closed), (MOUTH, 1.0)):
-        upper, lower = list(slit.upper), list(slit.lower)
-        open_share = share * np.clip((aspect(points, slit) - SHUT_ASPECT) / (OPEN_ASPECT - SHUT_ASPECT), 0, 1)
-        meeting = (points[upper] + points[lower]) / 2 if slit is MOUTH else points[lower]
-        moved[upper] = meeting + open_share * (points[upper] - meeting)
-        moved[lower] = meeting + open_share * (points[lower] - meeting)
-    return moved
+# A painted mouth, in shares of its width from the line where the lips meet, and RGB in full light
+TEETH_REACH, TEETH_SOFT = 0.12, 0.03  # down to the upper teeth's edge, and how soft it is
+TOOTH_WIDTH, GAP_DARKNESS = 0.13, 0.15
+CAVITY = np.array([70, 24, 24], np.float32)
+TEETH = np.array([240, 218, 202], np.float32)
+SHOWN_ASPECT = 0.12  # of a mouth whose inside is all the reference's; at half of that it is all painted
+LIP_SHADOW, LIP_SHADOW_REACH = 0.5, 0.06  # light that the lips keep from what lies behind, near them
 
 
-def aspect(points: np.ndarray, slit: Slit) -> float:
-    """Height by width of an opening in the picture plane; negative where its edges have passed each other."""
-    down = _down(points, slit)
-    height = ((points[list(slit.lower), :2] - points[list(slit.upper), :2]) @ down)[1:-1].mean()
-    return float(height / _width_px(points, slit))
+@dataclass(frozen=True)
+class _Box:
+    """Whole pixels of a picture around an opening."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @staticmethod
+    def around(polygon: np.ndarray, margin_px: float, side_px: int) -> _Box:
+        low, high = np.floor(polygon.min(0) - margin_px), np.ceil(polygon.max(0) + margin_px) + 1
+        return _Box(*np.concatenate([low, high]).clip(0, side_px).astype(int).tolist())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), 0 where it lies outside of the picture."""
+        return max(self.right - self.left, 0), max(self.bottom - self.top, 0)
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        return np.s_[self.top : self.bottom, self.left : self.right]
 
 
 class Openings:
@@ -55,120 +60,108 @@ class Openings:
         self._points = points
         self._inside = picture.copy()
         for eye in EYES:
-            self._continue(picture, eye)
-        self._paint_mouth(picture)
+            _continue_eyeball(self._inside, points, eye)
+        _fill_mouth(self._inside, points)
 
     def draw(self, face: np.ndarray, points: np.ndarray) -> np.ndarray:
         """A face (side, side, 3), warped by the mesh, with the holes of the mesh at (478, 3) filled."""
-        side_px = len(face)
-        drawn = face.astype(np.float32)
+        drawn = face.copy()
         for slit in (*EYES, MOUTH):
-            (left, top), (right, bottom) = _box(points, slit, side_px)
-            if right - left < 2 or bottom - top < 2:
+            polygon = _polygon(points, slit)
+            box = _Box.around(polygon, 2, len(face))
+            if min(box.size) == 0:
                 continue
-            cut = np.s_[top:bottom, left:right]
-            mask = _mask(points, slit, (left, top, right, bottom))[..., None]
-            behind = self._behind(slit, points, (left, top, right, bottom))
+            mask = _mask(polygon, box)
+            behind = self._behind(slit, points, box)
             if slit is MOUTH:
-                behind *= _lip_shadow(mask, LIP_SHADOW_SHARE * _width_px(points, slit))
-            drawn[cut] += mask * (behind - drawn[cut])
-        return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
+                light = cv2.GaussianBlur(mask, (0, 0), LIP_SHADOW_REACH * width_px(points, slit))
+                behind *= 1 - LIP_SHADOW * (1 - light[..., None])
+            front = drawn[box.pixels]
+            front[...] = np.clip(np.rint(front + mask[..., None] * (behind - front)), 0, 255).astype(np.uint8)
+        return drawn
 
-    def _behind(self, slit: Slit, points: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    def _behind(self, slit: Slit, points: np.ndarray, box: _Box) -> np.ndarray:
         """The part of `inside` that lies behind an opening, float32 (height, width, 3)."""
-        left, top, right, bottom = box
-        if isinstance(slit, Eye):
-            anchors = [slit.upper[0], slit.upper[-1]]
-            back = _similarity(points[anchors, :2], self._points[anchors, :2])  # (2, 3), from the new to the old picture
-            back[:, 2] += self._points[slit.iris, :2] - (back[:, :2] @ points[slit.iris, :2] + back[:, 2])
-        else:
-            skull = list(SKULL)
-            back = cv2.getAffineTransform(points[skull, :2].astype(np.float32), self._points[skull, :2].astype(np.float32))
-        shifted = back.copy()
-        shifted[:, 2] += back[:, :2] @ np.array([left, top], float)
+        back = self._eyeball(slit, points) if isinstance(slit, Eye) else self._skull(points)
+        back[:, 2] += back[:, :2] @ np.array([box.left, box.top], float)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        size = (right - left, bottom - top)
-        return cv2.warpAffine(self._inside, shifted, size, flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(
-            np.float32
-        )
+        behind = cv2.warpAffine(self._inside, back, box.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return behind.astype(np.float32)
 
-    def _continue(self, picture: np.ndarray, slit: Slit) -> None:
-        """Continue what shows in an opening behind its edges."""
-        reach_px = BEHIND_SHARE * _width_px(self._points, slit)
-        (left, top), (right, bottom) = _box(self._points, slit, len(picture), 2 * reach_px)
-        shown = (_mask(self._points, slit, (left, top, right, bottom)) > 0.9).astype(np.uint8)
-        size = 2 * int(reach_px) + 1
-        around = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))) - shown
-        cut = np.s_[top:bottom, left:right]
-        self._inside[cut] = cv2.inpaint(np.ascontiguousarray(picture[cut]), around, 2, cv2.INPAINT_TELEA)
+    def _eyeball(self, eye: Eye, points: np.ndarray) -> np.ndarray:
+        """The way back (2, 3) to the reference for an eye's inside: as its corners moved, shifted by the gaze."""
+        corners = [eye.upper[0], eye.upper[-1]]
+        back = _similarity(points[corners, :2], self._points[corners, :2])
+        back[:, 2] = self._points[eye.iris, :2] - back[:, :2] @ points[eye.iris, :2]
+        return back
 
-    def _paint_mouth(self, picture: np.ndarray) -> None:
-        """Teeth and darkness around what the reference shows of them."""
-        points, width_px = self._points, _width_px(self._points, MOUTH)
-        box = _box(points, MOUTH, len(picture), width_px / 2)
-        (left, top), (right, bottom) = box
-        y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
-        down = _down(points, MOUTH)
-        middle = points[list(MOUTH.upper), :2].mean(0)
-        along = np.abs((x - middle[0]) * down[1] - (y - middle[1]) * down[0]) / (width_px / 2)
-        below = ((x - middle[0]) * down[0] + (y - middle[1]) * down[1]) / width_px
-        light = np.quantile(picture[_skin(points, len(picture))].max(-1), 0.9) / 255
-        tooth = np.clip((TEETH_SHARE - below) / 0.03, 0, 1) * np.clip(1.6 - along, 0, 1)
-        tooth *= 1 - 0.15 * np.abs(np.cos(np.pi / 2 * along / TOOTH_SHARE)) ** 16  # darker between two of them
-        painted = light * (CAVITY + tooth[..., None] * (TEETH - CAVITY))
-        cut = np.s_[top:bottom, left:right]
-        shown = _mask(points, MOUTH, (left, top, right, bottom))
-        shown = cv2.GaussianBlur(cv2.erode(shown, np.ones((3, 3))), (3, 3), 0)[..., None]
-        shown *= np.clip(2 * aspect(points, MOUTH) / SHOWN_ASPECT - 1, 0, 1)
-        self._inside[cut] = np.clip(painted + shown * (picture[cut] - painted), 0, 255).astype(np.uint8)
+    def _skull(self, points: np.ndarray) -> np.ndarray:
+        """The way back (2, 3) to the reference for the mouth's inside."""
+        three = list(SKULL)
+        return cv2.getAffineTransform(points[three, :2].astype(np.float32), self._points[three, :2].astype(np.float32))
 
 
-def _skin(points: np.ndarray, side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels under the mesh's points that lie in the picture, as an index."""
-    x, y = points[:468, :2].round().astype(int).T
-    inside = (x >= 0) & (x < side_px) & (y >= 0) & (y < side_px)
-    return y[inside], x[inside]
+def _continue_eyeball(inside: np.ndarray, points: np.ndarray, eye: Eye) -> None:
+    """Continue an eyeball behind its lids."""
+    reach_px = BEHIND_SHARE * width_px(points, eye)
+    polygon = _polygon(points, eye)
+    box = _Box.around(polygon, 2 * reach_px, len(inside))
+    if min(box.size) == 0:
+        return
+    shown = (_mask(polygon, box) > 0.9).astype(np.uint8)
+    size = 2 * int(reach_px) + 1
+    around = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))) - shown
+    part = np.ascontiguousarray(inside[box.pixels])
+    inside[box.pixels] = cv2.inpaint(part, around, 2, cv2.INPAINT_TELEA)
+
+
+def _fill_mouth(inside: np.ndarray, points: np.ndarray) -> None:
+    """Teeth and darkness behind the lips, around what the reference shows of them."""
+    wide_px, polygon = width_px(points, MOUTH), _polygon(points, MOUTH)
+    box = _Box.around(polygon, wide_px / 2, len(inside))
+    if min(box.size) == 0:
+        return
+    y, x = np.mgrid[box.pixels].astype(np.float32)
+    below_x, below_y = down(points, MOUTH)
+    middle_x, middle_y = points[list(MOUTH.upper), :2].mean(0)
+    along = np.abs((x - middle_x) * below_y - (y - middle_y) * below_x) / wide_px
+    below = ((x - middle_x) * below_x + (y - middle_y) * below_y) / wide_px
+    tooth = np.clip((TEETH_REACH - below) / TEETH_SOFT, 0, 1) * np.clip(1.6 - 2 * along, 0, 1)
+    tooth *= 1 - GAP_DARKNESS * np.abs(np.cos(np.pi * along / TOOTH_WIDTH)) ** 16
+    light = _light(inside, points)
+    painted = light * (CAVITY + tooth[..., None] * (TEETH - CAVITY))
+    shown = cv2.GaussianBlur(cv2.erode(_mask(polygon, box), np.ones((3, 3))), (3, 3), 0)[..., None]
+    shown = shown * np.clip(2 * aspect(points, MOUTH) / SHOWN_ASPECT - 1, 0, 1)
+    inside[box.pixels] = np.clip(painted + shown * (inside[box.pixels] - painted), 0, 255).astype(np.uint8)
+
+
+def _light(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The light on the face, RGB (3,), 1 = full: as bright as bright skin, and half as coloured as skin is."""
+    x, y = points[:NUM_SKIN, :2].round().astype(int).clip(0, len(picture) - 1).T
+    skin = np.quantile(picture[y, x], 0.9, axis=0)
+    return skin.max() / 255 * np.sqrt(skin / skin.max(initial=1))
 
 
 def _polygon(points: np.ndarray, slit: Slit) -> np.ndarray:
     """The opening's contour (corner, 2); where its edges have passed each other they meet half-way."""
     upper, lower = points[list(slit.upper), :2], points[list(slit.lower), :2]
-    passed = ((lower - upper) @ _down(points, slit) <= 0)[:, None]
+    passed = ((lower - upper) @ down(points, slit) <= 0)[:, None]
     middle = (upper + lower) / 2
     upper, lower = np.where(passed, middle, upper), np.where(passed, middle, lower)
     return np.concatenate([upper, lower[-2:0:-1]])
 
 
-def _mask(points: np.ndarray, slit: Slit, box: tuple[int, int, int, int]) -> np.ndarray:
-    """How much of each pixel of a box lies in the opening, float32 (height, width), 0 to 1."""
-    left, top, right, bottom = box
-    mask = np.zeros((bottom - top, right - left), np.uint8)
-    corners = (_polygon(points, slit) - [left, top]) * 2**FRACTION_BITS
-    cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 255, cv2.LINE_AA, FRACTION_BITS)
+def _mask(polygon: np.ndarray, box: _Box) -> np.ndarray:
+    """How much of each pixel of a box lies in a polygon, float32 (height, width), 0 to 1."""
+    mask = np.zeros(box.size[::-1], np.uint8)
+    if np.ptp(polygon, axis=0).min() > 0 and _area_px(polygon) > 1:
+        corners = (polygon - [box.left, box.top]) * 2**FRACTION_BITS
+        cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 255, cv2.LINE_AA, FRACTION_BITS)
     return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / 255
 
 
-def _box(points: np.ndarray, slit: Slit, side_px: int, margin_px: float = 2) -> np.ndarray:
-    """Left, top and right, bottom of an opening in whole px, inside the picture."""
-    polygon = _polygon(points, slit)
-    low, high = np.floor(polygon.min(0) - margin_px), np.ceil(polygon.max(0) + margin_px) + 1
-    return np.stack([low, high]).clip(0, side_px).astype(int)
-
-
-def _lip_shadow(mask: np.ndarray, reach_px: float) -> np.ndarray:
-    """How much light comes past the lips, (height, width, 1), from a mask of the opening."""
-    return 1 - LIP_SHADOW * (1 - cv2.GaussianBlur(mask, (0, 0), reach_px)[..., None])
-
-
-def _down(points: np.ndarray, slit: Slit) -> np.ndarray:
-    """The direction (2,) in the picture from the upper towards the lower edge, upright to the line of the corners."""
-    along = points[slit.upper[-1], :2] - points[slit.upper[0], :2]
-    across = np.array([-along[1], along[0]]) / np.linalg.norm(along)
-    return across if across[1] >= 0 else -across
-
-
-def _width_px(points: np.ndarray, slit: Slit) -> float:
-    return float(np.linalg.norm(points[slit.upper[-1], :2] - points[slit.upper[0], :2]))
+def _area_px(polygon: np.ndarray) -> float:
+    return float(cv2.contourArea(polygon.astype(np.float32)))
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

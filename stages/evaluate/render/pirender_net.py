@@ -40,7 +40,8 @@ class Rendered:
 
     Attributes
     ----------
-    picture : (3, side, side), the result; warped : (3, side, side), the source along the flow; flow : (2, side / 4, ..).
+    picture : (3, side, side), the result; warped : (3, side, side), the source along the flow;
+    flow : (2, side / 4, side / 4).
     """
 
     picture: Tensor
@@ -230,7 +231,7 @@ class _Stack(nn.Module):
 
 
 class _Editing(nn.Module):
-    """Three steps down from source and warped picture, three up with the descriptor's say, each beside a jump across."""
+    """Three steps down from source and warped picture, three up by the descriptor, each beside a jump across."""
 
     def __init__(self) -> None:
         super().__init__()

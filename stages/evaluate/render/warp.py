@@ -10,32 +10,24 @@ FRACTION_BITS = 4  # of a pixel, in which OpenCV takes the corners of triangles
 
 
 class TriangleWarp:
-    """A picture cut into triangles.
+    """A square picture cut into triangles, int (triangle, 3)."""
 
-    Parameters
-    ----------
-    vertices : (vertex, 2) where the triangles' corners lie in the picture, x and y in px.
-    triangles : int (triangle, 3).
-    side_px : of the square picture.
-    """
-
-    def __init__(self, vertices: np.ndarray, triangles: np.ndarray, side_px: int) -> None:
-        self._source = _homogeneous(vertices)[triangles]  # (triangle, corner, 3)
+    def __init__(self, triangles: np.ndarray, side_px: int) -> None:
         self._triangles = triangles
         self._side_px = side_px
         self._y, self._x = np.mgrid[:side_px, :side_px].astype(np.float32)
 
-    def source_map(self, vertices: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    def source_map(self, source: np.ndarray, vertices: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Where every pixel of the new picture comes from: float32 (side, side, 2), x and y in px of the old one.
 
         Parameters
         ----------
-        vertices : (vertex, 2), the corners' new places.
+        source, vertices : (vertex, 2), the corners' places in the old and the new picture, x and y in px.
         depth : (vertex,), the larger the nearer; what is near is drawn over what is far. Pixels that no triangle covers
             stay where they were.
         """
         corners = vertices[self._triangles]  # (triangle, corner, 2)
-        affine, area = self._affine(corners)
+        affine, area = _affine(source[self._triangles], corners)
         order = np.argsort(depth[self._triangles].mean(1), kind="stable")
         owner = np.full((self._side_px, self._side_px), len(affine) - 1, np.int32)
         fixed = np.round(corners * 2**FRACTION_BITS).astype(np.int32)
@@ -46,26 +38,23 @@ class TriangleWarp:
         y = planes[..., 3] * self._x + planes[..., 4] * self._y + planes[..., 5]
         return np.stack([x, y], -1)
 
-    def _affine(self, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """From new to old picture, float32 (triangle + 1, 6), the last one the identity; and each new triangle's area."""
-        target = _homogeneous(corners)
-        area = np.abs(np.linalg.det(target)) / 2
-        flat = area < 1e-3  # px^2: seen from its edge
-        target[flat] = np.eye(3)
-        rows = np.linalg.solve(target, self._source).transpose(0, 2, 1)[:, :2].reshape(-1, 6)
-        identity = np.array([[1, 0, 0, 0, 1, 0]])
-        return np.concatenate([rows, identity]).astype(np.float32), np.where(flat, 0, area)
-
 
 def sample(picture: np.ndarray, source_map: np.ndarray) -> np.ndarray:
     """The picture at places (height, width, 2), its border repeated beyond it: PCHG's boundary inpainting."""
     height, width = picture.shape[:2]
-    low, high = np.float32(EDGE_PX), np.array([width, height], np.float32) - 1 - EDGE_PX
-    beyond = (source_map < 0) | (source_map > high + EDGE_PX)
-    inside = np.where(beyond, np.clip(source_map, low, high), source_map)
-    return cv2.remap(picture, inside, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    inside = np.clip(source_map, EDGE_PX, np.array([width, height], np.float32) - 1 - EDGE_PX)
+    return cv2.remap(picture, inside, None, cv2.INTER_CUBIC)
 
 
-def _homogeneous(points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) with a third coordinate of 1."""
-    return np.concatenate([points, np.ones_like(points[..., :1])], -1)
+def _affine(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of triangles (triangle, corner, 2), float32 (triangle + 1, 6), from target to source; and the targets' area.
+
+    The last map is the identity.
+    """
+    corners = np.concatenate([target, np.ones_like(target[..., :1])], -1)
+    area = np.abs(np.linalg.det(corners)) / 2
+    flat = area < 1e-3  # px^2: seen from its edge
+    corners[flat] = np.eye(3)
+    rows = np.linalg.solve(corners, source).transpose(0, 2, 1).reshape(-1, 6)
+    identity = np.array([[1, 0, 0, 0, 1, 0]])
+    return np.concatenate([rows, identity]).astype(np.float32), np.where(flat, 0, area)
