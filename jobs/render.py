@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -84,29 +84,29 @@ def load(choice: Choice) -> Renderer:
     return MeshWarp(load_basis(choice.file))
 
 
-def render_clip(choice: Choice, out: Path, clip: Clip) -> tuple[str, int, float]:
-    """Write one clip's video; its id, number of frames and the seconds it took."""
+def render_clip(choice: Choice, clip: Clip, path: Path) -> tuple[Path, int, float]:
+    """Write one clip's video to ``path``; returns it, the number of frames and the seconds it took."""
     renderer, start = load(choice), time.perf_counter()
     take = clip.take()
-    with tempfile.TemporaryDirectory(dir=out, prefix=".tmp-") as scratch:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as scratch:
         silent, whole = Path(scratch) / "silent.mp4", Path(scratch) / "whole.mp4"
         with VideoWriter(silent, (take.side_px, take.side_px)) as writer:
             for frame in renderer.render(take):
                 writer.write(frame)
         add_sound(silent, clip.sound, whole)
-        whole.replace(out / f"{clip.clip_id}.mp4")
-    return clip.clip_id, len(take.closed), time.perf_counter() - start
+        whole.replace(path)
+    return path, len(take.closed), time.perf_counter() - start
 
 
-def render_all(choice: Choice, out: Path, clips: Sequence[Clip], workers: int) -> Iterator[tuple[str, int, float]]:
-    """`render_clip` for all clips, in order, by this process or by several."""
-    out.mkdir(parents=True, exist_ok=True)
-    task = partial(render_clip, choice, out)
+def render_all(choice: Choice, clips: Mapping[Path, Clip], workers: int) -> Iterator[tuple[Path, int, float]]:
+    """`render_clip` for every path and its clip, in order, by this process or by several."""
+    task = partial(render_clip, choice)
     if workers == 1:
-        yield from map(task, clips)
+        yield from map(task, clips.values(), clips)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(task, clips)
+        yield from pool.map(task, clips.values(), clips)
 
 
 def _one_thread() -> None:
@@ -120,12 +120,15 @@ def _one_thread() -> None:
 
 def _run(options: argparse.Namespace) -> None:
     choice = choose(options.renderer, options.data, options.weights, plain=options.plain)
+    clips = {}
     for predictions in samples(options.predictions):
         out = options.out / predictions.relative_to(options.predictions)
-        clips = clips_to_render(predictions, options.data, options.split)
-        for clip_id, frames, seconds in render_all(choice, out, clips, min(options.workers, len(clips))):
-            print(f"{out / clip_id}.mp4: {frames} frames, {1000 * seconds / frames:.0f} ms a frame", flush=True)
-        print(f"coefficients of these videos: python -m jobs.build {write_manifest(out, options.data)} --out DIR")
+        found = clips_to_render(predictions, options.data, options.split)
+        clips |= {out / f"{clip.clip_id}.mp4": clip for clip in found}
+    for path, frames, seconds in render_all(choice, clips, min(options.workers, len(clips))):
+        print(f"{path}: {frames} frames, {1000 * seconds / frames:.0f} ms a frame", flush=True)
+    for out in dict.fromkeys(path.parent for path in clips):
+        print(f"their coefficients: python -m jobs.build {write_manifest(out, options.data)} --out DIR")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

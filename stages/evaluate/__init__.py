@@ -1,0 +1,1 @@
+"""Metrics of listening heads and the renderer that shows them: what comes after a prediction."""
