@@ -85,8 +85,9 @@ def one_clip(clip_id: str, attitude: str, arrays: Mapping[str, np.ndarray], inpu
     per_clip = frozenset(name for name in inputs.extra if not inputs.runs_along_frames(name))
     extra = {name: np.asarray(arrays[name], DTYPES[inputs.shapes[name].dtype]) for name in inputs.extra}
     extra = {name: array[None] if name in per_clip else array for name, array in extra.items()}
+    own = {name: np.require(array, requirements="CW") for name, array in {**arrays, **extra}.items()}
     clip = ClipFrames(clip_id, "", attitude, "", 0, len(arrays["audio"]), 0)
-    return Corpus([clip], {**arrays, **extra}, per_clip)
+    return Corpus([clip], own, per_clip)
 
 
 def _list_clips(roots: Sequence[Path], splits: Sequence[str]) -> Iterator[ClipFrames]:

@@ -89,7 +89,7 @@ def inputs_of(roots: Sequence[Path], order: str, extra: Sequence[str]) -> Inputs
 
 
 def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
-    """Raise `ManifestError` unless a data set's columns mean what the run's did; names the first column that differs."""
+    """Raise `ManifestError` unless a data set's columns mean what the run's did; it names those that differ."""
     for name, shape in wanted.shapes.items():
         if found.shapes[name] != shape:
             raise ManifestError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}")
@@ -97,8 +97,8 @@ def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
         if found.makers[stage] != maker:
             columns = ", ".join(name for name in wanted.shapes if name in found.makers[stage]["columns"])
             raise ManifestError(
-                f"{root}: columns {columns}: the run learned from those that {stage!r} made with {maker['made']}, found "
-                f"{found.makers[stage]['made']}; build the data set with the same settings, or train another run"
+                f"{root}: columns {columns}: the run learned from those that {stage!r} made with {maker['made']}, "
+                f"found {found.makers[stage]['made']}; build the data set with the same settings, or train another run"
             )
     if found.fps != wanted.fps:
         raise ManifestError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}")

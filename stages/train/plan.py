@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +37,7 @@ def plan_run(roots: Sequence[Path], name: str, preset: str, overrides: Mapping[s
     listener = find_listener(name)
     settings = resolve_settings(name, listener, preset, overrides)
     inputs = inputs_of(roots, listener.layout(settings), listener.reads)
-    corpus = open_corpus(roots, inputs, SPLITS, folder.frames)
+    corpus = open_frames(roots, inputs, folder)
     held_out = _held_out(corpus.clips, settings)
     training = [clip for clip in corpus.clips if clip.clip_id not in held_out]
     unlabelled = any(clip.attitude == NO_LABEL for clip in training)
@@ -67,16 +68,21 @@ def continue_run(roots: Sequence[Path], name: str, overrides: Mapping[str, Any],
     if run.listener != name:
         raise ManifestError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}")
     if {str(root): fingerprints(root) for root in roots} != dict(run.data):
-        raise ManifestError(
-            f"{folder.root}: the run learns from {', '.join(run.data)} as it was; the data have changed"
-        )
+        raise ManifestError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed")
     for key, value in overrides.items():
         if key != "epochs" and run.settings.get(key) != value:
             raise ManifestError(f"{folder.root}: {key} is {run.settings.get(key)!r} in this run and cannot be changed")
     run = replace(run, settings={**run.settings, **overrides})
     run.resolved()
+    open_frames(run.roots, run.inputs, folder)
     folder.write(run)
     return run
+
+
+def open_frames(roots: Sequence[Path], inputs: Inputs, folder: RunFolder) -> Corpus:
+    """Decode what training may see into the run's folder, anew: clips may have been withdrawn since."""
+    shutil.rmtree(folder.frames, ignore_errors=True)
+    return open_corpus(roots, inputs, SPLITS, folder.frames)
 
 
 def resolve_settings(

@@ -20,7 +20,7 @@ from pipeline.takedown import FILE as TAKEDOWN
 from schemas.clip import CLIP_COLUMNS
 from schemas.coefficients import STAGE
 from schemas.column import Column
-from schemas.shard import shard_name
+from schemas.shard import shard_name, shard_schema
 from stages.train.inputs import column_shapes
 from stages.train.plan import fingerprints
 from stages.train.prediction import Draw, Predictor, predict_clip

@@ -52,6 +52,3 @@ class Progress:
     def rate(self) -> float:
         """Windows a second so far."""
         return self.done / max(time.monotonic() - self.started, 1e-9)
-
-    def _rate_text(self) -> str:
-        return f"{self.rate():.0f} windows/s"
