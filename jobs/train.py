@@ -9,10 +9,12 @@ data, settings or the run do not fit.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from stages.train.registry import find_listeners
 from stages.train.run_folder import RunFolder
 
 MAX_FAILURES = 3  # how often a group of workers is started anew
+FOLLOW_EVERY_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +82,7 @@ def _on_ray(folder: RunFolder, workers: int, address: str) -> None:
         raise ManifestError(f"Ray is not installed ({error}); --num-workers 0 trains without it") from None
     from pipeline import run
 
-    run.connect(address, workers)
+    run.connect(address, workers, quiet=True)  # Ray Train's news are about itself; ours stand in the run's log
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
         trainer = TorchTrainer(
@@ -92,10 +95,38 @@ def _on_ray(folder: RunFolder, workers: int, address: str) -> None:
                 failure_config=FailureConfig(max_failures=MAX_FAILURES),
             ),
         )
-        trainer.fit()
+        with followed(folder.log):
+            trainer.fit()
     finally:
         run.disconnect()
         shutil.rmtree(folder.root / "ray", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def followed(log: Path) -> Iterator[None]:
+    """Print what is added to a log, by whichever process, until the block ends."""
+    done = threading.Event()
+    position = log.stat().st_size if log.is_file() else 0
+
+    def follow() -> None:
+        nonlocal position
+        while True:
+            last = done.wait(FOLLOW_EVERY_S)
+            if log.is_file():
+                with log.open("rb") as file:
+                    file.seek(position)
+                    print(file.read().decode(errors="replace"), end="", flush=True)
+                    position = file.tell()
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _work(config: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The curves of a training: a line a whole epoch on the screen, ``curves.csv``, ``curves.png`` and TensorBoard."""
+"""The curves of a training: lines in the log, ``curves.csv``, ``curves.png`` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.train.progress import Log
 from stages.train.run_folder import RunFolder, write_whole
 
 SAY_EVERY_S = 10.0
@@ -16,8 +17,8 @@ SAY_EVERY_S = 10.0
 class Curves:
     """Writes the figures of every epoch; those of earlier sittings are ``rows``."""
 
-    def __init__(self, folder: RunFolder, rows: Sequence[dict[str, float]]) -> None:
-        self.root = folder.root
+    def __init__(self, folder: RunFolder, rows: Sequence[dict[str, float]], log: Log) -> None:
+        self.root, self.log = folder.root, log
         self.rows = list(rows)
         self._writer: Any = None
         self._said = 0.0
@@ -34,7 +35,7 @@ class Curves:
         if self.rows:
             self._write_table()
             write_whole(self.root / "curves.png", self._draw)
-            print(_sentence(self.rows[-1]))
+            self.log.say(_sentence(self.rows[-1]))
 
     def add(self, row: dict[str, float]) -> None:
         """Take in the figures of an epoch."""
@@ -45,7 +46,7 @@ class Curves:
         if time.monotonic() - self._said >= SAY_EVERY_S:
             self._said = time.monotonic()
             self._write_table()
-            print(_sentence(row), flush=True)
+            self.log.say(_sentence(row))
 
     def _write_table(self) -> None:
         def write(path: Path) -> None:

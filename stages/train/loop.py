@@ -24,7 +24,7 @@ from stages.train.corpus import open_corpus
 from stages.train.curves import Curves
 from stages.train.listener import Batch
 from stages.train.plan import SPLITS
-from stages.train.progress import Progress
+from stages.train.progress import Log, Progress
 from stages.train.run_folder import Run, RunFolder
 from stages.train.windows import Windows, draw_seed, epoch_batches, to_device, training_windows
 
@@ -74,9 +74,10 @@ def train(folder: RunFolder, worker: Worker, on_epoch: Callable[[dict[str, float
     run = folder.read()
     settings = run.resolved()
     training, validation = _windows(run, folder)
-    trainer = Trainer(run, worker)
+    log = Log(folder.log if worker.rank == 0 else None)
+    trainer = Trainer(run, worker, log)
     history = trainer.restore(folder)
-    with Curves(folder, history.rows) if worker.rank == 0 else contextlib.nullcontext() as curves:
+    with Curves(folder, history.rows, log) if worker.rank == 0 else contextlib.nullcontext() as curves:
         for epoch in range(len(history.rows), settings.epochs):
             if settings.patience and history.since_best >= settings.patience:
                 break
@@ -105,8 +106,8 @@ def _windows(run: Run, folder: RunFolder) -> tuple[Windows, Windows]:
 class Trainer:
     """A listener with its optimizer, on one worker."""
 
-    def __init__(self, run: Run, worker: Worker) -> None:
-        self.settings, self.worker = run.resolved(), worker
+    def __init__(self, run: Run, worker: Worker, log: Log) -> None:
+        self.settings, self.worker, self.log = run.resolved(), worker, log
         torch.manual_seed(draw_seed("weights", self.settings.seed))
         self.model = run.build().to(worker.device)
         self.step_model: Any = self.model
@@ -126,7 +127,7 @@ class Trainer:
         picks = list(epoch_batches(len(windows), self.settings, epoch))
         sums: dict[str, Tensor] = {}
         frames = torch.zeros((), dtype=torch.float64, device=self.worker.device)
-        with Progress(epoch, len(windows), self.worker.rank == 0) as progress:
+        with Progress(epoch, len(windows), self.log) as progress:
             for number, (batch, share) in enumerate(self._batches(windows, picks)):
                 rate = self.model.learning_rate_factor(epoch + number / len(picks)) * self.settings.learning_rate
                 for group in self.optimizer.param_groups:

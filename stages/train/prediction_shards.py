@@ -26,6 +26,7 @@ from stages.train.plan import fingerprints
 from stages.train.prediction import Draw, Predictor, predict_clip
 
 MANIFEST = tuple(column.name for column in CLIP_COLUMNS)
+KEPT = ("format_version", "fps", "sample_rate_hz", "vocabulary")  # of the data set's own description
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ def _description(root: Path, columns: Sequence[str], shards: list[dict[str, Any]
     """The data set's own description, reduced to what a prediction holds."""
     reference = read_description(root)
     packed = [*MANIFEST, *columns]
-    kept = {key: reference[key] for key in ("format_version", "fps", "sample_rate_hz", "vocabulary")}
+    kept = {
+        key: reference[key] for key in ("format_version", "fps", "sample_rate_hz", "vocabulary") if key in reference
+    }
     return {
         **kept,
         "name": f"{reference['name']}_predicted",

@@ -67,6 +67,7 @@ class RunFolder:
         self.description = root / "run.json"
         self.checkpoint = root / "checkpoint.safetensors"
         self.last = root / "last.safetensors"
+        self.log = root / "log.txt"
         self.frames = root / "frames"  # the corpus while a training runs
 
     def write(self, run: Run) -> None:
