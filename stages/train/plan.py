@@ -20,6 +20,7 @@ from stages.train.registry import find_listener
 from stages.train.run_folder import Run, RunFolder
 from stages.train.scores import scores_of
 
+LEAST_PART = 3  # validation takes no more than one part in so many
 SPLITS = ("train", "val")  # what training may see; test and ood are for the end
 
 
@@ -111,7 +112,8 @@ def _sizes(inputs: Inputs, corpus: Corpus, attitudes: int) -> Sizes:
 def _held_out(clips: Sequence[ClipFrames], settings: TrainingSettings) -> set[str]:
     """Ids of the clips that validate: those of the split ``val``, else all training clips of some listeners.
 
-    Listeners are taken in an order drawn from the seed, as long as the share is not passed and one listener remains.
+    Listeners are taken in an order drawn from the seed, as long as the share is not passed. If that is nobody, it is
+    the listener with the fewest clips, unless these are more than a third.
     """
     if any(clip.split == "val" for clip in clips):
         return {clip.clip_id for clip in clips if clip.split == "val"}
@@ -119,8 +121,11 @@ def _held_out(clips: Sequence[ClipFrames], settings: TrainingSettings) -> set[st
     order = sorted(counts, key=lambda person: hashlib.sha256(f"{settings.seed}:{person}".encode()).digest())
     room = settings.validation_share * len(clips)
     people: set[str] = set()
-    for person in order[1:]:
+    for person in order:
         if counts[person] <= room:
             room -= counts[person]
             people.add(person)
+    fewest = min(order, key=lambda person: counts[person])
+    if settings.validation_share and not people and counts[fewest] * LEAST_PART <= len(clips):
+        people = {fewest}
     return {clip.clip_id for clip in clips if clip.listener_id in people}

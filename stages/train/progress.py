@@ -1,4 +1,4 @@
-"""What a training says while it runs: a bar with loss and windows/s on a terminal, lines on the screen and in a file."""
+"""What a training says while it runs: a bar with loss and windows/s on a terminal, lines for screen and file."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 RUN/run.json                listener, preset, settings, sizes, inputs, data, z-scores, held-out listeners
 RUN/checkpoint.safetensors  the weights of the best epoch
 RUN/last.safetensors        weights, optimizer and history after the last whole epoch, to resume from
-RUN/curves.csv, curves.png, tensorboard/
+RUN/log.txt, curves.csv, curves.png, tensorboard/
 """
 
 from __future__ import annotations
