@@ -38,8 +38,11 @@ class PoolSize:
         return f"{'+'.join(self.group.stages)}: {self.copies} x ({self.cpus:g} CPU{gpus})"
 
 
-def connect(address: str, workers: int | None) -> None:
-    """Join the cluster at ``address``, or start a private one on this machine for ``"local"``."""
+def connect(address: str, workers: int | None, quiet: bool = False) -> None:
+    """Join the cluster at ``address``, or start a private one on this machine for ``"local"``.
+
+    ``quiet`` keeps what workers print in Ray's own log files.
+    """
     import ray
     import ray.data
 
@@ -52,11 +55,12 @@ def connect(address: str, workers: int | None) -> None:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
+            log_to_driver=not quiet,
             runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}},  # workers run this code, wherever we were started
             _temp_dir=tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir()),
         )
     else:
-        ray.init(address=address, logging_level=logging.ERROR)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
 
 
 def pool_sizes(pipeline: Pipeline, resources: dict[str, float], num_parts: int, workers: int | None) -> list[PoolSize]:
