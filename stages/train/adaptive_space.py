@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stages.train.sequence import MaskedConv, run_packed
+from stages.train.sequence import MaskedConv
 
 FPS = 30
 
@@ -94,7 +94,7 @@ class HeadEncoder(nn.Module):
         values = self.first(style.transpose(1, 2), mask)
         for convolution in self.convolutions:
             values = values + convolution(values, mask)
-        return self.head(run_packed(self.lstm, values.transpose(1, 2), mask)).unflatten(-1, self.shape)
+        return self.head(self.lstm(values.transpose(1, 2))[0]).unflatten(-1, self.shape)
 
 
 class MotionDecoder(nn.Module):
@@ -104,6 +104,8 @@ class MotionDecoder(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(codes, channels, (5, 1), padding=(2, 0))
         self.second = nn.Conv2d(channels, outputs, (5, heads), padding=(2, 0))
+        nn.init.zeros_(self.second.weight)  # a listener that keeps still is a better start than one that trembles
+        nn.init.zeros_(self.second.bias)
 
     def forward(self, space: Tensor, mask: Tensor) -> Tensor:
         inner = self.first(space.movedim(-1, 1)).relu() * mask[:, None, :, None]
@@ -128,7 +130,7 @@ class BlinkDecoder(nn.Module):
         values = self.read(space.movedim(-1, 1)).relu()
         for convolution in self.halve:
             values = convolution(values * mask[:, None, :, None]).relu()
-        return self.last(run_packed(self.lstm, values.transpose(1, 2).flatten(2), mask)).squeeze(-1)
+        return self.last(self.lstm(values.transpose(1, 2).flatten(2))[0]).squeeze(-1)
 
 
 def lasting_gumbel_noise(shape: torch.Size, memory_s: float, generator: torch.Generator) -> Tensor:

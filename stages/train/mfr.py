@@ -115,8 +115,9 @@ class FeatureAggregation(nn.Module):
         condition = torch.cat([speaker, torch.stack(tokens, dim=1)], dim=1)
         identity = self.identity(torch.cat([window.extra["listener_identity"], window.reference], dim=-1))
         identity = identity + tokens[1] + tokens[2]
+        padding = ~window.mask & window.mask.any(dim=1, keepdim=True)  # attention to nothing at all would be NaN
         for layer in self.layers:
-            latent = layer(latent, identity, condition, ~window.mask)
+            latent = layer(latent, identity, condition, padding)
         return self.last(latent)
 
 
