@@ -1,7 +1,8 @@
 """The contract of a listener model: what it is given, what it returns, what it declares about itself.
 
 A learned listener is one file in this folder: its paper, the equations used, and what the paper leaves open with our
-choice for it; the file's name is the listener's. Those without weights stand in ``baselines/``. The loop, the windows, the z-scores and the checkpoints belong to none of them.
+choice for it; the file's name is the listener's. Those without weights stand in ``baselines/``. The loop, the windows,
+the z-scores and the checkpoints belong to none of them.
 """
 
 from __future__ import annotations
@@ -120,6 +121,11 @@ class Listener(nn.Module):
         super().__init__()
         self.settings = settings
         self.sizes = sizes
+
+    @classmethod
+    def layout(cls, settings: TrainingSettings) -> str:
+        """The order of motion; override it where a setting decides."""
+        return cls.order
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted terms of the loss by name, each a scalar over unmasked frames; their sum is minimised.
