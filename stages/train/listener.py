@@ -141,6 +141,9 @@ class Listener(nn.Module):
     def remember(self, clips: Sequence[Batch]) -> None:
         """Take in the training clips, each a batch of one; called before `predict` where ``learned`` is False."""
 
+    def end_epoch(self) -> None:
+        """Called after the last step of every epoch, before validation: what is kept must be part of the state dict."""
+
     def learning_rate_factor(self, epoch: float) -> float:
         """What the learning rate is multiplied with at an epoch, which may be a fraction; 1 unless overridden."""
         return 1.0

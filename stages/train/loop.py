@@ -137,6 +137,7 @@ class Trainer:
                     sums[name] = sums.get(name, 0.0) + term.detach().double() * count
                 frames += count
                 progress.advance(len(picks[number]), sums, frames)
+            self.model.end_epoch()
             row = self._means(sums, frames)
             return {"epoch": epoch + 1, **row, "learning_rate": rate, "windows_a_second": progress.rate()}
 
