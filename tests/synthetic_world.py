@@ -135,8 +135,10 @@ class World:
             rows = [self._row(clip) for clip in self.list_clips() if clip.split == split]
             if rows:
                 schema = shard_schema(COLUMNS).with_metadata({"fingerprint": f"{self.seed}"})
-                arrays = [Column.to_arrow(column, [column.check(row[column.name], row["num_frames"]) for row in rows])
-                          for column in (*CLIP_COLUMNS, *COLUMNS)]
+                arrays = [
+                    Column.to_arrow(column, [column.check(row[column.name], row["num_frames"]) for row in rows])
+                    for column in (*CLIP_COLUMNS, *COLUMNS)
+                ]
                 name = shard_name(split, 0, 1)
                 pq.write_table(pa.table(arrays, schema=schema), root / "shards" / name)
                 shards.append({"file": name, "clips": len(rows), "fingerprint": f"{self.seed}"})
@@ -153,7 +155,10 @@ class World:
             "acoustic": draw_acoustic(rng, clip.speech), **_text(clip.speech),
         }  # fmt: skip
         speaker = draw_speaker(rng, clip.speech, persons[clip.speaker])
-        for role, person, motion in (("speaker", clip.speaker, speaker), ("listener", clip.listener, self.listen(clip))):
+        for role, person, motion in (
+            ("speaker", clip.speaker, speaker),
+            ("listener", clip.listener, self.listen(clip)),
+        ):
             row[f"{role}_exp"], row[f"{role}_angle"], row[f"{role}_trans"] = motion.exp, motion.angle, motion.trans
             row[f"{role}_blink"] = motion.closed
             row[f"{role}_eye_aspect_ratio"] = np.repeat(0.3 - 0.2 * motion.closed[:, None], 2, axis=1)

@@ -102,12 +102,16 @@ class Elp(Listener):
         blink = sum(masked_mean(crossed(p, closed, reduction="none"), batch.mask) for _, p in (one, two)) / 2
         steps = sum(masked_mean(changes(p.sigmoid()).abs(), both_frames(batch.mask)) for _, p in (one, two)) / 2
         emotion = crossed(heard, functional.one_hot(batch.attitude, self.sizes.attitudes).to(heard.dtype))
-        return {
+        terms = {
             "motion": energy_score(one[0], two[0], batch, self.settings.spread),
             "blink": self.settings.blink_weight * blink,
-            "emotion": self.settings.emotion_weight * emotion,
             "steadiness": self.settings.steadiness_weight * steps,
         }
+        if (
+            self.training or self.settings.emotion == "heard"
+        ):  # else no prediction depends on it: validation leaves it out
+            terms["emotion"] = self.settings.emotion_weight * emotion
+        return terms
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         logits, heard = self._encode(batch)

@@ -124,7 +124,9 @@ class FeatureAggregation(nn.Module):
 class Mfr(Listener):
     """Motion denoised from Gaussian noise, windows of 40 frames on one sequence."""
 
-    paper = "Liu et al., MFR-Net: Multi-faceted Responsive Listening Head Generation via Denoising Diffusion, ACM MM 2023"
+    paper = (
+        "Liu et al., MFR-Net: Multi-faceted Responsive Listening Head Generation via Denoising Diffusion, ACM MM 2023"
+    )
     reads = ("listener_identity",)
     causal = False
     stochastic = True

@@ -54,7 +54,9 @@ class Settings(TrainingSettings):
     hidden: int = setting(96, "of the LSTM")
     layers: int = setting(4, "of the LSTM")
     dropout: float = setting(0.1, "between the layers of the LSTM")
-    members: int = setting(3, "states of this training, an epoch apart, whose predictions are averaged; 0 or 1: the last")
+    members: int = setting(
+        3, "states of this training, an epoch apart, whose predictions are averaged; 0 or 1: the last"
+    )
     attitude: bool = setting(True, "whether the attitude is an input; the challenge had none")
 
 
@@ -78,7 +80,9 @@ class Driver(nn.Module):
 class Pchg(Listener):
     """Residual to the first frame, from the speaker's frames so far."""
 
-    paper = "Huang et al., Perceptual Conversational Head Generation with Regularized Driver and Enhanced Renderer, 2022"
+    paper = (
+        "Huang et al., Perceptual Conversational Head Generation with Regularized Driver and Enhanced Renderer, 2022"
+    )
     Settings = Settings
     presets = {"paper": {"attitude": False}}
     settings: Settings
