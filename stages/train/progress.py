@@ -45,9 +45,8 @@ class Progress:
             self._bar.n = self.done
             self._bar.set_postfix_str(f"loss {loss:.4f}")
         else:
-            print(
-                f"epoch {self.epoch + 1}: {self.done} of {self.windows} windows, {self._rate_text()}, loss {loss:.4f}"
-            )
+            done = f"{self.done} of {self.windows} windows, {self.rate():.0f} windows/s"
+            print(f"epoch {self.epoch + 1}: {done}, loss {loss:.4f}", flush=True)
 
     def rate(self) -> float:
         """Windows a second so far."""

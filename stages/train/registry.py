@@ -46,4 +46,5 @@ def _listeners_of(module: ModuleType) -> list[type[Listener]]:
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Listener) and value.__module__ == module.__name__
+        if "paper" in vars(value)  # a class without one is a base of others
     ]
