@@ -7,14 +7,15 @@ A speaker says words, long and short ones, and pauses. The listener
 * blinks some moment after a long word.
 
 Whether and when exactly, how deep and how fast cannot be known from the speaker: `World.listen` draws it, and drawing
-again with the same speaker gives the spread that the truth has. Every person has a face and a posture of their own.
+again with the same speaker gives the spread that the truth has. Every person has a face and a posture of their own;
+faces differ in `FACES` ways.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
 COLUMNS = [column for stage in STAGES.values() for column in stage.writes]
 
+FACES = 5
 VOCABULARY = 24  # words; the second half of them are long
 SMILE, EYELIDS, MOUTH = slice(0, 8), slice(8, 12), slice(12, 16)  # expression coefficients that do these
 SMILE_OF = {"positive": 1.0, "neutral": 0.0, "negative": -0.6}
@@ -86,6 +88,10 @@ class WorldClip:
     listener: int
     speech: Speech
 
+    def with_attitude(self, attitude: str) -> WorldClip:
+        """The same people, had the listener another attitude."""
+        return replace(self, attitude=attitude)
+
 
 @dataclass(frozen=True)
 class World:
@@ -96,19 +102,18 @@ class World:
 
     clips: dict[str, int] = field(default_factory=lambda: {"train": 60, "val": 9, "test": 12, "ood": 12})
     seconds: tuple[float, float] = (6.0, 9.0)
-    people: int = 16
-    new_people: int = 6
+    people: int = 24
+    new_people: int = 8
     seed: int = 0
 
     def persons(self) -> list[Person]:
         """Those of train, val and test, then the new ones."""
         rng = np.random.default_rng([self.seed, 1])
-        mix = rng.normal(size=(70, 80)) / np.sqrt(80)
+        mix = rng.normal(size=(80 + 70, FACES)) / np.sqrt(FACES)
         return [self._person(rng, mix) for _ in range(self.people + self.new_people)]
 
     def _person(self, rng: np.random.Generator, mix: np.ndarray) -> Person:
-        identity = rng.normal(size=80)
-        rest = mix @ identity
+        identity, rest = np.split(mix @ rng.normal(size=FACES), [80])
         return Person(identity, 0.3 * rest[:64], 0.06 * rest[64:67], 0.1 * rest[67:], rng.uniform(0.1, 0.16))
 
     def list_clips(self) -> Iterator[WorldClip]:
@@ -286,5 +291,6 @@ def _description(shards: list[dict[str, object]]) -> dict[str, object]:
         "format_version": 1, "name": "synthetic_world", "fps": FPS,
         "vocabulary": {"attitude": list(ATTITUDES), "split": list(SPLITS)}, "columns": columns,
         "packed": [column["name"] for column in columns], "stages": stages, "shards": shards,
-        "clips": {"published": sum(int(str(shard["clips"])) for shard in shards)}, "missing": [], "takedown": [], "sources": {},
+        "clips": {"published": sum(int(str(shard["clips"])) for shard in shards)},
+        "missing": [], "takedown": [], "sources": {},
     }  # fmt: skip

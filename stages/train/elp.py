@@ -29,7 +29,6 @@ What the paper leaves open, and our choice:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch

@@ -18,8 +18,9 @@ What the paper leaves open, and our choice:
 * Eq. 2: ``contrast_frames`` frames with words are drawn from a batch; the text of each meets the three levels of all of
   them; tau .07 (as in MoCo, CLIP). It is added to eq. 6 with weight ``contrast_weight``.
 * f_XM: linear maps of all its inputs to one width, their sum, layer normalisation, ReLU.
-* The first frame V(1) enters twice: as input of every frame, and as the first hidden states of all layers. The attitude goes
-  with it; the paper has none (``attitude=False``, preset ``paper``).
+* The first frame V(1) enters as input of every frame, as the first hidden states of all layers, and as what the
+  GRU's output is added to. The attitude goes with the former two; the paper has none (``attitude=False``, preset
+  ``paper``).
 * w1 = .1 and w2 = 1e-4 are those of the ViCo baseline; widths, windows and learning rate are ours.
 * The GRU runs in both directions: this listener hears the whole clip before it answers (not causal).
 """
@@ -137,7 +138,7 @@ class Hsp(Listener):
         parts = [batch.speaker[..., :EXPRESSION], batch.speaker[..., EXPRESSION:], audio, start[:, None]]
         fused = sum(read(part) for read, part in zip(self.fuse, parts, strict=True))
         state = self.start(start).tanh().unflatten(1, (2 * LAYERS, -1)).transpose(0, 1).contiguous()
-        following = self.last(run_packed(self.gru, self.norm(fused).relu(), frames, state))
+        following = batch.reference[:, None] + self.last(run_packed(self.gru, self.norm(fused).relu(), frames, state))
         return torch.cat([batch.reference[:, None], following[:, :-1]], dim=1)
 
     def _contrast(self, batch: Batch, levels: list[Tensor], generator: torch.Generator) -> Tensor:

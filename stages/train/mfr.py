@@ -17,9 +17,11 @@ What the paper leaves open, and our choice:
 * Identity is VGGFace2's there. Here it is the listener's 3DMM identity (``listener_identity``) and the first frame:
   both come from the listener's picture. In training the window stands at any distance from that frame, and the
   model is told how far (up to ``far_frames``), as it is in prediction: only the first window begins with it.
-* The windows of 40 frames, 20 apart, share one noisy sequence of the whole clip: in every step the noise is predicted for all
-  windows and averaged where they overlap, with weights that fall to the windows' ends. What is denoised is one
+* The windows of 40 frames, 20 apart, share one noisy sequence of the whole clip: in every step the noise is predicted
+  for all windows and averaged where they overlap, with weights that fall to the windows' ends. What is denoised is one
   sequence throughout, so there is nothing to join.
+* The network's output v gives the noise sqrt(abar) v + sqrt(1 - abar) x_t (Salimans and Ho, ICLR 2022): where almost
+  all is noise, a small error of eps would be a large one of the data. The loss is eq. 3 all the same.
 * A frame's position in its window is added as sines and cosines, to the latent and to the speaker's frames alike.
 """
 
@@ -73,7 +75,7 @@ class AggregationLayer(nn.Module):
         )
 
     def forward(self, latent: Tensor, identity: Tensor, condition: Tensor, padding: Tensor) -> Tensor:
-        """``padding`` (batch, frame) is True where there is no frame; ``condition`` ends with tokens that always are."""
+        """``padding`` (batch, frame) is True where there is no frame; ``condition`` ends with tokens that are none."""
         scale, shift = self.modulation(identity)[:, None].chunk(2, dim=-1)
         query = self.plain(latent) * (1 + scale) + shift
         latent = latent + self.look(query, query, query, key_padding_mask=padding, need_weights=False)[0]
@@ -84,7 +86,7 @@ class AggregationLayer(nn.Module):
 
 
 class FeatureAggregation(nn.Module):
-    """Noise in windows of motion, given speaker, attitude, step, identity and the distance from the first frame."""
+    """v, from which the noise in windows of motion follows, given speaker, attitude, step, identity and distance."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ class Mfr(Listener):
         noise = torch.randn(window.listener.shape, generator=generator, device=device)
         noisy = add_noise(window.listener, noise, self.signal[step])
         away = starts.clamp(max=self.settings.far_frames)
-        found = self.module(noisy, step, away, window)
+        found = self._find_noise(noisy, step, away, window)
         return {"noise": masked_mean((found - noise).square().mean(dim=-1), window.mask)}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
@@ -162,7 +164,7 @@ class Mfr(Listener):
         places = starts[:, None] + torch.arange(size, device=starts.device)  # (window, frame) in the clip
 
         def find_noise(noisy: Tensor, step: int) -> Tensor:
-            found = self.module(noisy[rows[:, None], places], starts.new_full((len(rows),), step), away, window)
+            found = self._find_noise(noisy[rows[:, None], places], starts.new_full((len(rows),), step), away, window)
             sums, shares = torch.zeros_like(noisy), torch.zeros_like(noisy[..., :1])
             sums.index_put_((rows[:, None], places), found.to(sums) * weights, accumulate=True)
             shares.index_put_((rows[:, None], places), weights.expand(len(rows), -1, -1), accumulate=True)
@@ -172,6 +174,11 @@ class Mfr(Listener):
         noise = torch.randn(shape, generator=generator, device=batch.mask.device)
         motion = denoise(noise, self.signal, self.settings.sampling_steps, find_noise, generator)
         return Prediction(motion[:, :frames])
+
+    def _find_noise(self, noisy: Tensor, step: Tensor, away: Tensor, window: Batch) -> Tensor:
+        """eps_theta: the noise in windows (window, frame, coefficient) at steps (window,)."""
+        signal = self.signal[step][:, None, None]
+        return signal.sqrt() * self.module(noisy, step, away, window) + (1 - signal).sqrt() * noisy
 
     def _draw_starts(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Starts (batch,) of windows that lie in their clips as far as those are long enough."""

@@ -9,16 +9,16 @@ normalisation, dropout and large batches keep it from learning the few clips by 
     L = L_gen + L_mot                                                            (3)
 
 AdamW, weight decay .05, batches of 128 windows of 90 frames, learning rate 5e-3 to 1e-4 on a cosine. *Self ensemble*:
-the mean of the predictions of ``members`` states of one training; *cross-model ensemble*: the mean over trainings (jobs.predict
-takes several runs).
+the mean of the predictions of ``members`` states of one training; *cross-model ensemble*: the mean over trainings
+(jobs.predict takes several runs).
 
 What the paper leaves open, and our choice:
 
 * The crop c places the head in the picture. Our crops stand still and all placement is in the translation, a part
   of p; so L_mot is taken of p, and c has no term of its own.
-* Widths: 192 before and 96 in the LSTM, as in the authors' release (of their speaker model; its listener was never
-  released). That one runs in both directions; the paper says "four-layer LSTM", and a listener that answers in time cannot
-  look ahead: ours runs forwards (``causal``).
+* Widths: 192 before and 96 in the LSTM, as in the authors' release (of their speaker model; the listener was never
+  released). That one runs in both directions; the paper says "four-layer LSTM", and a listener that answers in time
+  cannot look ahead: ours runs forwards (``causal``).
 * A frame's features: speaker's motion and acoustic features, the listener's first frame, and the attitude, which
   the challenge's data lacked (``attitude=False``, preset ``paper``).
 * Batch normalisation stands before the LSTM, as in the release; padding is no part of its statistics.

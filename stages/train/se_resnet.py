@@ -31,7 +31,7 @@ class SqueezeExcite(nn.Module):
 
 
 class SEBlock(nn.Module):
-    """Two 3x3 convolutions with a squeeze-and-excitation layer and a shortcut, on maps (batch, channel, feature, frame)."""
+    """Two 3x3 convolutions, squeeze and excitation, and a shortcut, on maps (batch, channel, feature, frame)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
