@@ -100,8 +100,8 @@ DEFINITIONS = (
         id="blink_wtlcc_4s",
         name="Blink WTLCC",
         published_as="WTLCC of blinks, ELP Table 1",
-        formula="highest r of predicted and reference blinks at lags up to 0.5 s, mean over windows of 4 s in which one "
-        "of them blinks, mean over clips",
+        formula="highest r of predicted and reference blinks at lags up to 0.5 s, mean over windows of 4 s in which "
+        "one of them blinks, mean over clips",
         source="Song et al., ICCV 2023 (ELP), section 4.1",
         unit="",
         scale=1.0,

@@ -56,6 +56,6 @@ def _diversity(id: str, quantity: str, published_as: str, weights: str, unit: st
 
 
 DEFINITIONS = (
-    _diversity("diversity_hopenet", "hopenet", "Diversity, MFR-Net Table 2", weights="hopenet", unit=""),
+    _diversity("diversity_hopenet", "hopenet", "Diversity, MFR-Net Table 2", weights="hopenet_robust_alpha1", unit=""),
     _diversity("diversity_fitted_angle", "angle", "", weights="", unit="rad"),
 )
