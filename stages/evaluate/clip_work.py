@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.media import MediaError, SourceReader
 from stages.evaluate.definition import PREDICTED, REFERENCE, Definition, Pooling
+from stages.evaluate.embeddings import Embedding
 from stages.evaluate.registry import find_definition
 from stages.evaluate.runs import COLUMNS, Policy
 from stages.evaluate.validation import MismatchError
@@ -184,10 +185,8 @@ def _one_size(chunk: dict[str, np.ndarray], task: ClipTask) -> dict[str, np.ndar
 
 
 @lru_cache(maxsize=4)
-def network(quantity: str):
+def network(quantity: str) -> Embedding:
     """The network behind a quantity, loaded once a process; on the GPU where this process sees one."""
     import torch
 
-    from stages.evaluate.embeddings import load_embedding
-
-    return load_embedding(quantity, "cuda" if torch.cuda.is_available() else "cpu")
+    return Embedding.load(quantity, "cuda" if torch.cuda.is_available() else "cpu")

@@ -79,8 +79,11 @@ def replicate(group: Group) -> Replicates:
         weights = np.ones(clips) if metric.pooling is Pooling.CLIPS else group.frames.mean(axis=0)
         return bootstrap.of_average(values, weights, group.seed)
 
+    if min(frames.sum() for frames in group.frames) < metric.min_frames:
+        return Replicates(math.nan, np.empty(0), pooled=True)
+
     def score(positions: np.ndarray) -> float:
-        return float(np.mean([metric.score([sample[i] for i in positions]) for sample in group.arrays]))
+        return float(np.mean([metric.score_drawn(sample, positions) for sample in group.arrays]))
 
     widest = max(array[0].size for array in group.arrays[0][0].values())
     resamples = bootstrap.POOLED_RESAMPLES if widest <= COSTLY_DIMENSIONS else bootstrap.COSTLY_RESAMPLES
