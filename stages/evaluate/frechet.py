@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.evaluate.definition import SPEAKER, Definition, Direction, Pooling, pair
-from stages.evaluate.validation import MismatchError, check, check_pair
+from stages.evaluate.validation import MismatchError, check, check_pair, check_sets
 
 NEWTON_SCHULZ_STEPS = 100
 NEWTON_SCHULZ_STOP = 1e-5  # piq's: relative Frobenius error that counts as converged; too early where ill-conditioned
@@ -101,12 +101,20 @@ def newton_schulz_root(matrix: np.ndarray) -> np.ndarray:
 
 def frechet_pooled(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
     """Exact distance of the frames of all clips."""
+    check_sets(predicted, reference)
     return frechet_distance(np.concatenate(predicted), np.concatenate(reference))
 
 
 def frechet_pooled_piq(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
     """`frechet_distance_piq` of the frames of all clips."""
+    check_sets(predicted, reference)
     return frechet_distance_piq(np.concatenate(predicted), np.concatenate(reference))
+
+
+def frechet_of_clip(predicted: np.ndarray, reference: np.ndarray) -> float:
+    """Exact distance of the frames of one clip."""
+    check_pair(predicted, reference, ndim=2)
+    return frechet_distance(predicted, reference)
 
 
 def paired_frechet_distance(predicted: np.ndarray, reference: np.ndarray, speaker: np.ndarray) -> float:
@@ -132,7 +140,7 @@ def _coefficients(quantity: str, pooled: bool) -> Definition:
         direction=Direction.LOWER,
         inputs=pair(quantity),
         min_frames=2,
-        function=frechet_pooled if pooled else frechet_distance,
+        function=frechet_pooled if pooled else frechet_of_clip,
         perfect=0.0,
         warning="published code and pooling are unknown; falls with the number of frames"
         if pooled

@@ -2,7 +2,7 @@
 
 Three rules circulate. 2023, as its code has it: the sum of a team's places in all metrics, where teams that tie share
 the mean of their places, cut to a whole number: both of two winners are first. 2022: how often a team is first. And the
-sum of places counted from 0, which the printed scores of HSP (MM 2023, Table 1: 7, 9, 15) are consistent with when teams
+sum of places counted from 0: the printed scores of HSP (MM 2023, Table 1: 7, 9, 15) are consistent with it when teams
 that the paper does not list are in the table.
 
 Source

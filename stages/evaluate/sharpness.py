@@ -63,15 +63,17 @@ def cpbd(frames: np.ndarray) -> float:
 def cpbd_of_picture(grey: np.ndarray) -> float:
     """CPBD of a grey picture, uint8 (height, width); 0 where there is no edge."""
     rows, columns = grey.shape[0] // BLOCK_PX, grey.shape[1] // BLOCK_PX
-    inside = np.ascontiguousarray(grey[: rows * BLOCK_PX, : columns * BLOCK_PX])
+    inside = grey[: rows * BLOCK_PX, : columns * BLOCK_PX]
     y, x, widths = edge_widths(grey)
     block = np.where((y < inside.shape[0]) & (x < inside.shape[1]), y // BLOCK_PX * columns + x // BLOCK_PX, -1)
     widths, block = widths[block >= 0], block[block >= 0]
+    if not len(block):
+        return 0.0
     counts = _blocks_that_count(grey, np.unique(block), (rows, columns))[block]
     if not counts.any():
         return 0.0
     blocks = inside.reshape(rows, BLOCK_PX, columns, BLOCK_PX)
-    contrast = (blocks.max(axis=(1, 3)) - blocks.min(axis=(1, 3))).ravel()
+    contrast = (blocks.max(axis=1).max(axis=2) - blocks.min(axis=1).min(axis=2)).ravel()
     limit = np.where(contrast <= LOW_CONTRAST, LOW_CONTRAST_WIDTH_PX, WIDTH_PX)[block]
     return float((widths <= limit)[counts].mean())
 
@@ -89,36 +91,41 @@ def sobel_edges(grey: np.ndarray) -> np.ndarray:
 
 def edge_widths(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row, column and width in px of every edge whose gradient is horizontal to 22.5 degrees, (edge,) each."""
-    y, x = np.nonzero(sobel_edges(grey)[1:-1, 1:-1])
-    y, x = y + 1, x + 1
-    level = grey.astype(np.int16)
-    across = level[y, x + 1] - level[y, x - 1]
-    down = level[y + 1, x] - level[y - 1, x]
+    edges = sobel_edges(grey)
+    edges[[0, -1]] = edges[:, [0, -1]] = False
+    place, level = np.flatnonzero(edges), grey.ravel()
+    across = level[place + 1].astype(np.int16) - level[place - 1]
+    down = level[place + grey.shape[1]].astype(np.int16) - level[place - grey.shape[1]]
     flat = np.abs(down) <= STEEPEST * np.abs(across)
-    widths = np.zeros(len(y), np.int64)
-    step = np.diff(level, axis=1)
-    for direction, chosen in ((step > 0, (flat & (across > 0)) | (across == 0)), (step < 0, flat & (across < 0))):
-        widths[chosen] = _run_widths(direction, y[chosen], x[chosen])
-    kept = widths > 0 if _has_angles(level) else np.zeros(len(widths), bool)
-    return y[kept], x[kept], widths[kept]
+    widths = np.zeros(len(place), np.int64)
+    left, right = grey[:, :-1], grey[:, 1:]
+    for steps, chosen in ((left < right, (flat & (across > 0)) | (across == 0)), (left > right, flat & (across < 0))):
+        widths[chosen] = _run_widths(steps, place[chosen])
+    if not _has_angles(grey):
+        widths[:] = 0
+    y, x = np.divmod(place[widths > 0], grey.shape[1])
+    return y, x, widths[widths > 0]
 
 
-def _run_widths(steps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """2 + steps of one direction (height, width - 1) without a break up to pixel x - 1 and from pixel x + 1."""
-    framed = np.pad(steps, ((0, 0), (1, 1)))  # column c: the step from pixel c - 1 to c; nothing runs past the border
+def _run_widths(steps: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """2 + steps (height, width - 1) of one direction without a break up to the pixel before and from the one after.
+
+    ``place`` counts pixels row by row.
+    """
+    framed = np.zeros((len(steps), steps.shape[1] + 2), bool)  # column c: the step from pixel c - 1 to c
+    framed[:, 1:-1] = steps  # nothing runs past the border
     breaks = np.flatnonzero(~framed.ravel())
-    place = y * framed.shape[1] + x
+    place = place + place // (steps.shape[1] + 1)  # rows are longer by one
     to_left = place - 1 - breaks[np.searchsorted(breaks, place - 1, side="right") - 1]
     to_right = breaks[np.searchsorted(breaks, place + 2)] - (place + 2)
     return 2 + np.minimum(to_left, LONGEST_RUN_PX) + np.minimum(to_right, LONGEST_RUN_PX)
 
 
-def _has_angles(level: np.ndarray) -> bool:
+def _has_angles(grey: np.ndarray) -> bool:
     """Whether any gradient points elsewhere than to the right; else the published program finds no edge at all."""
-    inner = level[1:-1]
-    if (inner[:, 2:] < inner[:, :-2]).any():
+    if (grey[:, 2:] < grey[:, :-2]).any():
         return True
-    down, across = np.gradient(level.astype(np.float64))
+    down, across = np.gradient(grey.astype(np.float64))
     return bool(((across < 0) | ((across != 0) & (down != 0))).any())
 
 
@@ -152,15 +159,16 @@ def strip_edges(grey: np.ndarray) -> np.ndarray:
     rows, width = len(grey) // BLOCK_PX, grey.shape[1]
     first = (BLOCK_PX - STRIP_PX) // 2 - STRIP_MARGIN_PX
     height = STRIP_PX + 2 * STRIP_MARGIN_PX
-    strips = grey.reshape(rows, BLOCK_PX, width)[:, first : first + height].reshape(-1, width).astype(np.float64)
+    strips = grey.reshape(rows, BLOCK_PX, width)[:, first : first + height].reshape(-1, width).astype(np.float32)
     smooth = cv2.GaussianBlur(strips, (9, 9), 1.0)
-    down, across = cv2.Sobel(smooth, cv2.CV_64F, 0, 1), cv2.Sobel(smooth, cv2.CV_64F, 1, 0)
-    strength = np.sqrt(np.square(down) + np.square(across))
-    margin = STRIP_MARGIN_PX
-    inner = np.zeros((rows, STRIP_PX, width), bool)
-    parts = [values.reshape(rows, height, width) for values in (strength, down, across)]
-    inner[..., margin:-margin] = _strongest_along_gradient(*parts)[:, margin - 1 : 1 - margin, margin - 1 : 1 - margin]
-    return inner.reshape(-1, width)
+    gradient = [cv2.Sobel(smooth, cv2.CV_32F, *order) for order in ((0, 1), (1, 0))]
+    rim = STRIP_MARGIN_PX - 1
+    down, across = (values.reshape(rows, height, width)[:, rim:-rim, rim:-rim] for values in gradient)
+    edges = np.zeros((rows, STRIP_PX, width), bool)
+    edges[..., rim + 1 : -rim - 1] = _strongest_along_gradient(
+        np.sqrt(np.square(down) + np.square(across)), down, across
+    )
+    return edges.reshape(-1, width)
 
 
 def _strongest_along_gradient(strength: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:

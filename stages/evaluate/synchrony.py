@@ -60,7 +60,7 @@ def lag_curve(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) ->
     validate(listener, speaker)
     if len(listener) < max_lag_frames + 2:
         raise ValueError(f"lags of {max_lag_frames} need {max_lag_frames + 2} frames, found {len(listener)}")
-    return lagged(listener, speaker, max_lag_frames).mean(axis=1)
+    return lagged(listener, speaker, max_lag_frames).mean(axis=-1)
 
 
 def peak_lag(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) -> float:
@@ -69,16 +69,22 @@ def peak_lag(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) -> 
 
 
 def window_curves(listener: np.ndarray, speaker: np.ndarray) -> np.ndarray:
-    """WTLCC: lag curves (window, lag) of windows of 4 s, one after the other; the rest of the clip is left out."""
+    """WTLCC: lag curves (lag, window) of windows of 4 s, one after the other; the rest of the clip is left out."""
     validate(listener, speaker)
-    starts = range(0, len(listener) - WINDOW_FRAMES + 1, WINDOW_FRAMES)
-    windows = [slice(start, start + WINDOW_FRAMES) for start in starts]
-    return np.stack([lag_curve(listener[part], speaker[part], WINDOW_LAGS_FRAMES) for part in windows])
+    if len(listener) < WINDOW_FRAMES:
+        raise ValueError(f"windows of 4 s need {WINDOW_FRAMES} frames, found {len(listener)}")
+    return lagged(_windows(listener), _windows(speaker), WINDOW_LAGS_FRAMES).mean(axis=-1)
+
+
+def _windows(motion: np.ndarray) -> np.ndarray:
+    """(frame of a window, window, dimension)."""
+    count = len(motion) // WINDOW_FRAMES
+    return motion[: count * WINDOW_FRAMES].reshape(count, WINDOW_FRAMES, -1).swapaxes(0, 1)
 
 
 def windowed_peak(listener: np.ndarray, speaker: np.ndarray) -> float:
     """WTLCC of one clip: mean over windows of the highest r of all lags."""
-    return float(window_curves(listener, speaker).max(axis=1).mean())
+    return float(window_curves(listener, speaker).max(axis=0).mean())
 
 
 def windowed_difference(predicted: np.ndarray, reference: np.ndarray, speaker: np.ndarray) -> float:
