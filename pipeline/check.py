@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.clock import HOP_SAMPLES
+from pipeline.config import ManifestError
 from pipeline.ledger import read_ledger
 from pipeline.pack import fingerprint_of
+from pipeline.plain_parquet import read_plain
 from pipeline.store import Store
 from schemas.column import FRAME_AXIS
 from schemas.ledger import OK, OUTCOMES
@@ -47,8 +48,8 @@ def _check_shards(root: Path, description: dict[str, Any]) -> Iterator[str]:
             yield f"shards/{name}: missing"
             continue
         try:
-            table = pq.read_table(path, partitioning=None)
-        except (pa.ArrowException, OSError) as error:
+            table = read_plain(path)
+        except ManifestError as error:
             yield f"shards/{name}: cannot be read: {error}"
             continue
         if fingerprint_of(path) != shard["fingerprint"]:

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config import ManifestError
 from schemas.column import Column
 from schemas.ledger import OUTCOME_FIELDS, Outcome
 
@@ -51,6 +52,10 @@ class Store:
 
     def publish(self, temporary: Path, path: Path) -> None:
         """Flush a finished file of the scratch folder to the disk and rename it into place."""
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise ManifestError(
+                f"{path.parent}: a link leads out of the data set, to {path.parent.resolve()}; remove it"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         _flush(temporary)
         temporary.replace(path)
