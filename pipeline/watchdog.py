@@ -7,6 +7,7 @@ found again in the diary of the part (`pipeline.ledger.Attempts`).
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -52,7 +53,7 @@ class Watchdog:
             _sent(self._process, line)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-I", "-S", "-B", str(_PROGRAM)]
+        command = [sys.executable, "-I", "-S", "-B", str(_PROGRAM), str(os.getpid())]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
         weakref.finalize(self, _end, process)
         return process

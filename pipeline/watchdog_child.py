@@ -19,7 +19,7 @@ TIMED_OUT, OUT_OF_MEMORY = "timed_out", "out_of_memory"  # as in schemas/ledger.
 
 def main() -> None:
     """Watch the parent until it ends, or has to be ended."""
-    parent, pending = os.getppid(), b""
+    parent, pending = int(sys.argv[1]), b""
     task: dict[str, Any] = {}
     deadline_s = 0.0
     while True:
@@ -31,6 +31,8 @@ def main() -> None:
             if lines:
                 task = json.loads(lines[-1])
                 deadline_s = time.monotonic() + task.get("limit_s", 0.0)
+        elif os.getppid() != parent:
+            return  # it has ended, and a process that it forked holds our input open
         elif verdict := _verdict(task, parent, deadline_s):
             _write(task, verdict)
             os.kill(parent, signal.SIGKILL)
