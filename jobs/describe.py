@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.config import describe
 from pipeline.download import DownloadSettings
+from pipeline.limits import Limits
 from pipeline.pack import PackSettings
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
@@ -57,6 +58,7 @@ def _settings_table(stages: Sequence[Stage]) -> str:
     described = [(stage.name, describe(stage.Settings)) for stage in stages] + [
         ("pack", describe(PackSettings)),
         ("download", describe(DownloadSettings)),
+        ("limits", describe(Limits)),
     ]
     rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
     return markdown_table(["setting", "default", "meaning"], rows)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.clock import Span, VideoTimes
+from pipeline.encode import PixelFormat
 from pipeline.sandbox import MEDIA_REASONS, Child, Limits, MediaError
 
 __all__ = ["MEDIA_REASONS", "AudioInfo", "Limits", "MediaError", "SourceInfo", "SourceReader"]
@@ -114,27 +115,24 @@ class SourceReader:
         _, samples = self._fetch("audio", start_s=str(span.start_s), num_samples=span.num_samples)
         return samples
 
-    def frames(
-        self, pts: np.ndarray, size: tuple[int, int] | None = None, *, draft: bool = False
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def frames(self, pts: np.ndarray, size: tuple[int, int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Whole frames as RGB.
 
         Parameters
         ----------
         pts : (n,) timestamps from `frame_times`, not falling; a repeated one is repeated.
         size : (width, height) to shrink to by area averaging; None keeps the source's.
-        draft : decode at about half the cost, for finding things: frames on which no other frame depends are left
-            out, so that the nearest decoded one stands in for them (a few source frames off), and the loop filter is
-            switched off.
 
         Yields
         ------
         position in ``pts``, uint8 (height, width, 3)
         """
         shape = None if size is None else (size[1], size[0], 3)
-        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), size=size, draft=draft)
+        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), size=size)
 
-    def crops(self, pts: np.ndarray, boxes: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    def crops(
+        self, pts: np.ndarray, boxes: np.ndarray, size: int, *, pixels: PixelFormat = "rgb24"
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Square crops of frames, resampled to one size.
 
         Resampled straight from the decoded planes with a triangle filter that widens when it shrinks (Pillow's
@@ -147,16 +145,18 @@ class SourceReader:
         pts : (n,) timestamps from `frame_times`, not falling; a repeated one is repeated.
         boxes : (n, role, 4) squares x1, y1, x2, y2 in pixels of the upright source picture, fractions allowed.
         size : side of the crops in pixels, even.
+        pixels : ``yuv420p`` is what `VideoWriter` takes without a conversion.
 
         Yields
         ------
-        position in ``pts``, uint8 (role, size, size, 3)
+        position in ``pts``, uint8 (role, size, size, 3), or planes (role, 1.5 size, size) in BT.601 with limited range
         """
         if size < 2 or size % 2:
             raise ValueError(f"{self.path}: expected an even size of the crops, found {size}")
         sane = self._sane(boxes, len(pts))
-        shape = (np.shape(boxes)[1], size, size, 3)
-        yield from self._pictures("crops", len(pts), shape, pts=_rising(pts), boxes=sane, size=size)
+        picture = (size, size, 3) if pixels == "rgb24" else (size * 3 // 2, size)
+        shape = (np.shape(boxes)[1], *picture)
+        yield from self._pictures("crops", len(pts), shape, pts=_rising(pts), boxes=sane, size=size, pixels=pixels)
 
     def _fetch(self, command: str, **arguments: Any) -> tuple[dict[str, Any], np.ndarray]:
         """The one answer to a request; its header without what describes the array."""

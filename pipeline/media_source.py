@@ -60,7 +60,7 @@ class MediaSource:
             raise MediaError("too_large", f"{found:.0f} s long, {self.limits.max_duration_s:.0f} s at most")
         return container
 
-    def open_video(self, *, draft: bool = False) -> tuple[InputContainer, VideoStream]:
+    def open_video(self) -> tuple[InputContainer, VideoStream]:
         """The container and its video stream, ready to decode."""
         container = self.open()
         stream = container.streams.best("video")
@@ -74,9 +74,6 @@ class MediaSource:
         context = stream.codec_context
         context.thread_type, context.thread_count = "FRAME", self.limits.threads
         context.options = {"max_pixels": str(self.limits.max_side_px**2)}
-        if draft:
-            context.skip_frame = "NONREF"
-            context.options = {**context.options, "skip_loop_filter": "all"}
         return container, stream
 
     def open_audio(self) -> tuple[InputContainer, AudioStream]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +19,6 @@ from tests.media_lab import (
     Recipe,
     clicks,
     make_source,
-    numbered_frame,
     read_number,
     reference_frames,
     remux,
@@ -231,14 +231,19 @@ def test_pixels_do_not_depend_on_the_number_of_threads(readers: Readers) -> None
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_a_draft_is_near_in_time_and_in_looks(readers: Readers) -> None:
-    reader = readers("30 fps, PCM")
-    pts = reader.frame_times().pts[::6]
-    drafts = dict(reader.frames(pts, size=(96, 54), draft=True))
-    assert list(drafts) == list(range(len(pts)))
-    for position, rgb in drafts.items():
-        assert abs(read_number(rgb) - 6 * position) <= 3
-        assert np.abs(rgb[30:].astype(int) - numbered_frame(0, (96, 54))[30:]).mean() < 8
+@pytest.mark.parametrize("colours", ["bt601", "bt709"])
+@pytest.mark.parametrize("levels", ["tv", "pc"])
+def test_planar_crops_are_the_rgb_crops_in_the_colours_of_our_files(colours: str, levels: str, tmp_path: Path) -> None:
+    coding = {"colorspace": colours.replace("bt601", "smpte170m"), "color_range": levels, "crf": 1}
+    filters = {"vf": f"scale=out_color_matrix={colours}:out_range={levels}"}
+    source = make_source(tmp_path / "coloured", Recipe(".mp4", X264 | coding | filters, num_frames=3))
+    with SourceReader(source) as reader:
+        pts, box = reader.frame_times().pts, np.array([[[10.5, 20, 90.5, 100]]] * 3)
+        in_rgb = [crops[0] for _, crops in reader.crops(pts, box, 64)]
+        planes = [crops[0] for _, crops in reader.crops(pts, box, 64, pixels="yuv420p")]
+    for rgb, yuv in zip(in_rgb, planes, strict=True):
+        assert yuv.shape == (96, 64)
+        assert np.abs(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB_I420).astype(int) - rgb).mean() < 1
 
 
 def test_an_iterator_that_is_not_read_to_its_end_does_no_harm(readers: Readers) -> None:
