@@ -151,6 +151,28 @@ def _start_encoder(path: Path, frames: Any, crf: int, preset: str) -> Any:
     return process
 
 
+def add_sound(video: Path, sound: Path, path: Path) -> None:
+    """Write one of our own videos to ``path`` with a WAV file as its sound: AAC, as every browser plays it.
+
+    Raises
+    ------
+    OSError : ffmpeg failed; the message holds what it printed.
+    """
+    import ffmpeg
+    import imageio_ffmpeg
+
+    streams = ffmpeg.input(str(video.resolve())).video, ffmpeg.input(str(sound.resolve())).audio
+    exact = {"fflags": "+bitexact", "map_metadata": -1, "flags:a": "+bitexact", "threads": 1}
+    coded = {"vcodec": "copy", "acodec": "aac", "audio_bitrate": "128k", "movflags": "+faststart", "format": "mp4"}
+    file = ffmpeg.output(*streams, str(path.resolve()), **coded, **exact)
+    try:
+        quiet = file.global_args("-hide_banner", "-loglevel", "error", "-nostdin", "-y")
+        quiet.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stderr=True)
+    except ffmpeg.Error as error:
+        said = error.stderr.decode(errors="replace").strip()
+        raise OSError(f"ffmpeg could not write {path}: {said}") from None
+
+
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """All frames of one of our own files as RGB, uint8 (height, width, 3). Foreign files go through `SourceReader`."""
     import av

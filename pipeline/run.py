@@ -1,4 +1,5 @@
-"""The run: one streaming Ray Data pipeline whose rows are parts. The only module that knows Ray's data engine.
+"""The run: one streaming Ray Data pipeline whose rows are parts; and `spread`, for work that is a function of an item.
+The only module that knows Ray, but for Ray Train in ``jobs/train.py``.
 
 Ray streams names of parts; Parquet files hold the data. Each group of stages is one operator, its pool of actors holds
 the stages' models. Frames never enter the object store.
@@ -6,12 +7,13 @@ the stages' models. Frames never enter the object store.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
 
 PROJECT = Path(__file__).resolve().parent.parent
+TASKS_AHEAD = 2  # a core: one that runs and one that waits for it
 OBJECT_STORE_BYTES = 256 * 2**20  # rows are a few kilobytes: the store stays small even in a container's /dev/shm
 
 
@@ -38,8 +41,11 @@ class PoolSize:
         return f"{'+'.join(self.group.stages)}: {self.copies} x ({self.cpus:g} CPU{gpus})"
 
 
-def connect(address: str, workers: int | None) -> None:
-    """Join the cluster at ``address``, or start a private one on this machine for ``"local"``."""
+def connect(address: str, workers: int | None, quiet: bool = False) -> None:
+    """Join the cluster at ``address``, or start a private one on this machine for ``"local"``.
+
+    ``quiet`` keeps what workers print in Ray's own log files.
+    """
     import ray
     import ray.data
 
@@ -52,11 +58,12 @@ def connect(address: str, workers: int | None) -> None:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
+            log_to_driver=not quiet,
             runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}},  # workers run this code, wherever we were started
             _temp_dir=tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir()),
         )
     else:
-        ray.init(address=address, logging_level=logging.ERROR)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
 
 
 def pool_sizes(pipeline: Pipeline, resources: dict[str, float], num_parts: int, workers: int | None) -> list[PoolSize]:
@@ -123,6 +130,27 @@ def run_parts(job: Job, pipeline: Pipeline, parts: Sequence[Part], workers: int 
         yield pickle.loads(row["done"])
         if row["trouble"]:
             raise pickle.loads(row["trouble"])
+
+
+def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Call ``work`` on every item, each in a task of its own on the connected cluster.
+
+    Yields
+    ------
+    position of the item and its result, as they come. An exception of ``work`` is raised here.
+    """
+    import ray
+
+    task = ray.remote(work)
+    ahead = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # the rest would fill the object store
+    positions, running = iter(range(len(items))), {}
+    for position in itertools.islice(positions, ahead):
+        running[task.remote(items[position])] = position
+    while running:
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(ready), ray.get(ready)
+        for position in itertools.islice(positions, 1):
+            running[task.remote(items[position])] = position
 
 
 class _Operator:

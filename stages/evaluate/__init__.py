@@ -1,1 +1,1 @@
-"""The metrics of listening heads: one module a family, arrays in, floats out; nothing here opens a file of data."""
+"""Metrics of listening heads, one module a family, and the renderer that shows them: what comes after a prediction."""

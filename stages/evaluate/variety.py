@@ -14,7 +14,7 @@ three definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-In
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -65,12 +65,18 @@ def cluster_entropy(predicted: Sequence[np.ndarray], reference: Sequence[np.ndar
 
 
 def cluster_centres(frames: np.ndarray, k: int) -> np.ndarray:
-    """Centres (cluster, dimension) of k-means as the published code calls it."""
-    from sklearn.cluster import KMeans
-
+    """Centres (cluster, dimension) of k-means as the published code calls it; the same frames are clustered once."""
     if len(frames) < k:
         raise ValueError(f"expected at least {k} frames for {k} clusters, found {len(frames)}")
-    return KMeans(n_clusters=k, random_state=0, n_init="auto").fit(frames).cluster_centers_
+    return _cluster(np.ascontiguousarray(frames, np.float64).tobytes(), frames.shape[1], k)
+
+
+@lru_cache(maxsize=4 * len(SI_D_PRESETS))  # test and ood, of all attitudes and of each
+def _cluster(frames: bytes, dimensions: int, k: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+
+    values = np.frombuffer(frames).reshape(-1, dimensions)
+    return KMeans(n_clusters=k, random_state=0, n_init="auto").fit(values).cluster_centers_
 
 
 def nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -126,6 +132,7 @@ def si_d(quantity: str, k: int, published_as: str) -> Definition:
         min_frames=k,
         function=partial(cluster_entropy, k=k),
         perfect=None,
+        fixed_inputs=(1,),
         warning=f"cannot exceed log2({k}) = {np.log2(k):.2f}",
     )
 
