@@ -6,7 +6,7 @@ Coefficients are (frame, dimension). Both are properties of one data set; the re
 
 Source
 ------
-Ng et al., "Learning to Listen", CVPR 2022, section 5; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
+Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
 three definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
 ``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``.
 """

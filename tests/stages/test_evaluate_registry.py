@@ -17,7 +17,7 @@ from stages.evaluate.registry import definitions, find_definition
 from stages.evaluate.validation import MismatchError
 from tests.evaluate_lab import as_inputs, made_up_clip, noisy
 
-LENGTHS = (125, 250)
+LENGTHS = (125, 150)
 EVERY = list(definitions().values())
 OF_FLOATS = [one for one in EVERY if one.inputs[0] not in ("predicted.blink", "predicted.frames")]
 COMPARING = [one for one in EVERY if one.direction is not Direction.REFERENCE and len(one.inputs) > 1]
