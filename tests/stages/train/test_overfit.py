@@ -23,7 +23,9 @@ id = "cte53x3i02lo"
 path = "{path}"
 licence = "ViCo: non-commercial research and education"
 """
-CSV = "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split\ncte53x3i02lo,0,5,left,positive,a,b,train\n"
+CSV = """source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split
+cte53x3i02lo,0,5,left,positive,a,b,train
+"""
 
 COMMON = {"window_frames": 60, "stride_frames": 2, "min_frames": 60, "batch_size": 8, "dropout": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
