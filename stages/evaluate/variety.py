@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from stages.evaluate.definition import PREDICTED, Definition, Direction, Pooling, pair
-from stages.evaluate.validation import MismatchError, check, check_sets
+from stages.evaluate.validation import MismatchError, check
 
 LOG_FLOOR = 1e-6  # inside the logarithm of SI-D, as published; one cluster gives -1.4e-6 and not 0
 SI_D_PRESETS = {  # quantity, number of clusters -> who publishes numbers with it
@@ -57,9 +57,11 @@ def mean_variance(clip: np.ndarray) -> float:
 
 
 def cluster_entropy(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
-    """SI-D in bit: entropy of how often each of the reference's k clusters is the nearest to a predicted frame."""
+    """SI-D in bit: entropy of how often each of the reference's k clusters is the nearest to a predicted frame.
+
+    The reference only makes the clusters: it need not hold the same clips.
+    """
     validate([*predicted, *reference])
-    check_sets(predicted, reference)
     centres = cluster_centres(np.concatenate(reference).astype(np.float64), k)
     return entropy_bit(nearest(np.concatenate(predicted).astype(np.float64), centres), k)
 
