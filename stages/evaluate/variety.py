@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from stages.evaluate.definition import PREDICTED, Definition, Direction, Pooling, pair
-from stages.evaluate.validation import MismatchError, check
+from stages.evaluate.validation import MismatchError, check, check_sets
 
 LOG_FLOOR = 1e-6  # inside the logarithm of SI-D, as published; one cluster gives -1.4e-6 and not 0
 SI_D_PRESETS = {  # quantity, number of clusters -> who publishes numbers with it
@@ -57,10 +57,13 @@ def mean_variance(clip: np.ndarray) -> float:
 
 
 def cluster_entropy(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
-    """SI-D in bit: entropy of how often each of the reference's k clusters is the nearest to a predicted frame.
+    """SI-D in bit: entropy of how often each of the reference's k clusters is the nearest to a predicted frame."""
+    check_sets(predicted, reference)
+    return entropy_in_clusters(predicted, reference, k)
 
-    The reference only makes the clusters: it need not hold the same clips.
-    """
+
+def entropy_in_clusters(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
+    """`cluster_entropy` of any clips, such as those that a bootstrap draws, in the clusters of others."""
     validate([*predicted, *reference])
     centres = cluster_centres(np.concatenate(reference).astype(np.float64), k)
     return entropy_bit(nearest(np.concatenate(predicted).astype(np.float64), centres), k)
@@ -134,7 +137,7 @@ def si_d(quantity: str, k: int, published_as: str) -> Definition:
         min_frames=k,
         function=partial(cluster_entropy, k=k),
         perfect=None,
-        fixed_inputs=(1,),
+        unpaired=partial(entropy_in_clusters, k=k),
         warning=f"cannot exceed log2({k}) = {np.log2(k):.2f}",
     )
 
