@@ -127,6 +127,13 @@ def test_a_clip_that_is_too_short_does_not_count() -> None:
     assert math.isnan(metric.score([short]))
 
 
+def test_a_bootstrap_may_draw_clips_of_any_lengths_for_every_metric_of_the_whole_data_set(itself: list[Clip]) -> None:
+    for metric in EVERY:
+        if metric.pooling is Pooling.DATA_SET:
+            assert metric.score_drawn(itself, range(len(itself))) == metric.score(itself), metric.id
+            assert math.isfinite(metric.score_drawn(itself, [1, 1, 0])), metric.id
+
+
 def test_a_metric_of_the_whole_data_set_has_no_value_of_a_clip(itself: list[Clip]) -> None:
     with pytest.raises(ValueError, match="fid_exact: one value of all clips"):
         definitions()["fid_exact"].clip_score(itself[0])
