@@ -32,7 +32,7 @@ def test_the_same_world_is_written_twice(tmp_path: Path) -> None:
     shards = [sorted((small.write(tmp_path / name) / "shards").iterdir()) for name in ("one", "two")]
     assert [path.read_bytes() for path in shards[0]] == [path.read_bytes() for path in shards[1]]
     rows = list(read_clips(tmp_path / "one", ["listener_exp", "frame_token"]))
-    assert [row["split"] for row in rows] == ["ood", "train", "train"]
+    assert sorted(row["split"] for row in rows) == ["ood", "train", "train"]
     assert all(len(row["frame_token"]) == row["num_frames"] for row in rows)
 
 
@@ -70,7 +70,7 @@ def test_the_rule_holds_in_the_truth() -> None:
 
 def test_a_learned_listener_finds_the_smile_in_seconds(tmp_path: Path) -> None:
     """The quick look at what the slow tests see in full: pchg after a few epochs."""
-    found, _ = compare(WORLD.write(tmp_path / "data"), tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 6}})
+    found, _ = compare(WORLD.write(tmp_path / "data"), tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}})
     assert all(found["pchg"].sample[split] < found["mirror"].sample[split] for split in SPLITS)
     assert found["pchg"].smile["positive"] > found["pchg"].smile["negative"] + 0.2
 
