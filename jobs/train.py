@@ -58,17 +58,22 @@ def _train(options: argparse.Namespace) -> None:
         if options.num_workers:
             _on_ray(folder, options.num_workers, options.address)
         else:
-            train_here(folder)
+            train_here(folder, options.threads)
     shutil.rmtree(folder.frames, ignore_errors=True)
     print(f"{options.out}: python -m jobs.predict {options.out} {roots[0]} --split test --out PREDICTIONS")
 
 
-def train_here(folder: RunFolder) -> None:
-    """Train in this process, on the GPU if there is one."""
+def train_here(folder: RunFolder, threads: int = 1) -> None:
+    """Train in this process, on the GPU if there is one.
+
+    One thread by default: threads that share small matrices wait for each other more than they compute, above all on a
+    machine that others use (an epoch of ``vico_lstm`` took 40 times as long with two threads on two busy cores).
+    """
     import torch
 
     from stages.train.loop import Worker, train
 
+    torch.set_num_threads(threads)
     train(folder, Worker(torch.device("cuda" if torch.cuda.is_available() else "cpu")))
 
 
@@ -168,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--num-workers", type=int, default=1, help="processes; 0: this one, without Ray (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="of this process on a CPU, without Ray (default: 1)")
     parser.add_argument(
         "--address",
         default="auto" if os.environ.get("RAY_ADDRESS") else "local",

@@ -96,7 +96,13 @@ def browser(program: str) -> Iterator[Page]:
     to_browser, from_us = os.pipe()
     to_us, from_browser = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
+        flags = (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--remote-debugging-pipe",
+        )
         command = [program, *flags, "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"]
         wired = ["/bin/sh", "-c", f'exec 3<&{to_browser} 4>&{from_browser} "$@"', "sh", *command]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}

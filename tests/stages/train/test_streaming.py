@@ -32,7 +32,7 @@ def predicted(model: Listener, batch: Batch, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MINE)
 def test_a_causal_listener_does_not_see_what_comes(name: str) -> None:
-    model, batch, other = ready(name), random_batch(frames=100), random_batch(frames=100, seed=1)
+    model, batch, other = ready(name), random_batch(clips=8, frames=100), random_batch(clips=8, frames=100, seed=1)
     later = torch.arange(100) >= CUT
     changed = replace(
         batch,
