@@ -29,7 +29,7 @@ WIDTHS = {"exp": 64, "angle": 3, "trans": 3, "pose": 6, "identity": 80}
 
 def metric_table() -> str:
     """Milliseconds a frame of PSNR, SSIM and CPBD, ours and the published scripts', and seconds of the others."""
-    frames = _portraits()
+    frames = portraits()
     predicted, reference = frames[:-1], frames[1:]
     tensors = [reference_metrics.clip_tensor(clip) for clip in (predicted, reference)]
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in predicted[:FRAMES_OF_SLOW]]
@@ -86,7 +86,7 @@ def made_up_clips(count: int, num_frames: int) -> list[Clip]:
     return clips
 
 
-def _portraits() -> np.ndarray:
+def portraits() -> np.ndarray:
     """A public-domain portrait that moves, uint8 (frame, 384, 384, 3)."""
     from skimage import data
 

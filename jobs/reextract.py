@@ -14,14 +14,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.clips_csv import CSV_COLUMNS
-from pipeline.clock import FPS
+from pipeline.clock import FPS, Span, map_to_grid
 from pipeline.config import ManifestError
-from pipeline.film import Film
-from pipeline.media import MediaError
+from pipeline.media import MediaError, SourceReader
 from pipeline.shards import read_clips, read_description
 
 MANIFEST, CLIPS = "reextract.toml", "reextract.csv"
@@ -54,13 +56,15 @@ def write_manifest(videos: Path, data: Path) -> Path:
 def _wrong(videos: Path, row: Row) -> Iterator[str]:
     path, expected = videos / f"{row['clip_id']}.mp4", row["num_frames"]
     try:
-        with Film(path) as film:
-            found = film.num_frames
+        with SourceReader(path) as reader:
+            times = reader.frame_times()
     except MediaError as error:
         yield f"{path}: {error}"
-    else:
-        if found != expected:
-            yield f"{path}: expected {expected} frames at {FPS} fps as its clip has, found {found}"
+        return
+    shown = map_to_grid(Span(Fraction(0), Fraction(expected, FPS)), times).source_frame
+    if len(times.pts) != expected or not np.array_equal(shown, np.arange(expected)):
+        found = f"{len(times.pts)} up to {float(times.time_s(-1)):.2f} s"
+        yield f"{path}: expected {expected} frames at {FPS} fps as its clip has, found {found}"
 
 
 def _csv_row(row: Row) -> list[Any]:

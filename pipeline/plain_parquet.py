@@ -1,14 +1,16 @@
 """Reading Parquet files that other people wrote: plain Arrow types only.
 
 An Arrow schema may name extension types, and a library that has registered one rebuilds it from bytes in the file: in
-Ray before 2.57 by unpickling them (CVE-2026-41486), that is by running what the file says. So the schema is searched
-before Arrow looks at it.
+Ray before 2.57 by unpickling them (CVE-2026-41486), that is by running what the file says. pyarrow does so as soon as
+it opens a file, even for its metadata alone. So the footer is searched before pyarrow sees the file.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import os
+import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +19,10 @@ import pyarrow.parquet as pq
 
 from pipeline.config import ManifestError
 
-_SCHEMA_KEY, _EXTENSION_KEY = b"ARROW:schema", b"ARROW:extension:name"
+_TAIL = struct.Struct("<I4s")  # length of the footer, magic
+_MAGIC = b"PAR1"
+_EXTENSION_KEY = b"ARROW:extension:name"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}")
 
 
 def read_plain(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -28,7 +33,8 @@ def read_plain(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     ManifestError : a type in it is no plain one, it lacks a column, or it is no Parquet file.
     """
     try:
-        refuse_extensions(path)
+        if _EXTENSION_KEY in _schemas(_footer(path)):
+            raise ManifestError(f"{path}: it holds an extension type, expected plain Arrow types; open it nowhere else")
         table = pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from None
@@ -37,13 +43,23 @@ def read_plain(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table
 
 
-def refuse_extensions(path: Path) -> None:
-    """`ManifestError` if the file's schema names an extension type; no type of it is built to find that out."""
-    stored = pq.read_metadata(path).metadata or {}
-    try:
-        schema = base64.b64decode(stored.get(_SCHEMA_KEY, b""))
-    except binascii.Error:
-        raise ManifestError(f"{path}: its Arrow schema is damaged") from None
-    # Names stand literally in a flatbuffer; a schema of ours never holds this one.
-    if _EXTENSION_KEY in schema or _EXTENSION_KEY in stored:
-        raise ManifestError(f"{path}: it holds an extension type, expected plain Arrow types; do not open it elsewhere")
+def _footer(path: Path) -> bytes:
+    """The last part of a Parquet file, which describes the rest."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL.size, 0))
+        tail = file.read(_TAIL.size)
+        length, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, b"")
+        if magic != _MAGIC or length > size - _TAIL.size:
+            raise pa.ArrowInvalid("it does not end as such a file ends")
+        file.seek(size - _TAIL.size - length)
+        return file.read(length)
+
+
+def _schemas(footer: bytes) -> bytes:
+    """Everything in a footer that may be an Arrow schema: they stand there in base64, names in them literally.
+
+    What precedes a text may by chance belong to the same alphabet, so each is decoded from its first four characters.
+    """
+    texts = (found[0][start:] for found in _BASE64.finditer(footer) for start in range(4))
+    return b"\n".join(base64.b64decode(text[: len(text) // 4 * 4]) for text in texts)

@@ -48,6 +48,7 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
     """
     import ray
     import ray.data
+    from ray.job_config import JobConfig
 
     for name in ("ray", "ray.data"):  # their news are about themselves; failures reach us as exceptions
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -59,7 +60,9 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
             log_to_driver=not quiet,
-            runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}},  # workers run this code, wherever we were started
+            # Workers run this code, wherever we were started. A runtime_env would say so too, but the workers that Ray
+            # starts beforehand could not be used then: two seconds of processor time.
+            job_config=JobConfig(_py_driver_sys_path=[str(PROJECT)]),
             _temp_dir=tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir()),
         )
     else:

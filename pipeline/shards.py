@@ -71,7 +71,7 @@ def read_clips(root: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, An
         table = read_plain(root / "shards" / shard["file"], names)
         for i in range(table.num_rows):
             row = {name: _value(table[name][i]) for name in names}
-            if not WITHDRAWABLE.fullmatch(str(row["clip_id"])):  # it becomes the name of files
+            if not WITHDRAWABLE.fullmatch(row["clip_id"] or ""):  # it becomes the name of files
                 raise ManifestError(f"{root}: {shard['file']}: found clip {shown(row['clip_id'])}, allowed: an id")
             if not withdrawn(row, gone):
                 yield row

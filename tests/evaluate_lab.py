@@ -8,7 +8,7 @@ from stages.evaluate.definition import PREDICTED, REFERENCE, SPEAKER, Clip
 
 WIDTHS = {"exp": 12, "angle": 3, "trans": 3, "identity": 10}
 EMBEDDINGS = {"inception": 16, "arcface": 8, "vggface2": 8, "hopenet": 8}
-SIDE_PX = 80
+SIDE_PX = 66
 
 
 def wandering(rng: np.random.Generator, num_frames: int, width: int) -> np.ndarray:

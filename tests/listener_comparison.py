@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from stages.train.prediction import Draw, Predictor
 from stages.train.run_folder import RunFolder
 from tests.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World, WorldClip
 
-WORLD = World(clips={"train": 60, "val": 6, "test": 6, "ood": 6}, seconds=(5.0, 7.0))
+WORLD = World()
 SAMPLES = 8  # of a stochastic listener, and of the truth
 SPLITS = ("test", "ood")
 NOD = 64 + PITCH
@@ -186,16 +187,19 @@ def true_smiles(predictor: Predictor) -> dict[str, float]:
 
 
 def compare(
-    data: Path, runs: Path, names: Sequence[str] = tuple(REDUCED)
+    data: Path,
+    runs: Path,
+    names: Sequence[str] = tuple(REDUCED),
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, Scores], dict[str, float]]:
     """Train and measure listeners; returns their figures and training times in seconds.
 
-    ``truth`` is other draws of the truth, ``still`` the first frame held.
+    ``truth`` is other draws of the truth, ``still`` the first frame held; ``settings`` name -> more than `REDUCED`.
     """
     figures, seconds = {}, {}
     for name in names:
         start = time.monotonic()
-        predictor = train_listener(name, data, runs / name)
+        predictor = train_listener(name, data, runs / name, **settings.get(name, {}))
         seconds[name] = time.monotonic() - start
         truth = truths(predictor)
         said = say(predictor, data)

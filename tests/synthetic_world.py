@@ -35,7 +35,7 @@ FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
 COLUMNS = [column for stage in STAGES.values() for column in stage.writes]
 
-FACES = 5
+FACES = 3
 VOCABULARY = 24  # words; the second half of them are long
 SMILE, EYELIDS, MOUTH = slice(0, 8), slice(8, 12), slice(12, 16)  # expression coefficients that do these
 SMILE_OF = {"positive": 1.0, "neutral": 0.0, "negative": -0.6}
@@ -100,9 +100,9 @@ class World:
     ``clips`` is the number of clips in each split; in ``ood`` both people are new.
     """
 
-    clips: dict[str, int] = field(default_factory=lambda: {"train": 60, "val": 9, "test": 12, "ood": 12})
-    seconds: tuple[float, float] = (6.0, 9.0)
-    people: int = 24
+    clips: dict[str, int] = field(default_factory=lambda: {"train": 120, "val": 6, "test": 9, "ood": 9})
+    seconds: tuple[float, float] = (4.0, 5.5)
+    people: int = 40
     new_people: int = 8
     seed: int = 0
 

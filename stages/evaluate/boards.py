@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
-from schemas.score import REFERENCE_RUN, Comparable, Score
+from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
 from stages.evaluate import ranking
 from stages.evaluate.definition import Direction
 from stages.evaluate.published import Metric, PublishedScore
@@ -83,7 +83,7 @@ def make_boards(
     for key, members in rows.items():
         goal = goals.get(key)
         boards.append(Board(key, _ranked(members, metrics[key.metric], goal), goal))
-    return sorted(boards, key=lambda board: (not board.ours, order[board.key.metric]))
+    return sorted(boards, key=lambda board: (not board.ours, order[board.key.metric], board.key.attitude != ALL))
 
 
 def named_fitter(key: Comparable) -> Comparable:
@@ -110,9 +110,9 @@ def _ranked(rows: Sequence[Row], metric: Metric, goal: float | None) -> tuple[Ro
 
 
 def why_apart(ours: Comparable, theirs: Comparable) -> list[str]:
-    """The fields in which two keys differ."""
-    stated = named_fitter(ours)
-    return [field.name for field in fields(Comparable) if getattr(stated, field.name) != getattr(theirs, field.name)]
+    """The fields in which two keys differ, their places in a table (split, attitude) aside."""
+    stated, names = named_fitter(ours), ("data", "space", "scale", "pooling", "resolution")
+    return [name for name in names if getattr(stated, name) != getattr(theirs, name)]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Ranking:
 def challenge_rankings(scores: Sequence[Score], split: str) -> list[Ranking]:
     """The challenge's rules, over the metrics that every run has; empty for fewer than two runs."""
     runs = list(dict.fromkeys(score.run for score in scores if score.run != REFERENCE_RUN))
-    found = {(s.run, s.key.metric): s.value for s in scores if s.key.split == split and s.key.attitude == "all"}
+    found = {(s.run, s.key.metric): s.value for s in scores if s.key.split == split and s.key.attitude == ALL}
     rankings = []
     for rule, names, apply in (
         ("2023: sum of places, smallest wins", CHALLENGE, ranking.sums_of_places),

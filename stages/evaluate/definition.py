@@ -11,7 +11,7 @@ one list of arrays an input, an array a clip.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -73,7 +73,8 @@ class Definition:
     perfect : value of a data set scored against itself; None where it is the reference's own value.
     weights : name in ``manifests/weights.toml`` of the network that makes the inputs; empty where none is needed.
     warning : what a reader has to know before comparing numbers.
-    fixed_inputs : positions of inputs that a bootstrap leaves whole: clusters are those of the reference, of all of it.
+    unpaired : what a bootstrap calls where only the first input is drawn and the rest stay whole, as clusters of the
+        reference do; None where all inputs are drawn together.
     """
 
     id: str
@@ -91,7 +92,7 @@ class Definition:
     perfect: float | None
     weights: str = ""
     warning: str = ""
-    fixed_inputs: tuple[int, ...] = ()
+    unpaired: Callable[..., float] | None = None
 
     def clip_score(self, clip: Clip) -> float:
         """Value of one clip; NaN where it does not count."""
@@ -108,15 +109,16 @@ class Definition:
             return self.pool([self.clip_score(clip) for clip in clips], frames)
         if sum(frames) < self.min_frames:
             return math.nan
-        return self.score_drawn(clips, range(len(clips)))
+        return self.scale * self.function(*([clip[name] for clip in clips] for name in self.inputs))
 
-    def score_drawn(self, clips: Sequence[Clip], drawn: Iterable[int]) -> float:
+    def score_drawn(self, clips: Sequence[Clip], drawn: Sequence[int]) -> float:
         """Value of the clips at some positions, one of which may come several times, for `Pooling.DATA_SET`."""
         chosen = [clips[position] for position in drawn]
-        lists = [
-            [clip[name] for clip in (clips if i in self.fixed_inputs else chosen)] for i, name in enumerate(self.inputs)
-        ]
-        return self.scale * self.function(*lists)
+        if self.unpaired is None:
+            return self.score(chosen)
+        first, *rest = self.inputs
+        whole = ([clip[name] for clip in clips] for name in rest)
+        return self.scale * self.unpaired([clip[first] for clip in chosen], *whole)
 
     def pool(self, values: Sequence[float], frames: Sequence[int]) -> float:
         """Value of a data set from those of its clips and their numbers of frames; NaN does not count."""

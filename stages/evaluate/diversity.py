@@ -6,7 +6,7 @@ Embeddings are (sample, dimension); a sample is a generated frame. A still liste
 
 Source
 ------
-Zhang et al., "SadTalker", CVPR 2023, section 4.1, whose method MFR-Net (MM 2023, section 4.2.1) follows: "standard
+Zhang et al., "SadTalker", CVPR 2023, whose method MFR-Net (MM 2023, section 4.2.1) follows: "standard
 deviation of the head motion feature embeddings extracted from the generated frames using Hopenet". Neither published
 the code; that the embeddings are the pooled features before Hopenet's three heads is our reading.
 """
@@ -41,7 +41,7 @@ def _diversity(id: str, quantity: str, published_as: str, weights: str, unit: st
         name=f"Diversity ({quantity})",
         published_as=published_as,
         formula=f"standard deviation of {quantity} over all generated frames, mean over dimensions",
-        source="Zhang et al., CVPR 2023 (SadTalker), section 4.1; MFR-Net (MM 2023), section 4.2.1",
+        source="Zhang et al., CVPR 2023 (SadTalker); MFR-Net (MM 2023), section 4.2.1",
         unit=unit,
         scale=1.0,
         pooling=Pooling.DATA_SET,

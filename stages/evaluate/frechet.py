@@ -11,7 +11,7 @@ same distribution, 64 dimensions, autocorrelation .95: 4.07 at 90 frames, 1.31 a
 
 Source
 ------
-Heusel et al., NeurIPS 2017; Dowson and Landau, J. Multivariate Analysis 1982, equation 4. Per clip: ``mymetrics.py`` of
+Heusel et al., NeurIPS 2017; Dowson and Landau, J. Multivariate Analysis 1982. Per clip: ``mymetrics.py`` of
 Boese0601/Dyadic-Interaction-Modeling. Newton-Schulz: ``fid.py`` of photosynthesis-team/piq, which the challenge ran.
 """
 
@@ -133,7 +133,7 @@ def _coefficients(quantity: str, pooled: bool) -> Definition:
         name=f"{quantity.title()}FD (Frechet, {'pooled' if pooled else 'per clip'})",
         published_as="ViCo challenge 2023; HSP Table 1" if pooled else "FD of Dyadic-Interaction-Modeling",
         formula=f"Frechet distance of {quantity}, {'frames of all clips together' if pooled else 'mean over clips'}",
-        source="Li et al., MM 2023 (HSP), section 3" if pooled else "mymetrics.py of Dyadic-Interaction-Modeling",
+        source="Chang et al., MM 2023 (HSP), section 3" if pooled else "mymetrics.py of Dyadic-Interaction-Modeling",
         unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET if pooled else Pooling.CLIPS,

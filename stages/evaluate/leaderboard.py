@@ -39,8 +39,8 @@ def leaderboard_markdown(report: Report) -> str:
 
 PUBLISHED_MEAN = (
     "Numbers are ranked only among those that share definition, data set, split, attitude, space, scale, pooling and "
-    "resolution. A published number without a rank was copied, averaged over sets, contradicts its neighbours or cannot "
-    "be read; the note says which."
+    "resolution. A published number without a rank was copied, averaged over sets, contradicts its neighbours or "
+    "cannot be read; the note says which."
 )
 
 

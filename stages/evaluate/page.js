@@ -2,7 +2,7 @@
 // Text of others is set as textContent, never as HTML.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const SIDE = 400, PAD = 46, SVG = "http://www.w3.org/2000/svg";
+const SIDE = 400, PAD = 60, SVG = "http://www.w3.org/2000/svg";
 
 function make(name, attributes, text) {
   const element = document.createElementNS(SVG, name);
@@ -13,6 +13,10 @@ function make(name, attributes, text) {
 
 function short(value) {
   return value === null ? "–" : Math.abs(value) < 1e-9 ? "0" : String(Number(value.toPrecision(4)));
+}
+
+function tick(range, share) {
+  return String(Number((range.low + share * (range.high - range.low)).toPrecision(3)));
 }
 
 function axis(values) {
@@ -63,12 +67,12 @@ function drawAxes(svg, xRange, yRange, xName, yName) {
   for (const share of [0, 0.5, 1]) {
     const x = PAD + share * (SIDE - 10 - PAD), y = SIDE - PAD - share * (SIDE - 10 - PAD);
     const anchor = share === 1 ? "end" : share === 0 ? "start" : "middle";
-    svg.append(make("text", { x, y: SIDE - PAD + 16, "text-anchor": anchor }, short(xRange.low + share * (xRange.high - xRange.low))));
-    svg.append(make("text", { x: PAD - 4, y: share === 1 ? y + 10 : y, "text-anchor": "end" }, short(yRange.low + share * (yRange.high - yRange.low))));
+    svg.append(make("text", { x, y: SIDE - PAD + 16, "text-anchor": anchor }, tick(xRange, share)));
+    svg.append(make("text", { x: PAD - 4, y: share === 1 ? y + 10 : y, "text-anchor": "end" }, tick(yRange, share)));
   }
   svg.append(make("text", { x: (SIDE + PAD) / 2, y: SIDE - 10, "text-anchor": "middle" }, xName.slice(0, 40)));
   const middle = (SIDE - PAD) / 2;
-  svg.append(make("text", { x: 12, y: middle, "text-anchor": "middle", transform: "rotate(-90 12 " + middle + ")" }, yName.slice(0, 40)));
+  svg.append(make("text", { x: 14, y: middle, "text-anchor": "middle", transform: "rotate(-90 14 " + middle + ")" }, yName.slice(0, 40)));
 }
 
 function fillClip(details) {

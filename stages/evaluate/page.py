@@ -1,7 +1,7 @@
 """The leaderboard as one HTML page: tables, bars with intervals, clips as a scatter and as videos side by side.
 
-The page asks nothing of the network: style, script and numbers stand in it, only videos lie beside it. Names and ids are
-other people's: all text is escaped, and a content security policy lets no script run but the page's own.
+The page asks nothing of the network: style, script and numbers stand in it, only videos lie beside it. Names and ids
+are other people's: all text is escaped, and a content security policy lets no script run but the page's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -18,8 +18,10 @@ from typing import Any
 
 from schemas.score import ALL, REFERENCE_RUN, Score
 from stages.evaluate.boards import Board, why_apart
-from stages.evaluate.definition import Definition, Pooling
+from stages.evaluate.definition import Definition
 from stages.evaluate.leaderboard import ARROWS, ARROWS_MEAN, INTERVALS_MEAN, PUBLISHED_MEAN
+from stages.evaluate.page_clips import Links, clip_numbers, clips_section
+from stages.evaluate.page_table import cell, table
 from stages.evaluate.report import Report, board_place, interval_text, number_text
 
 FOLDER = Path(__file__).resolve().parent
@@ -37,7 +39,6 @@ HEADLINES = (  # what most papers print; the other metrics are folded away
     "fid_piq",
     "csim_arcface",
 )
-Links = Mapping[str, Mapping[str, str]]  # clip -> whose -> file, relative to the page
 
 
 def leaderboard_html(report: Report, links: Links) -> str:
@@ -54,7 +55,7 @@ def leaderboard_html(report: Report, links: Links) -> str:
         sections="\n".join(
             f'<section id="{id}"><h2>{escape(title)}</h2>\n{body}\n</section>' for id, title, body in sections
         ),
-        data=_json(_page_data(report)),
+        data=_json(clip_numbers(report)),
         script=script,
     )
 
@@ -63,25 +64,6 @@ def _json(value: Any) -> str:
     """JSON that can stand inside a script element: nothing in it ends the element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _page_data(report: Report) -> dict[str, Any]:
-    """The numbers of single clips, as the script reads them; of several samples the first."""
-    rows = [row for row in report.clip_scores if row.sample == 0]
-    clips: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        facts = {"id": row.clip_id, "split": row.split, "attitude": row.attitude, "frames": row.num_frames}
-        known = clips.setdefault(row.clip_id, facts)
-        known["frames"] = max(known["frames"], row.num_frames)
-    position = {clip_id: i for i, clip_id in enumerate(clips)}
-    values: dict[str, dict[str, list[float | None]]] = {}
-    for row in rows:
-        column = values.setdefault(row.metric, {}).setdefault(row.run, [None] * len(clips))
-        column[position[row.clip_id]] = None if math.isnan(row.value) else float(f"{row.value:.6g}")
-    for metric in values.values():
-        for name in report.names:
-            metric.setdefault(name, [None] * len(clips))
-    return {"runs": report.names, "clips": list(clips.values()), "values": values}
 
 
 def _sections(report: Report, links: Links) -> Iterator[tuple[str, str, str]]:
@@ -94,7 +76,7 @@ def _sections(report: Report, links: Links) -> Iterator[tuple[str, str, str]]:
         yield "differences", "Differences between runs", _differences(report)
     if report.rankings:
         yield "ranking", "Challenge ranking", _rankings(report)
-    yield "clips", "Clips", _clips(report, links)
+    yield "clips", "Clips", clips_section(report, links)
     yield "published", "Beside the published scores", _published(report)
     yield "definitions", "Definitions", _definitions(report.computed())
 
@@ -109,30 +91,16 @@ def _facts(report: Report) -> Iterator[str]:
         for run, reason, metrics in report.missing()
     ]
     if missing:
-        yield f"<details><summary>Not computed ({len(report.not_computed)})</summary><ul>{''.join(missing)}</ul></details>"
-
-
-def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in a box that scrolls by itself; cells are HTML, the first of a row its head."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-    body = "\n".join(f'<tr><th scope="row">{first}</th>{"".join(rest)}</tr>' for first, *rest in rows)
-    label = escape(caption)
-    return (
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">'
-        f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cell(content: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{content}</td>' if kind else f"<td>{content}</td>"
+        summary = f"<summary>Not computed ({len(report.not_computed)})</summary>"
+        yield f"<details>{summary}<ul>{''.join(missing)}</ul></details>"
 
 
 def _score_cell(score: Score | None, best: bool) -> str:
     if score is None:
-        return _cell("–")
+        return cell("–")
     reach = "" if math.isnan(score.low) else f"{number_text(score.low)} to {number_text(score.high)}"
     value = f'<span class="best">{number_text(score.value)}</span>' if best else number_text(score.value)
-    return _cell(f'{value}<span class="range">{reach}</span>')
+    return cell(f'{value}<span class="range">{reach}</span>')
 
 
 def _split_section(report: Report, split: str) -> str:
@@ -150,9 +118,9 @@ def _score_table(report: Report, split: str, attitude: str) -> str:
         cells = [_score_cell(score, best) for score, best in zip(scores, row.best, strict=True)]
         found = next(score for score in scores if score)
         counted = f"{found.num_clips} clips, {found.num_frames} frames"
-        rows.append([_metric_link(report, row.metric), *cells, _cell(row.goal or "–"), _cell(counted)])
+        rows.append([_metric_link(report, row.metric), *cells, cell(row.goal or "–"), cell(counted)])
     header = ["metric", *(escape(name) for name in report.names), "reference", "computed from"]
-    return _table(f"Scores on {split}, {attitude}", header, rows)
+    return table(f"Scores on {split}, {attitude}", header, rows)
 
 
 def _metric_link(report: Report, metric: str) -> str:
@@ -206,68 +174,23 @@ def _differences(report: Report) -> str:
         if difference.key.attitude == ALL:
             text = interval_text(difference)
             shown = f"<strong>{text}</strong>" if difference.decided else text
-            names = [_cell(escape(name)) for name in (difference.first, difference.second)]
+            names = [cell(escape(name)) for name in (difference.first, difference.second)]
             metric = _metric_link(report, difference.key.metric)
-            rows.append([metric, _cell(difference.key.split), *names, _cell(shown)])
+            rows.append([metric, cell(difference.key.split), *names, cell(shown)])
     explained = "<p>Paired bootstrap on the same clips. Bold: the interval leaves out 0.</p>"
-    table = _table("Differences", ["metric", "split", "first", "second", "first minus second"], rows)
-    return f"{explained}<details><summary>All {len(rows)} differences</summary>{table}</details>"
+    shown = table("Differences", ["metric", "split", "first", "second", "first minus second"], rows)
+    return f"{explained}<details><summary>All {len(rows)} differences</summary>{shown}</details>"
 
 
 def _rankings(report: Report) -> str:
     rows = []
     for ranking in report.rankings:
-        cells = [_cell(str(ranking.results[name])) for name in report.names]
+        cells = [cell(str(ranking.results[name])) for name in report.names]
         rows.append(
-            [escape(f"{ranking.split}, {ranking.rule}"), *cells, _cell(escape(", ".join(ranking.metrics)), "words")]
+            [escape(f"{ranking.split}, {ranking.rule}"), *cells, cell(escape(", ".join(ranking.metrics)), "words")]
         )
-    return _table(
+    return table(
         "Challenge ranking", ["rule", *(escape(name) for name in report.names), "metrics that took part"], rows
-    )
-
-
-def _clips(report: Report, links: Links) -> str:
-    """The scatter, and every clip with its numbers and videos."""
-    metrics = [metric for metric in report.computed() if metric.pooling is not Pooling.DATA_SET]
-    if not metrics:
-        return "<p>None of the metrics has values of single clips.</p>"
-    choices = [("metric", "Metric", [(metric.id, metric.name) for metric in metrics], metrics[0].id)]
-    axes = [*((name, name) for name in report.names), ("", "frames of the clip")]
-    second = report.names[1] if len(report.names) > 1 else ""
-    choices += [("x", "Across", axes, report.names[0]), ("y", "Upwards", axes, second)]
-    picks = "".join(_select(*choice) for choice in choices)
-    key = "".join(
-        f'<span><i style="background:var(--{kind})"></i>{label}</span>'
-        for kind, label in (*((a, a) for a in ("positive", "neutral", "negative")), ("none", "not labelled"))
-    )
-    chart = '<svg id="scatter" viewBox="0 0 400 400" role="img" aria-label="A dot a clip"></svg>'
-    told = '<p><output id="told" class="soft"></output></p>'
-    clips = "\n".join(_clip(clip, i, report, links) for i, clip in enumerate(_page_data(report)["clips"]))
-    return f'<div class="pick">{picks}</div><div class="key">{key}</div>{chart}{told}{clips}'
-
-
-def _select(id: str, label: str, choices: Sequence[tuple[str, str]], chosen: str) -> str:
-    options = "".join(
-        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(name)}</option>'
-        for value, name in choices
-    )
-    return f'<label>{label}<select id="pick-{id}">{options}</select></label>'
-
-
-def _clip(clip: Mapping[str, Any], position: int, report: Report, links: Links) -> str:
-    files = links.get(clip["id"], {})
-    films = "".join(
-        f'<figure><video src="{escape(file)}" controls muted playsinline preload="metadata" aria-label="{escape(name)}">'
-        f"</video><figcaption>{escape(name)}</figcaption></figure>"
-        for name, file in files.items()
-    )
-    together = '<p><button type="button" data-play>Play together</button></p>' if files else ""
-    title = escape(f"{clip['id']} ({clip['split']}, {clip['attitude'] or 'not labelled'}, {clip['frames']} frames)")
-    table = _table(f"Values of {clip['id']}", ["metric", *(escape(name) for name in report.names)], [])
-    shown = " open" if files and position == 0 else ""
-    return (
-        f'<details class="clip" data-clip="{position}"{shown}><summary>{title}</summary>'
-        f'{together}<div class="films">{films}</div>{table}</details>'
     )
 
 
@@ -300,9 +223,9 @@ def _board(board: Board) -> str:
         if row.low is not None and row.high is not None and not math.isnan(row.low):
             value += f'<span class="range">{number_text(row.low)} to {number_text(row.high)}</span>'
         notes = "; ".join(f"<strong>{escape(flag)}</strong> {escape(note)}" for flag, note in row.flags)
-        cells = [_cell(str(row.rank or "–")), _cell(value), _cell(escape(row.source or "this evaluation"), "words")]
-        rows.append([escape(row.name), *cells, _cell(notes, "words")])
-    return _table(board_place(board.key), ["method", "rank", "value", "source", "notes"], rows)
+        cells = [cell(str(row.rank or "–")), cell(value), cell(escape(row.source or "this evaluation"), "words")]
+        rows.append([escape(row.name), *cells, cell(notes, "words")])
+    return table(board_place(board.key), ["method", "rank", "value", "source", "notes"], rows)
 
 
 def _definitions(definitions: Sequence[Definition]) -> str:

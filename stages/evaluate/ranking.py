@@ -8,7 +8,7 @@ that the paper does not list are in the table.
 Source
 ------
 ``evaluations/scoring_example.py`` of dc3ea9f/vico_challenge_baseline (commit 16424c0), described, not copied; the
-challenge's leaderboard of 2022; Li et al., MM 2023 (HSP), Table 1.
+challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ STEEPEST = np.tan(np.pi / 8)  # a gradient up to 22.5 degrees from the horizonta
 CANNY_HIGH = (
     0.2  # scikit-image's default, meant for pictures in [0, 1], here in grey levels: nearly everything is an edge
 )
-STRIP_PX = 8  # rows in the middle of every block in which Canny's edges are looked for first
+STRIPS_PX = (8, 52)  # rows in the middle of every block in which Canny's edges are looked for, first few, then most
 STRIP_MARGIN_PX = 6  # 4 of the Gaussian, 1 of the gradient, 1 of the neighbours
 SURELY_EDGE_PIXELS = 4 * MIN_EDGE_PIXELS  # in the strip: roundings of a few pixels do not matter
 
@@ -139,32 +139,33 @@ def canny_edges(grey: np.ndarray) -> np.ndarray:
 def _blocks_that_count(grey: np.ndarray, wanted: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Whether a block has enough of Canny's edges, bool (block,); only the wanted ones are looked at.
 
-    Nearly every block has hundreds. So a strip of it is looked at first, which can only say yes, and Canny's whole
-    program runs where the strip leaves a wanted block open.
+    Nearly every block has hundreds. So strips of it are looked at first, which can only say yes, and Canny's whole
+    program runs where they leave a wanted block open.
     """
     rows, columns = grid
     inside = grey[: rows * BLOCK_PX, : columns * BLOCK_PX]
-    counts = strip_edges(inside).reshape(rows, STRIP_PX, columns, BLOCK_PX).sum(axis=(1, 3)).ravel()
-    if (counts[wanted] >= SURELY_EDGE_PIXELS).all():
-        return counts >= SURELY_EDGE_PIXELS
+    for strip_px in STRIPS_PX:
+        counts = strip_edges(inside, strip_px).reshape(rows, strip_px, columns, BLOCK_PX).sum(axis=(1, 3)).ravel()
+        if (counts[wanted] >= SURELY_EDGE_PIXELS).all():
+            return counts >= SURELY_EDGE_PIXELS
     edges = canny_edges(grey)[: inside.shape[0], : inside.shape[1]]
     return edges.reshape(rows, BLOCK_PX, columns, BLOCK_PX).sum(axis=(1, 3)).ravel() >= MIN_EDGE_PIXELS
 
 
-def strip_edges(grey: np.ndarray) -> np.ndarray:
+def strip_edges(grey: np.ndarray, strip_px: int) -> np.ndarray:
     """Edges that Canny finds strong by themselves in the middle rows of every block, bool (strip rows, width).
 
     Without those near the left and right border, where the smoothing is another.
     """
     rows, width = len(grey) // BLOCK_PX, grey.shape[1]
-    first = (BLOCK_PX - STRIP_PX) // 2 - STRIP_MARGIN_PX
-    height = STRIP_PX + 2 * STRIP_MARGIN_PX
+    first = (BLOCK_PX - strip_px) // 2 - STRIP_MARGIN_PX
+    height = strip_px + 2 * STRIP_MARGIN_PX
     strips = grey.reshape(rows, BLOCK_PX, width)[:, first : first + height].reshape(-1, width).astype(np.float32)
     smooth = cv2.GaussianBlur(strips, (9, 9), 1.0)
     gradient = [cv2.Sobel(smooth, cv2.CV_32F, *order) for order in ((0, 1), (1, 0))]
     rim = STRIP_MARGIN_PX - 1
     down, across = (values.reshape(rows, height, width)[:, rim:-rim, rim:-rim] for values in gradient)
-    edges = np.zeros((rows, STRIP_PX, width), bool)
+    edges = np.zeros((rows, strip_px, width), bool)
     edges[..., rim + 1 : -rim - 1] = _strongest_along_gradient(
         np.sqrt(np.square(down) + np.square(across)), down, across
     )

@@ -6,7 +6,7 @@ Coefficients are (frame, dimension). Both are properties of one data set; the re
 
 Source
 ------
-Ng et al., "Learning to Listen", CVPR 2022, section 5; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
+Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
 three definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
 ``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``.
 """
@@ -58,8 +58,13 @@ def mean_variance(clip: np.ndarray) -> float:
 
 def cluster_entropy(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
     """SI-D in bit: entropy of how often each of the reference's k clusters is the nearest to a predicted frame."""
-    validate([*predicted, *reference])
     check_sets(predicted, reference)
+    return entropy_in_clusters(predicted, reference, k)
+
+
+def entropy_in_clusters(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
+    """`cluster_entropy` of any clips, such as those that a bootstrap draws, in the clusters of others."""
+    validate([*predicted, *reference])
     centres = cluster_centres(np.concatenate(reference).astype(np.float64), k)
     return entropy_bit(nearest(np.concatenate(predicted).astype(np.float64), centres), k)
 
@@ -132,7 +137,7 @@ def si_d(quantity: str, k: int, published_as: str) -> Definition:
         min_frames=k,
         function=partial(cluster_entropy, k=k),
         perfect=None,
-        fixed_inputs=(1,),
+        unpaired=partial(entropy_in_clusters, k=k),
         warning=f"cannot exceed log2({k}) = {np.log2(k):.2f}",
     )
 

@@ -24,6 +24,7 @@ What the paper leaves open, and our choice:
   samples become one. We draw twice and take half the distance between the two motions off eq. 3, ``spread`` times.
   With 1 this is the energy score (Gneiting and Raftery, JASA 2007), least when samples are distributed as the truth;
   0 is the paper's letter. The score is taken of every frame and of its changes over ``spans`` frames.
+* The "initial" learning rate falls to a hundredth on a cosine.
 * Noise drawn anew in every frame makes a listener tremble: it lasts ``memory_s``, Gumbel distributed all the same.
 """
 
@@ -39,9 +40,11 @@ from pipeline.stage import setting
 from schemas.coefficients import WIDTHS
 from stages.train import adaptive_space
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+from stages.train.schedule import cosine
 from stages.train.sequence import both_frames, changes, inside, moving_deviation
 
 EXPRESSION = WIDTHS["exp"]
+FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ class Elp(Listener):
         attitude = batch.attitude if self.settings.emotion == "label" else heard.argmax(dim=1)
         motion, blink = self._decode(logits, batch, attitude, generator, self.settings.sampling)
         return Prediction(motion, blink.sigmoid())
+
+    def learning_rate_factor(self, epoch: float) -> float:
+        return cosine(epoch, self.settings.epochs, FINAL_RATE)
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of the codes (batch, frame, H, V) and of the emotion (batch, N)."""

@@ -21,7 +21,8 @@ What the paper leaves open, and our choice:
 * The first frame V(1) enters as input of every frame, as the first hidden states of all layers, and as what the
   GRU's output is added to. The attitude goes with the former two; the paper has none (``attitude=False``, preset
   ``paper``).
-* w1 = .1 and w2 = 1e-4 are those of the ViCo baseline; widths, windows and learning rate are ours.
+* w1 = .1 and w2 = 1e-4 are those of the ViCo baseline; widths, windows and learning rate (to a hundredth on a
+  cosine) are ours.
 * The GRU runs in both directions: this listener hears the whole clip before it answers (not causal).
 """
 
@@ -36,11 +37,13 @@ from torch.nn import functional
 from pipeline.stage import setting
 from schemas.coefficients import WIDTHS
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings
+from stages.train.schedule import cosine
 from stages.train.se_resnet import SEResNet34, SqueezeExcite
 from stages.train.sequence import MaskedConv, distance, inside, motion_distance, run_packed
 
 EXPRESSION = WIDTHS["exp"]
 CEPSTRUM = 42  # of the acoustic features: 14 coefficients, their differences, and the differences of those
+FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
 LAYERS = 6  # of the GRU, in each of two directions
 
 
@@ -127,6 +130,9 @@ class Hsp(Listener):
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return Prediction(self._decode(batch, self.hear(batch.audio, inside(batch.mask))))
+
+    def learning_rate_factor(self, epoch: float) -> float:
+        return cosine(epoch, self.settings.epochs, FINAL_RATE)
 
     def _decode(self, batch: Batch, levels: list[Tensor]) -> Tensor:
         """Motion (batch, frame, coefficient): the first frame as given, then eq. 5."""

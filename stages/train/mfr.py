@@ -13,7 +13,7 @@ cross-attention to the speaker's frames, the attitude and the step; then a feed-
 What the paper leaves open, and our choice:
 
 * Steps and schedule: 1000 on iDDPM's cosine (the paper follows iDDPM), ``sampling_steps`` of them in prediction; width
-  256; learning rate 1e-4, as iDDPM; epochs.
+  256; learning rate 1e-4, as iDDPM, to a hundredth on a cosine; epochs.
 * Identity is VGGFace2's there. Here it is the listener's 3DMM identity (``listener_identity``) and the first frame:
   both come from the listener's picture. In training the window stands at any distance from that frame, and the
   model is told how far (up to ``far_frames``), as it is in prediction: only the first window begins with it.
@@ -37,6 +37,9 @@ from torch.nn import functional
 from pipeline.stage import setting
 from stages.train.diffusion import add_noise, cosine_signal, denoise
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+from stages.train.schedule import cosine
+
+FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,9 @@ class Mfr(Listener):
         noise = torch.randn(shape, generator=generator, device=batch.mask.device)
         motion = denoise(noise, self.signal, self.settings.sampling_steps, find_noise, generator)
         return Prediction(motion[:, :frames])
+
+    def learning_rate_factor(self, epoch: float) -> float:
+        return cosine(epoch, self.settings.epochs, FINAL_RATE)
 
     def _find_noise(self, noisy: Tensor, step: Tensor, away: Tensor, window: Batch) -> Tensor:
         """eps_theta: the noise in windows (window, frame, coefficient) at steps (window,)."""

@@ -27,7 +27,6 @@ What the paper leaves open, and our choice:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +37,7 @@ from torch.nn import functional
 from pipeline.stage import setting
 from schemas.coefficients import WIDTHS
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+from stages.train.schedule import cosine
 from stages.train.sequence import MaskedBatchNorm, distance, motion_distance
 
 EXPRESSION = WIDTHS["exp"]
@@ -110,9 +110,7 @@ class Pchg(Listener):
         return Prediction(batch.reference[:, None] + torch.stack(residuals).mean(dim=0))
 
     def learning_rate_factor(self, epoch: float) -> float:
-        first, last = self.settings.learning_rate, self.settings.final_learning_rate
-        share = (1 + math.cos(math.pi * min(epoch / self.settings.epochs, 1))) / 2
-        return (last + (first - last) * share) / first
+        return cosine(epoch, self.settings.epochs, self.settings.final_learning_rate / self.settings.learning_rate)
 
     def end_epoch(self) -> None:
         """Keep this state for the self ensemble, in the place of the oldest."""

@@ -15,11 +15,11 @@ from jobs.rendering.takes import closing, held, reference_frame
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span
 from pipeline.encode import VideoWriter, read_video
-from pipeline.film import Film
 from pipeline.manifest import load_manifest
 from pipeline.media import SourceReader
 from pipeline.registry import find_stages
 from pipeline.shards import read_clips
+from tests.media_lab import Recipe, make_source
 from tests.render_lab import SIDE_PX, Sitter, write_dataset, write_predictions
 from tests.toy_build import in_process
 
@@ -91,14 +91,16 @@ def test_labels_of_blinks_close_the_eyes(sitter: Sitter, data: Path, tmp_path: P
     assert min(apart[FRAMES // 2 :]) > 1
 
 
-def test_every_sample_has_a_folder_and_several_workers_share_the_clips(sitter: Sitter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_every_sample_has_a_folder_whoever_renders_it(sitter: Sitter, tmp_path: Path, workers: str) -> None:
     few = sitter.acting(4)
     data = write_dataset(tmp_path / "data", {CLIP: few})
     names = ("sample-00", "sample-01")
     for name in names:
         write_predictions(tmp_path / "predicted" / name, data, {CLIP: few.motion})
     out = tmp_path / "videos"
-    assert render.main([str(tmp_path / "predicted"), "--data", str(data), "--out", str(out), "--workers", "2"]) == 0
+    arguments = [str(tmp_path / "predicted"), "--data", str(data), "--out", str(out)]
+    assert render.main([*arguments, "--workers", workers]) == 0
     one, other = ((out / name / f"{CLIP}.mp4").read_bytes() for name in names)
     assert one == other  # the same face moves in the same way
     assert all((out / name / reextract.MANIFEST).is_file() for name in names)
@@ -156,12 +158,11 @@ def test_videos_of_another_length_are_refused_with_both_lengths(
     assert "expected 30 frames at 30 fps as its clip has, found 27" in capsys.readouterr().err
 
 
-def test_a_film_of_ours_gives_the_frames_that_we_wrote(videos: Path) -> None:
-    path = videos / f"{CLIP}.mp4"
-    with Film(path) as film:
-        assert (film.num_frames, film.size) == (FRAMES, (SIDE_PX, SIDE_PX))
-        found = list(film.frames())
-    assert all(np.array_equal(a, b) for a, b in zip(found, frames_of(path), strict=True))
+def test_videos_of_another_rate_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Recipe(".mp4", {"vcodec": "libx264", "pix_fmt": "yuv420p"}, fps=Fraction(25), num_frames=FRAMES)
+    make_source(tmp_path / CLIP, recipe)
+    assert reextract.main([str(tmp_path), "--data", str(data)]) == 2
+    assert "expected 30 frames at 30 fps as its clip has, found 30 up to 1.16 s" in capsys.readouterr().err
 
 
 # --- choices

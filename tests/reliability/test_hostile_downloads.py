@@ -112,8 +112,9 @@ def test_a_name_that_resolves_to_an_internal_address_is_refused_even_if_it_was_p
         return look_up(next(answers) if host == "rebind.example" else host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    for _ in range(3):
-        entry = download(tmp_path, f"http://rebind.example:{trap.inside.port}/film.mp4")
+    for attempt in range(3):
+        (tmp_path / str(attempt)).mkdir()
+        entry = download(tmp_path / str(attempt), f"http://rebind.example:{trap.inside.port}/film.mp4")
         assert not entry.ok
     assert "127.0.0.2 is not on the public internet" in entry.message
 

@@ -17,7 +17,7 @@ from stages.evaluate.registry import definitions, find_definition
 from stages.evaluate.validation import MismatchError
 from tests.evaluate_lab import as_inputs, made_up_clip, noisy
 
-LENGTHS = (125, 250)
+LENGTHS = (125, 150)
 EVERY = list(definitions().values())
 OF_FLOATS = [one for one in EVERY if one.inputs[0] not in ("predicted.blink", "predicted.frames")]
 COMPARING = [one for one in EVERY if one.direction is not Direction.REFERENCE and len(one.inputs) > 1]
@@ -125,6 +125,13 @@ def test_a_clip_that_is_too_short_does_not_count() -> None:
     assert math.isnan(metric.clip_score(short))
     assert metric.score([short, clips[1]]) == metric.score(clips[1:])
     assert math.isnan(metric.score([short]))
+
+
+def test_a_bootstrap_may_draw_clips_of_any_lengths_for_every_metric_of_the_whole_data_set(itself: list[Clip]) -> None:
+    for metric in EVERY:
+        if metric.pooling is Pooling.DATA_SET:
+            assert metric.score_drawn(itself, range(len(itself))) == metric.score(itself), metric.id
+            assert math.isfinite(metric.score_drawn(itself, [1, 1, 0])), metric.id
 
 
 def test_a_metric_of_the_whole_data_set_has_no_value_of_a_clip(itself: list[Clip]) -> None:

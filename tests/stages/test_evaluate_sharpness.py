@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jobs import reference_metrics
 from stages.evaluate.sharpness import (
     BLOCK_PX,
-    STRIP_PX,
+    STRIPS_PX,
     canny_edges,
     cpbd,
     cpbd_of_picture,
@@ -51,12 +51,13 @@ def test_stored_pictures_have_the_published_number_and_every_count_on_the_way(go
 
 
 @pytest.mark.shared
-def test_what_the_strip_finds_is_what_canny_finds_there(golden: Any, shared: Path) -> None:
+@pytest.mark.parametrize("strip_px", STRIPS_PX)
+def test_what_the_strip_finds_is_what_canny_finds_there(strip_px: int, golden: Any, shared: Path) -> None:
     for _, grey in stored(golden, shared):
         rows, width = len(grey) // BLOCK_PX, grey.shape[1]
-        first = (BLOCK_PX - STRIP_PX) // 2
-        inside = canny_edges(grey)[: rows * BLOCK_PX].reshape(rows, BLOCK_PX, width)[:, first : first + STRIP_PX]
-        found = strip_edges(grey[: rows * BLOCK_PX])
+        first = (BLOCK_PX - strip_px) // 2
+        inside = canny_edges(grey)[: rows * BLOCK_PX].reshape(rows, BLOCK_PX, width)[:, first : first + strip_px]
+        found = strip_edges(grey[: rows * BLOCK_PX], strip_px)
         apart = (found != inside.reshape(-1, width))[:, 8:-8]
         assert found.sum() > 100 and apart.sum() <= 2 + 0.01 * found.sum()  # weak edges that join strong ones
 

@@ -104,12 +104,12 @@ def test_windows_are_those_of_the_published_program(wanted: dict[str, np.ndarray
 
 @pytest.mark.shared
 def test_a_take_is_rendered_in_its_own_size_with_and_without_fusion(checkpoint: Path, picture: np.ndarray) -> None:
-    side, count = 384, 2
+    side, count = 384, 1
     crop = np.tile([1.0, 190.0, 190.0], (count, 1))
     motion = Motion(np.zeros(80), np.zeros((count, 64)), np.zeros((count, 3)), np.zeros((count, 3)), crop)
     take = Take(cv2.resize(picture, (side, side)), motion, motion, np.zeros(count))
     plain, fused = (list(PIRender(checkpoint, plain=plain).render(take)) for plain in (True, False))
-    assert [frame.shape for frame in (*plain, *fused)] == [(side, side, 3)] * 4
+    assert [frame.shape for frame in (*plain, *fused)] == [(side, side, 3)] * 2
     corner = np.s_[:40, :40]  # background: pasted from the reference
     assert np.abs(fused[0][corner].astype(int) - take.picture[corner]).max() <= 1
     assert np.abs(plain[0][corner].astype(int) - take.picture[corner]).mean() > 20  # untrained weights paint over it
