@@ -88,5 +88,6 @@ def write_prediction(
     made = []
     for clip in clips:
         values = {name: change(name, clip.values[name]) for name in names}
-        made.append(replace(clip, values={**values, "listener_blink": clip.values["listener_blink"]}))
+        blink = clip.values["listener_blink"][: len(values["listener_exp"])]
+        made.append(replace(clip, values={**values, "listener_blink": blink}))
     return write_data_set(root, made, **{"predicted": {"listener": root.name}, **description})

@@ -35,7 +35,7 @@ FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
 COLUMNS = [column for stage in STAGES.values() for column in stage.writes]
 
-FACES = 3
+FACES = 2
 VOCABULARY = 24  # words; the second half of them are long
 SMILE, EYELIDS, MOUTH = slice(0, 8), slice(8, 12), slice(12, 16)  # expression coefficients that do these
 SMILE_OF = {"positive": 1.0, "neutral": 0.0, "negative": -0.6}

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ManifestError
-from pipeline.shards import read_clips, read_description
-from schemas.clip import ID_PATTERN
+from pipeline.shards import media_file, read_clips, read_description
 from schemas.score import REFERENCE_RUN
 from stages.evaluate.definition import PREDICTED, REFERENCE, SPEAKER, Definition
 
@@ -142,7 +141,7 @@ def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definiti
     clips = []
     for row in read_clips(root, names):
         if row["split"] in splits:
-            files = [_media(root, row["clip_id"], row.get(name)) for name in videos]
+            files = [_media(root, row.get(name)) for name in videos]
             arrays = {**arrays_of(row, REFERENCE), **arrays_of(row, SPEAKER)}
             facts = (row["clip_id"], row["split"], row["attitude"], row["num_frames"])
             clips.append(ReferenceClip(*facts, arrays, *files))
@@ -151,15 +150,9 @@ def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definiti
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 
-def _media(root: Path, clip_id: str, name: str | None) -> Path | None:
-    """A media file of the data set; ids and paths come from files of others and must stay inside it."""
-    if not ID_PATTERN.fullmatch(clip_id):
-        raise ManifestError(f"{root}: clip id {clip_id!r}: expected letters, digits, - and _, at most 64")
-    if name is None or not (root / name).is_file():
-        return None
-    if root.resolve() not in (root / name).resolve().parents:
-        raise ManifestError(f"{root}: clip {clip_id}: {name!r} leads out of the data set")
-    return root / name
+def _media(root: Path, name: str | None) -> Path | None:
+    """A media file of the data set; None where it came without its media."""
+    return media_file(root, name) if name is not None and (root / name).is_file() else None
 
 
 def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dict[str, np.ndarray]]:

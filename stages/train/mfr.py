@@ -14,9 +14,10 @@ What the paper leaves open, and our choice:
 
 * Steps and schedule: 1000 on iDDPM's cosine (the paper follows iDDPM), ``sampling_steps`` of them in prediction; width
   256; learning rate 1e-4, as iDDPM, to a hundredth on a cosine; epochs.
-* Identity is VGGFace2's there. Here it is the listener's 3DMM identity (``listener_identity``) and the first frame:
-  both come from the listener's picture. In training the window stands at any distance from that frame, and the
-  model is told how far (up to ``far_frames``), as it is in prediction: only the first window begins with it.
+* Identity is VGGFace2's there. Here it is the listener's 3DMM identity (``listener_identity``, of fitters that give one
+  for the clip) and the first frame: both come from the listener's picture. In training the window stands at any
+  distance from that frame, and the model is told how far (up to ``far_frames``), as it is in prediction: only the
+  first window begins with it.
 * The windows of 40 frames, 20 apart, share one noisy sequence of the whole clip: in every step the noise is predicted
   for all windows and averaged where they overlap, with weights that fall to the windows' ends. What is denoised is one
   sequence throughout, so there is nothing to join.
@@ -118,7 +119,7 @@ class FeatureAggregation(nn.Module):
             self.reference(window.reference),
         ]
         condition = torch.cat([speaker, torch.stack(tokens, dim=1)], dim=1)
-        identity = self.identity(torch.cat([window.extra["listener_identity"], window.reference], dim=-1))
+        identity = self.identity(torch.cat([identity_of(window), window.reference], dim=-1))
         identity = identity + tokens[1] + tokens[2]
         padding = ~window.mask & window.mask.any(dim=1, keepdim=True)  # attention to nothing at all would be NaN
         for layer in self.layers:
@@ -191,6 +192,12 @@ class Mfr(Listener):
         reach = (batch.mask.sum(dim=1) - self.settings.model_frames).clamp(min=0)
         drawn = torch.rand(len(reach), generator=generator, device=reach.device)
         return (drawn * (reach + 1)).long()
+
+
+def identity_of(batch: Batch) -> Tensor:
+    """The listener's identity (batch, number); zeros where the fitter gives one a frame, which prediction has not."""
+    identity = batch.extra["listener_identity"]
+    return identity if identity.dim() == 2 else torch.zeros_like(identity[:, 0])
 
 
 def cut(batch: Batch, rows: Tensor, starts: Tensor, frames: int) -> Batch:

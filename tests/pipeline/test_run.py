@@ -49,7 +49,7 @@ def test_a_clip_that_kills_its_worker_is_tried_twice_and_costs_no_other(tmp_path
     assert len(report.after.published) == 2
     diaries = (tmp_path / "out" / "ledger" / "attempts").glob("*.jsonl")
     lines = [line for path in diaries for line in read_diary(path) if line["stage"] == "peak"]
-    assert [line["event"] for line in lines if line["clip"] == "b_000000_000002"] == ["start", "start"]
+    assert [line["event"] for line in lines if line["clip"] == "b_000000_000002"] == ["start", "start", "given_up"]
 
 
 def test_neighbours_with_equal_resources_share_an_operator_and_gpu_stages_form_their_own(tmp_path) -> None:

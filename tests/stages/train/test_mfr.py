@@ -118,6 +118,17 @@ def test_it_hears_speaker_attitude_identity_and_first_frame_and_looks_ahead() ->
 
 
 @torch.no_grad()
+def test_an_identity_that_changes_from_frame_to_frame_is_not_read() -> None:
+    """deep3d and tddfa_v2 fit one a frame, which prediction is not shown."""
+    model, batch = listener().eval(), random_batch()
+    said = []
+    for seed in (1, 2):
+        identity = torch.randn(3, 50, 80, generator=draws(seed))
+        said.append(model.predict(replace(batch, extra={"listener_identity": identity}), draws()).motion)
+    assert torch.equal(*said)
+
+
+@torch.no_grad()
 def test_padding_changes_no_loss() -> None:
     model, batch = listener(), random_batch()
     found = [float(model(b, draws())["noise"]) for b in (batch, longer(batch, 30))]
