@@ -41,10 +41,8 @@ def renew(text: str) -> str:
     for topic, tables in TOPICS.items():
         begin = BEGIN.format(topic=topic)
         if begin in text:
-            whole = f"{begin}\n\n{tables()}\n\n{END}"
-            text = re.sub(
-                re.escape(begin) + ".*?" + re.escape(END), lambda _, whole=whole: whole, text, flags=re.DOTALL
-            )
+            head, _, rest = text.partition(begin)
+            text = f"{head}{begin}\n\n{tables()}\n\n{END}{rest.partition(END)[2]}"
     return text
 
 
