@@ -36,7 +36,7 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a source is. Width and height are those of the upright picture, after rotation."""
+    """What a source is. Width and height are those of the upright picture with square pixels, after rotation."""
 
     width: int
     height: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
@@ -29,6 +30,7 @@ _HIDDEN_FRAMES = ("vp8",)  # codecs whose packets may hold a frame that is never
 _BYTE_PLANES = ("yuv420p", "yuvj420p")  # crops are cut from these; other formats are converted first
 _BT601 = (2, 5, 6)  # AVCOL_SPC_UNSPECIFIED, which every decoder takes for it, _BT470BG, _SMPTE170M
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_HDR_CURVES = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 _NOTHING = np.empty(0, np.uint8)
 
 
@@ -36,8 +38,9 @@ def read_info(source: MediaSource) -> Iterator[Answer]:
     """Size, rotation and codecs, as the first frame that can be decoded shows them."""
     container, stream = source.open_video()
     _, frame = _first(container, stream)
+    _refuse_what_needs_conversion(frame)
     turns, sound = _quarter_turns(frame), container.streams.best("audio")
-    width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    width, height = _square_size(frame, source.pixel_aspect)[:: -1 if turns % 2 else 1]
     facts = {
         "width": width,
         "height": height,
@@ -80,7 +83,7 @@ def read_frames(source: MediaSource, pts: list[int], size: Sequence[int] | None)
     last, rgb = None, _NOTHING
     for position, frame in _chosen(_from(source, pts), pts):
         if frame is not last:
-            last, rgb = frame, _whole(frame, size)
+            last, rgb = frame, _whole(frame, size, source.pixel_aspect)
         yield {"position": position}, rgb
 
 
@@ -88,7 +91,8 @@ def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size
     """Square crops, see `SourceReader.crops`."""
     for position, frame in _chosen(_from(source, pts), pts):
         planar = frame if frame.format.name in _BYTE_PLANES else frame.reformat(format=_BYTE_PLANES[0], threads=1)
-        crops = (_crop(planar, frame, box, size) for box in boxes[position])
+        stored = (_as_stored(box, frame, source.pixel_aspect) for box in boxes[position])
+        crops = (_crop(planar, frame, box, size) for box in stored)
         yield {"position": position}, np.stack([_as_pixels(crop, pixels) for crop in crops])
 
 
@@ -174,8 +178,26 @@ def _quarter_turns(frame: VideoFrame) -> int:
     return int(round(frame.rotation / 90) % 4)
 
 
-def _whole(frame: VideoFrame, size: Sequence[int] | None) -> np.ndarray:
+def _refuse_what_needs_conversion(frame: VideoFrame) -> None:
+    """What would pass as a picture and is none that later stages understand."""
+    if frame.interlaced_frame:
+        raise MediaError(
+            "interlaced", "its frames hold two instants each; first: ffmpeg -i IN -vf bwdif=send_frame OUT"
+        )
+    if frame.color_trc in _HDR_CURVES:
+        found = _HDR_CURVES[frame.color_trc]
+        raise MediaError("high_dynamic_range", f"its brightness is coded by {found}; convert it to BT.709 first")
+
+
+def _square_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Width and height of the stored picture once its pixels are square; its height is kept."""
+    return max(round(frame.width * pixel_aspect), 1), frame.height
+
+
+def _whole(frame: VideoFrame, size: Sequence[int] | None, pixel_aspect: Fraction) -> np.ndarray:
     turns = _quarter_turns(frame)
+    if size is None and pixel_aspect != 1:
+        size = _square_size(frame, pixel_aspect)[:: -1 if turns % 2 else 1]
     if size is None:
         rgb = frame.to_ndarray(format="rgb24", threads=1)
     else:
@@ -185,9 +207,8 @@ def _whole(frame: VideoFrame, size: Sequence[int] | None) -> np.ndarray:
 
 
 def _crop(planar: VideoFrame, original: VideoFrame, box: Box, size: int) -> VideoFrame:
-    """One crop, upright: each plane resampled on its own."""
-    turns = _quarter_turns(original)
-    luma_box = _turned_back(box, turns, original.width, original.height)
+    """One crop of a box of the stored picture, upright: each plane resampled on its own."""
+    turns, luma_box = _quarter_turns(original), box
     chroma_box = (luma_box[0] / 2, luma_box[1] / 2, luma_box[2] / 2, luma_box[3] / 2)
     luma = _resampled(planar.planes[0], luma_box, size)
     chroma = [_resampled(plane, chroma_box, size // 2) for plane in planar.planes[1:]]
@@ -202,6 +223,14 @@ def _as_pixels(crop: VideoFrame, pixels: str) -> np.ndarray:
     if pixels == "yuv420p" and not is_ours:
         crop = crop.reformat(format=pixels, dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
     return np.asarray(crop.to_ndarray(format=pixels, threads=1))
+
+
+def _as_stored(box: Box, frame: VideoFrame, pixel_aspect: Fraction) -> Box:
+    """A box of the upright picture with square pixels in the coordinates of the stored one."""
+    width, height = _square_size(frame, pixel_aspect)
+    x1, y1, x2, y2 = _turned_back(box, _quarter_turns(frame), width, height)
+    stretch = width / frame.width
+    return x1 / stretch, y1, x2 / stretch, y2
 
 
 def _turned_back(box: Box, turns: int, width: int, height: int) -> Box:
@@ -222,7 +251,7 @@ def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:
         image = Image.frombuffer("L", (plane.width, plane.height), plane, "raw", "L", plane.line_size, 1)
     else:
         pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        margin = math.ceil((x2 - x1) / size) + 1  # what the filter reaches
+        margin = math.ceil(max(x2 - x1, y2 - y1) / size) + 1  # what the filter reaches
         left, top = math.floor(x1) - margin, math.floor(y1) - margin
         columns = np.arange(left, math.ceil(x2) + margin).clip(0, plane.width - 1)
         rows = np.arange(top, math.ceil(y2) + margin).clip(0, plane.height - 1)

@@ -28,6 +28,8 @@ MEDIA_REASONS = {
     "no_video": "it has no video stream",
     "no_audio": "it has no audio stream",
     "damaged": "its stream breaks off or changes its format where it was to be read",
+    "interlaced": "its frames hold two instants each, which show as combs where anything moves",
+    "high_dynamic_range": "its brightness is coded for HDR displays (PQ or HLG)",
     "too_large": "its picture or its duration exceeds the reader's limits",
     "timed_out": "reading it took longer than the limit",
     "out_of_memory": "reading it took more memory than the limit",

@@ -171,6 +171,46 @@ def test_a_rotated_source_comes_upright(readers: Readers, tmp_path: Path) -> Non
         assert np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean() < 2
 
 
+def test_pixels_that_are_not_square_are_made_square(readers: Readers, tmp_path: Path) -> None:
+    narrow = Recipe(".mp4", {**X264, "crf": 5, "aspect": "16/9"}, size=(96, 108), num_frames=5)
+    for path in (
+        make_source(tmp_path / "narrow", narrow),
+        remux(tmp_path / "narrow.mp4", tmp_path / "turned.mp4", "-display_rotation", "90"),
+    ):
+        upright = np.asarray(_widened(reference_frames(path)[1][2], by_height="turned" in path.name))
+        boxes = np.array([[[20.5, 8.25, 90.5, 78.25], [-20, 30, 40, 90]]])
+        with SourceReader(path) as reader:
+            info, pts = reader.info(), reader.frame_times().pts[2:3]
+            ((_, frame),) = reader.frames(pts)
+            ((_, small),) = reader.frames(pts, size=(info.width // 2, info.height // 2))
+            ((_, crops),) = reader.crops(pts, boxes, 70)
+        assert (info.width, info.height) == upright.shape[1::-1] == ((108, 192) if info.rotation_deg else (192, 108))
+        assert frame.shape == upright.shape and np.abs(frame.astype(int) - upright).mean() < 4
+        assert small.shape == (info.height // 2, info.width // 2, 3)
+        assert np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean() < 4
+
+
+def _widened(frame: np.ndarray, *, by_height: bool) -> Image.Image:
+    """A frame whose stored pixels are twice as wide as high, as a screen shows it."""
+    height, width = frame.shape[:2]
+    size = (width, 2 * height) if by_height else (2 * width, height)
+    return Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"flags": "+ildct+ilme", "x264-params": "tff=1"}, "interlaced: .* bwdif"),
+        ({"color_trc": "smpte2084", "color_primaries": "bt2020", "colorspace": "bt2020nc"}, "high_dynamic_range: .*PQ"),
+        ({"color_trc": "arib-std-b67", "color_primaries": "bt2020", "colorspace": "bt2020nc"}, "high_.*HLG"),
+    ],
+)
+def test_pictures_that_would_be_taken_for_others_are_refused(tmp_path: Path, options: dict, reason: str) -> None:
+    source = make_source(tmp_path / "other", Recipe(".mp4", {**X264, **options}, num_frames=5))
+    with SourceReader(source) as reader, pytest.raises(MediaError, match=reason):
+        reader.info()
+
+
 def resampled(frame: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """A crop as Pillow makes it from the RGB frame."""
     return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR, box=tuple(box)), dtype=int)
