@@ -7,7 +7,6 @@ tests compare it with README.md and docs/trainer.md.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -22,7 +22,17 @@ from tests.prediction_lab import LabClip, moving_clip, write_data_set, write_pre
 
 SIDE_PX = 96
 HOSTILE = "<img src=x onerror=alert(1)>|`*"
-METRICS = ("fd_*", "expl1_2023", "posel1_2023", "*fd_frechet_pooled", "vd_exp_sum", "psnr_piq", "ssim_piq", "cpbd", "csim_arcface")
+METRICS = (
+    "fd_*",
+    "expl1_2023",
+    "posel1_2023",
+    "*fd_frechet_pooled",
+    "vd_exp_sum",
+    "psnr_piq",
+    "ssim_piq",
+    "cpbd",
+    "csim_arcface",
+)
 VOID = {"meta", "img", "br", "input", "link"}
 
 
@@ -62,7 +72,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(world: Path) -> Path:
     """The folder of an evaluation of both runs, one of which bears a hostile name."""
-    arguments = ["--reference", world / "reference", "--predicted", f"near={world / 'near'}", f"{HOSTILE}={world / 'far'}"]
+    arguments = [
+        "--reference",
+        world / "reference",
+        "--predicted",
+        f"near={world / 'near'}",
+        f"{HOSTILE}={world / 'far'}",
+    ]
     arguments += ["--videos", world / "near_videos", world / "far_videos", "--out", world / "out", "--address", "none"]
     assert evaluate.main([str(a) for a in [*arguments, "--metrics", *METRICS]]) == 0
     return world / "out"
@@ -139,12 +155,20 @@ def test_names_of_others_stay_text(written: Path) -> None:
     assert "img" not in structure(written / "leaderboard.html").tags
     markdown = (written / "leaderboard.md").read_text(encoding="utf-8")
     assert "<img" not in markdown
-    widths = {line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")}
+    widths = {
+        line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")
+    }
     assert len(widths) <= 2  # of the scores and of the differences: no name adds a column
 
 
 def test_the_same_evaluation_again_writes_the_same(world: Path, written: Path, tmp_path: Path) -> None:
-    arguments = ["--reference", world / "reference", "--predicted", f"near={world / 'near'}", f"{HOSTILE}={world / 'far'}"]
+    arguments = [
+        "--reference",
+        world / "reference",
+        "--predicted",
+        f"near={world / 'near'}",
+        f"{HOSTILE}={world / 'far'}",
+    ]
     options = [*arguments, "--out", tmp_path, "--address", "none", "--metrics", "fd_*", "vd_exp_sum"]
     assert evaluate.main([str(a) for a in options]) == 0
     first = scores_of(written)

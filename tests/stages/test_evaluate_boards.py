@@ -67,7 +67,10 @@ def test_closeness_to_the_references_own_value_ranks_where_that_is_the_goal() ->
 def test_the_challenge_ranks_over_the_metrics_that_every_run_has() -> None:
     scores = []
     for run, exp, pose in (("a", 0.1, 0.2), ("b", 0.2, 0.3)):
-        scores += [score(exp, run, replace(KEY, metric="expl1_2023")), score(pose, run, replace(KEY, metric="posel1_2023"))]
+        scores += [
+            score(exp, run, replace(KEY, metric="expl1_2023")),
+            score(pose, run, replace(KEY, metric="posel1_2023")),
+        ]
     scores.append(score(0.5, "a", replace(KEY, metric="ssim_piq")))  # b was not rendered
     by_rule = {ranking.rule.split(":")[0]: ranking for ranking in challenge_rankings(scores, "test")}
     assert by_rule["2023"].metrics == ("ExpL1", "PoseL1")
