@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import run
-from pipeline.build import Build, BuildOptions, Runner, locked
+from pipeline.build import Build, BuildOptions, Runner
 from pipeline.config import ManifestError, as_plain, describe, parse_overrides
+from pipeline.lock import locked
 from pipeline.manifest import load_manifest
+from pipeline.object_storage import location
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
@@ -39,8 +41,9 @@ def _build(options: argparse.Namespace) -> int:
     for warning in manifest.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     choices = BuildOptions(parse_overrides(options.set), tuple(options.redo))
-    with locked(options.out):
-        build = Build(manifest, options.out, find_stages(options.stage), choices)
+    out = location(options.out)
+    with locked(out):
+        build = Build(manifest, out, find_stages(options.stage), choices)
         for stage in build.pipeline.stages:
             print(f"[stages.{stage.name}] version {stage.version} {json.dumps(as_plain(stage.settings))}")
         found = build.survey()
@@ -78,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("manifest", type=Path, help="the manifest, a TOML file")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of the data set")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where the data set goes: a folder, or s3://bucket/prefix"
+    )
     parser.add_argument("--plan", action="store_true", help="say what would be done and stop")
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting")
     parser.add_argument(

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
 
 from pipeline.absent import absent_clips, withdraw_clips
 from pipeline.card import describe_dataset, write_description
@@ -18,6 +13,7 @@ from pipeline.config import ManifestError, merge, resolve
 from pipeline.download import DownloadSettings
 from pipeline.ledger import assign_parts, write_ledger
 from pipeline.manifest import Manifest
+from pipeline.object_storage import Location
 from pipeline.pack import PackSettings, plan_shards, write_shards
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
@@ -48,7 +44,7 @@ class Build:
     ManifestError, WeightsError : anything wrong that can be known before the first clip.
     """
 
-    def __init__(self, manifest: Manifest, root: Path, codes: Sequence[StageCode], options: BuildOptions) -> None:
+    def __init__(self, manifest: Manifest, root: Location, codes: Sequence[StageCode], options: BuildOptions) -> None:
         settings = merge(manifest.settings, options.overrides)
         chosen = select(codes, manifest.stages, settings)
         self.manifest = manifest
@@ -110,28 +106,3 @@ class Build:
         description = describe_dataset(self.manifest, self.pipeline, found, shards, self.pack_settings)
         write_description(self.store, description, published)
         report.write(self.store, self.job.run_id)
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the data set for one build at a time.
-
-    Raises
-    ------
-    ManifestError : another build holds it; names its host and process.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ManifestError(f"{root} is being built by {_holder(file)}; wait for it or build elsewhere") from None
-        file.truncate(0)
-        file.write(f"{socket.gethostname()} process {os.getpid()}")
-        file.flush()
-        yield
-
-
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read() or "another process"

@@ -6,14 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.object_storage import Location, arrow_source
 from pipeline.plan import ClipTask, Part
-from pipeline.store import Store
+from pipeline.store import Store, append_text
 
 MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
 MAX_CLIPS_A_PART = 32  # ... few enough clips that a part is soon done and few enough files for a large data set
@@ -45,7 +45,7 @@ class Attempts:
     The line before is on the disk when a worker process dies, so that a clip that kills its worker is found out.
     """
 
-    path: Path
+    path: Location
     run_id: str
 
     def start(self, stage: str, clip_id: str) -> None:
@@ -65,9 +65,7 @@ class Attempts:
         return count
 
     def _append(self, event: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"run": self.run_id, **event}) + "\n")
+        append_text(self.path, json.dumps({"run": self.run_id, **event}) + "\n")
 
     def _lines(self) -> Iterable[dict[str, Any]]:
         if not self.path.is_file():
@@ -97,5 +95,7 @@ def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
 
 def read_ledger(store: Store) -> list[dict[str, str]]:
     """The rows of the table of all outcomes."""
-    rows: list[dict[str, str]] = pq.read_table(store.ledger / "clips.parquet", partitioning=None).to_pylist()
+    rows: list[dict[str, str]] = pq.read_table(
+        arrow_source(store.ledger / "clips.parquet"), partitioning=None
+    ).to_pylist()
     return rows

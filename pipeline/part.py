@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.clip import Clip
 from pipeline.ledger import attempts_of
+from pipeline.object_storage import Location
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.registry import StageCode
 from pipeline.stage import Reject, Stage
@@ -29,7 +30,7 @@ MAX_ATTEMPTS = 2  # a clip whose worker died this often in one run is recorded a
 class Job:
     """All that a worker must know, small enough to be sent to it."""
 
-    root: Path
+    root: Location
     codes: tuple[StageCode, ...]
     settings: Mapping[str, Mapping[str, Any]]
     run_id: str
@@ -66,6 +67,7 @@ class PartWorker:
             for segment in ([stage] for stage in run) if batched else [list(run)]:
                 work.compute(segment)
                 work.write(segment)
+        self.store.release_media(task.row.clip_id for task in part.clips)
         return work.done
 
     def ready(self, stage: Stage) -> Stage:
@@ -126,7 +128,7 @@ class _PartWork:
 
     def _open(self, task: ClipTask) -> Clip:
         scratch = self.store.scratch / self.worker.job.run_id / task.row.clip_id
-        return Clip(task.row.columns(), task.row.span, task.source, self.store.root, scratch)
+        return Clip(task.row.columns(), task.row.span, task.source, self.store.local, scratch)
 
     def _load(self, clip: Clip, stage: Stage) -> None:
         """Bring the columns that the stage reads into the clip, from memory or from the files of earlier stages."""
@@ -135,6 +137,8 @@ class _PartWork:
             if writer is not None and name not in clip.values:
                 row = self.outcomes[writer][clip.clip_id]
                 clip.values[name] = row.values[name] if name in row.values else self._read(writer, name)[clip.clip_id]
+                if self.pipeline.columns[name].media and clip.values[name] is not None:
+                    self.store.fetch_media(clip.values[name])
 
     def _read(self, writer: str, column: str) -> dict[str, Any]:
         if column not in self._columns:

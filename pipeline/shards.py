@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ManifestError
+from pipeline.object_storage import Location, arrow_source
 from pipeline.takedown import takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
 
 
-def read_description(root: Path) -> dict[str, Any]:
+def read_description(root: Location) -> dict[str, Any]:
     """``dataset.json`` of a built data set.
 
     Raises
@@ -29,7 +29,7 @@ def read_description(root: Path) -> dict[str, Any]:
     return description
 
 
-def read_clips(root: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
 
     Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that
@@ -45,7 +45,7 @@ def read_clips(root: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, An
         raise ManifestError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
     names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
     for shard in description["shards"]:
-        table = pq.read_table(root / "shards" / shard["file"], columns=names, partitioning=None)
+        table = pq.read_table(arrow_source(root / "shards" / shard["file"]), columns=names, partitioning=None)
         for i in range(table.num_rows):
             row = {name: _value(table[name][i]) for name in names}
             if not withdrawn(row, gone):

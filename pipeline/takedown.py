@@ -8,16 +8,16 @@ when a data set is built, the latter whenever it is read through `pipeline.shard
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import Any
 
+from pipeline.object_storage import Location
 from pipeline.store import Store
 
 FILE = "takedown.txt"
 KEYS = ("clip_id", "source_id", "speaker_id", "listener_id")  # columns in which an id is looked for
 
 
-def takedown_ids(root: Path) -> set[str]:
+def takedown_ids(root: Location) -> set[str]:
     """The ids of a data set's own list; empty if there is none."""
     path = root / FILE
     if not path.is_file():

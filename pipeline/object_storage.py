@@ -1,0 +1,194 @@
+"""Data sets in S3-compatible object storage: ``s3://bucket/prefix`` where a folder's path could stand.
+
+An `ObjectPath` has that part of `pathlib.Path`'s interface which the files of a data set need, on `pyarrow.fs`. An
+object appears whole or not at all: a small one is one PUT, a large one a multipart upload that becomes visible when it
+is completed, so there is nothing to rename. Credentials are found where AWS's own tools find them (environment, config
+files, the machine's role), on every machine for itself: none is part of an address, a file or a message of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pipeline.config import ManifestError
+
+SCHEME = "s3://"
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+OPTIONS = ("endpoint_override", "region", "scheme")  # what may stand behind a question mark
+CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
+MAX_TRIES = 8  # with growing pauses: about a minute of an unreachable or overloaded server
+COPY_BYTES = 2**23
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPath:
+    """An object, or the common beginning of several, in a bucket.
+
+    Parameters
+    ----------
+    key : bucket and key, ``bucket/prefix/name``.
+    options : what stood behind the question mark of the address; `OPTIONS` in the form of a URL's query.
+    """
+
+    key: str
+    options: str = ""
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.key}" + (f"?{self.options}" if self.options else "")
+
+    def __truediv__(self, relative: str | Path) -> ObjectPath:
+        return ObjectPath(f"{self.key}/{Path(relative).as_posix()}", self.options)
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    def resolve(self) -> ObjectPath:
+        """Itself: an address is absolute."""
+        return self
+
+    def is_file(self) -> bool:
+        """Whether there is such an object."""
+        from pyarrow import fs
+
+        return bool(self._info().type == fs.FileType.File)
+
+    def modified_s(self) -> float:
+        """When it was written, by the server's clock; seconds since 1970, 0 if there is no such object."""
+        return float(self._info().mtime_ns or 0) / 1e9
+
+    def open(self) -> Any:
+        """The object as a file that Arrow reads in ranges."""
+        return _filesystem(self.options).open_input_file(self.key)
+
+    def read_bytes(self) -> bytes:
+        with self.open() as file:
+            content: bytes = file.read()
+        return content
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: Any) -> None:
+        """Put an object, whole or not at all; ``content`` is anything with the buffer protocol.
+
+        It goes out in one call: an error between two calls would close the stream, and closing completes an upload.
+        """
+        with _filesystem(self.options).open_output_stream(self.key) as stream:
+            stream.write(content)
+
+    def upload(self, path: Path) -> None:
+        """Put a finished local file."""
+        import pyarrow as pa
+
+        if path.stat().st_size == 0:  # cannot be mapped into memory
+            self.write_bytes(b"")
+            return
+        with pa.memory_map(str(path)) as file:
+            self.write_bytes(file.read_buffer())
+
+    def download(self, path: Path) -> None:
+        """Fetch into a local file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.open() as source, path.open("wb") as target:
+            while block := source.read(COPY_BYTES):
+                target.write(block)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            _filesystem(self.options).delete_file(self.key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_tree(self) -> None:
+        """Delete every object below."""
+        for path in list(self.glob("**")):
+            path.unlink(missing_ok=True)
+
+    def glob(self, pattern: str) -> Iterator[ObjectPath]:
+        """Objects below whose relative key fits: ``*.parquet``, ``*/*.parquet``, or ``**`` for all of them."""
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self.key, allow_not_found=True, recursive="/" in pattern or pattern == "**")
+        for info in _filesystem(self.options).get_file_info(selector):
+            relative = info.path.removeprefix(f"{self.key}/")
+            same_depth = relative.count("/") == pattern.count("/")
+            if info.type == fs.FileType.File and (pattern == "**" or same_depth and fnmatchcase(relative, pattern)):
+                yield ObjectPath(info.path, self.options)
+
+    def _info(self) -> Any:
+        return _filesystem(self.options).get_file_info(self.key)
+
+
+Location = Path | ObjectPath
+"""Where a data set or one of its files stands."""
+
+
+def location(text: str) -> Location:
+    """A folder's path, or an address in object storage.
+
+    Raises
+    ------
+    ManifestError : an address that we cannot use; credentials in it are not repeated.
+    """
+    if "://" not in text:
+        return Path(text)
+    if not text.startswith(SCHEME):
+        raise ManifestError(f"{text.partition('://')[0]}://...: expected a folder or {SCHEME}bucket/prefix")
+    key, _, options = text.removeprefix(SCHEME).partition("?")
+    if "@" in key:
+        raise ManifestError(
+            f"{SCHEME}...@...: no credentials in an address, where logs and files would repeat them; put them into "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or ~/.aws/credentials"
+        )
+    key = key.strip("/")
+    bucket, *parts = key.split("/")
+    if not BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in parts):
+        raise ManifestError(f"{SCHEME}{key}: expected {SCHEME}bucket/prefix, a bucket of 3 to 63 of a-z 0-9 . -")
+    unknown = [name for name, _ in parse_qsl(options, keep_blank_values=True) if name not in OPTIONS]
+    if unknown:
+        raise ManifestError(f"{SCHEME}{key}: unknown option {', '.join(unknown)}; known: {', '.join(OPTIONS)}")
+    return ObjectPath(key, options)
+
+
+def arrow_source(path: Location) -> Any:
+    """What pyarrow's Parquet reader takes for this file."""
+    return path if isinstance(path, Path) else path.open()
+
+
+@contextmanager
+def local_file(path: Location) -> Iterator[Path]:
+    """The file itself where it is local, else a copy that goes with the block."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="vico-") as folder:
+        copy = Path(folder) / path.name
+        path.download(copy)
+        yield copy
+
+
+@cache
+def _filesystem(options: str) -> Any:
+    from pyarrow import fs
+
+    return fs.S3FileSystem(
+        **dict(parse_qsl(options)),
+        connect_timeout=CONNECT_TIMEOUT_S,
+        request_timeout=REQUEST_TIMEOUT_S,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=MAX_TRIES),
+    )
