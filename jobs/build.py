@@ -53,20 +53,20 @@ def _build(options: argparse.Namespace) -> int:
         if found.todo:
             clips = sum(len(part.clips) for part in found.todo)
             print(f"{clips} clips in {len(found.todo)} parts to compute, Ray: {options.address}", flush=True)
-        report = build.run(found, _on_ray(options.address, options.workers))
+        report = build.run(found, _on_ray(options))
     print(report.table())
     print("\n".join(report.missing_lines()), end="\n" if report.missing_lines() else "")
     print(report.summary())
     return 0 if report.enough else 1
 
 
-def _on_ray(address: str, workers: int | None) -> Runner:
+def _on_ray(options: argparse.Namespace) -> Runner:
     """A runner that connects to Ray only when there is something to run."""
 
     def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-        run.connect(address, workers)
+        run.connect(options.address, options.workers)
         try:
-            yield from run.run_parts(job, pipeline, parts, workers)
+            yield from run.run_parts(job, pipeline, parts, options.workers, options.wait_s)
         finally:
             run.disconnect()
 
@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         "--address",
         default="auto" if os.environ.get("RAY_ADDRESS") else "local",
         help="Ray cluster: local (default), auto, or ray://host:port",
+    )
+    parser.add_argument(
+        "--wait-s",
+        type=float,
+        default=0.0,
+        help="how long a cluster may take to add the first nodes",
     )
     return parser
 

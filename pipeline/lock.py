@@ -9,9 +9,9 @@ that of a dead build.
 
 from __future__ import annotations
 
-import _thread
 import fcntl
 import os
+import signal
 import socket
 import sys
 import threading
@@ -67,7 +67,10 @@ def _flock(root: Path) -> Iterator[None]:
 @contextmanager
 def _claim(root: ObjectPath, lease: Lease) -> Iterator[None]:
     own = root / ".lock" / uuid.uuid4().hex
-    own.write_bytes(_ourselves().encode())
+    try:
+        own.write_bytes(_ourselves().encode())
+    except OSError as error:
+        raise ManifestError(f"{root}: cannot be written to: {error}; check address, bucket and credentials") from None
     try:
         _give_way(root, own, lease)
         with _renewed(own, lease):
@@ -124,7 +127,7 @@ def _renew(own: ObjectPath, lease: Lease, ended: threading.Event) -> None:
     else:
         return
     print(f"error: {own}: this build lost its lock after {lease.lost_s:g} s without contact; stopped", file=sys.stderr)
-    _thread.interrupt_main()
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _held(root: Location, holder: str) -> ManifestError:

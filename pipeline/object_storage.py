@@ -24,8 +24,6 @@ from pipeline.config import ManifestError
 SCHEME = "s3://"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 OPTIONS = ("endpoint_override", "region", "scheme")  # what may stand behind a question mark
-CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
-MAX_TRIES = 8  # with growing pauses: about a minute of an unreachable or overloaded server
 COPY_BYTES = 2**23
 
 
@@ -56,6 +54,10 @@ class ObjectPath:
     def stem(self) -> str:
         return Path(self.name).stem
 
+    @property
+    def _storage(self) -> Any:
+        return _filesystem(self.key.partition("/")[0], self.options)
+
     def resolve(self) -> ObjectPath:
         """Itself: an address is absolute."""
         return self
@@ -72,7 +74,7 @@ class ObjectPath:
 
     def open(self) -> Any:
         """The object as a file that Arrow reads in ranges."""
-        return _filesystem(self.options).open_input_file(self.key)
+        return self._storage.open_input_file(self.key)
 
     def read_bytes(self) -> bytes:
         with self.open() as file:
@@ -87,7 +89,7 @@ class ObjectPath:
 
         It goes out in one call: an error between two calls would close the stream, and closing completes an upload.
         """
-        with _filesystem(self.options).open_output_stream(self.key) as stream:
+        with self._storage.open_output_stream(self.key) as stream:
             stream.write(content)
 
     def upload(self, path: Path) -> None:
@@ -109,7 +111,7 @@ class ObjectPath:
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            _filesystem(self.options).delete_file(self.key)
+            self._storage.delete_file(self.key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -124,14 +126,14 @@ class ObjectPath:
         from pyarrow import fs
 
         selector = fs.FileSelector(self.key, allow_not_found=True, recursive="/" in pattern or pattern == "**")
-        for info in _filesystem(self.options).get_file_info(selector):
+        for info in self._storage.get_file_info(selector):
             relative = info.path.removeprefix(f"{self.key}/")
             same_depth = relative.count("/") == pattern.count("/")
             if info.type == fs.FileType.File and (pattern == "**" or same_depth and fnmatchcase(relative, pattern)):
                 yield ObjectPath(info.path, self.options)
 
     def _info(self) -> Any:
-        return _filesystem(self.options).get_file_info(self.key)
+        return self._storage.get_file_info(self.key)
 
 
 Location = Path | ObjectPath
@@ -183,12 +185,9 @@ def local_file(path: Location) -> Iterator[Path]:
 
 
 @cache
-def _filesystem(options: str) -> Any:
+def _filesystem(bucket: str, options: str) -> Any:
     from pyarrow import fs
 
-    return fs.S3FileSystem(
-        **dict(parse_qsl(options)),
-        connect_timeout=CONNECT_TIMEOUT_S,
-        request_timeout=REQUEST_TIMEOUT_S,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=MAX_TRIES),
-    )
+    # Made from an address: only so does Arrow heed AWS_ENDPOINT_URL and ask for the bucket's region.
+    # With `allow_delayed_open` a small object is one request.
+    return fs.FileSystem.from_uri(f"{SCHEME}{bucket}?allow_delayed_open=true&{options}".rstrip("&"))[0]
