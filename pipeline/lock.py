@@ -96,7 +96,7 @@ def _give_way(root: ObjectPath, own: ObjectPath, lease: Lease) -> None:
 def _text(path: ObjectPath) -> str:
     try:
         return path.read_text()
-    except FileNotFoundError:  # given up in this moment
+    except OSError:  # given up or renewed in this moment
         return "another process"
 
 
