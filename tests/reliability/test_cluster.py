@@ -55,7 +55,7 @@ def test_gpu_stages_run_on_gpu_nodes_and_nowhere_else(cluster: Any, nodes: Any, 
 
 
 def test_a_node_that_goes_in_mid_run_costs_nothing_but_time(cluster: Any, nodes: Any, tmp_path: Path) -> None:
-    project = Journal(tmp_path, seconds=0.3)
+    project = Journal(tmp_path, seconds=0.2)
     nodes(num_cpus=1)
     doomed = nodes(num_cpus=1)
     with project.building(cluster.address) as process:
@@ -103,7 +103,7 @@ def test_a_lost_gpu_node_is_replaced_and_the_build_goes_on(cluster: Any, nodes: 
 
 @pytest.mark.slow
 def test_a_build_goes_on_after_the_head_was_lost(tmp_path: Path) -> None:
-    project = Journal(tmp_path, seconds=0.3)
+    project = Journal(tmp_path, seconds=0.2)
     with ray_cluster() as first:
         worker(first, num_cpus=2)
         with project.building(first.address) as process:
