@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ray.util import get_node_ip_address
 
 from tests.job_lab import FILE
 from tests.ray_head import RAY, free_port
@@ -31,7 +32,7 @@ def fake_config(port: int) -> dict[str, Any]:
     kept = {key: config[key] for key in ("cluster_name", "max_workers", "upscaling_speed")}
     unused = {"auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "rsync_filter": []}
     commands = {key: [] for key in config if key.endswith("_commands")}
-    provider = {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"}
+    provider = {"type": "fake_multinode", "gcs_address": f"{get_node_ip_address()}:{port}"}
     return {
         **kept,
         **unused,
@@ -52,15 +53,16 @@ def autoscaling_head() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         config = Path(folder) / "fake.yaml"
         config.write_text(yaml.safe_dump(fake_config(port)))
-        environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "RAY_AUTH_MODE": "token"}
+        environment |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "AUTOSCALER_METRIC_PORT": str(free_port())}
         command = [RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
-        command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", f"--autoscaling-config={config}"]
+        command += [f"--temp-dir={folder}", f"--autoscaling-config={config}"]
         command += [f"--metrics-export-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
         log = (Path(folder) / "head.log").open("w")
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             time.sleep(8)
-            yield f"127.0.0.1:{port}"
+            yield f"{get_node_ip_address()}:{port}"
         finally:
             _kill_all_of(folder, process)
             log.close()
