@@ -1,7 +1,8 @@
 """Build a data set from a manifest: ``python -m jobs.build MANIFEST --out DIR``.
 
 Runs the same on a laptop and under ``ray job submit --working-dir . -- python -m jobs.build ...``. A second build does
-only what is missing. Exit status: 0 the yield is reached, 1 it is not, 2 manifest, settings or weights are wrong.
+only what is missing. Exit status: 0 the yield is reached, 1 it is not, 2 manifest, settings or weights are wrong
+or the disk is full.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import run
+from pipeline.answer import is_machine_trouble
 from pipeline.build import Build, BuildOptions, Runner
 from pipeline.config import ManifestError, as_plain, describe, parse_overrides
 from pipeline.lock import locked
@@ -33,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _build(options)
     except (ManifestError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not (is_machine_trouble(error) or isinstance(error, PermissionError)):
+            raise
+        print(f"error: {error}; what is finished is kept: mend it and run the same command again", file=sys.stderr)
         return 2
 
 

@@ -7,7 +7,6 @@ the angles correlate, how far the head turns by the second data set, and by how 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.plain_parquet import read_plain
+from pipeline.shards import read_description
 from schemas.coefficients import provenance_of
 from schemas.column import FRAME_AXIS, ROLES, Column
 
@@ -65,12 +66,10 @@ def table(rows: Sequence[Agreement]) -> str:
 
 def angles_of(root: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Face and angles (frame, 3) of every role of every published clip."""
-    import pyarrow.parquet as pq
-
     columns = [Column(f"{role}_angle", "float32", (FRAME_AXIS, 3), "rad") for role in ROLES]
-    for shard in json.loads((root / "dataset.json").read_text(encoding="utf-8"))["shards"]:
+    for shard in read_description(root)["shards"]:
         names = ["clip_id", *(column.name for column in columns)]
-        rows = pq.read_table(root / "shards" / shard["file"], columns=names, partitioning=None)
+        rows = read_plain(root / "shards" / shard["file"], names)
         for number, clip_id in enumerate(rows["clip_id"].to_pylist()):
             for role, column in zip(ROLES, columns, strict=True):
                 yield f"{clip_id} {role}", column.from_arrow(rows[column.name][number])

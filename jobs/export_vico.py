@@ -21,7 +21,7 @@ from jobs.vico.features import Features
 from jobs.vico.layouts import CHALLENGE_COLUMNS, RELEASE_COLUMNS, RELEASE_CSV
 from pipeline.config import ManifestError
 from pipeline.object_storage import Location, local_file, location
-from pipeline.shards import read_clips, read_description
+from pipeline.shards import media_file, read_clips, read_description
 from schemas.clip import SPLITS
 from schemas.column import ROLES
 
@@ -60,8 +60,8 @@ class Release:
     def copy(dataset: Location, out: Path, row: Row) -> None:
         """Copy the files of a clip."""
         for role in ROLES:
-            _copy(dataset / row[f"{role}_video"], out / "videos" / f"{row['clip_id']}.{role}.mp4")
-        _copy(dataset / row["audio"], out / "audios" / f"{row['clip_id']}.wav")
+            _copy(media_file(dataset, row[f"{role}_video"]), out / "videos" / f"{row['clip_id']}.{role}.mp4")
+        _copy(media_file(dataset, row["audio"]), out / "audios" / f"{row['clip_id']}.wav")
 
     @staticmethod
     def tables(out: Path, rows: Sequence[Row]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -21,7 +20,9 @@ import numpy as np
 
 from pipeline.clock import Span, map_to_grid
 from pipeline.media import SourceReader
+from pipeline.plain_parquet import read_plain
 from pipeline.report import aligned
+from pipeline.shards import read_description
 from pipeline.store import Store
 from schemas.column import FRAME_AXIS, ROLES, Column
 
@@ -36,14 +37,12 @@ MAX_FRAMES = 300  # of a face in a list
 
 def tracks_of_dataset(root: Path) -> Iterator[Track]:
     """Both faces of every published clip of a data set, from its landmark columns."""
-    import pyarrow.parquet as pq
-
     from stages.morphable.learning import Track, upright
 
     people = {}
-    for shard in json.loads((root / "dataset.json").read_text(encoding="utf-8"))["shards"]:
+    for shard in read_description(root)["shards"]:
         names = ["clip_id", *(f"{role}_id" for role in ROLES)]
-        for row in pq.read_table(root / "shards" / shard["file"], columns=names, partitioning=None).to_pylist():
+        for row in read_plain(root / "shards" / shard["file"], names).to_pylist():
             people[row["clip_id"]] = row
     store = Store(root)
     for path in sorted((root / "columns" / "landmarks").glob("*.parquet")):

@@ -98,7 +98,7 @@ class Availability:
 
     def record(self, entry: Entry) -> None:
         """Write one entry, beside what others have written in the meantime."""
-        with self.locked("availability"):
+        with self.locked(".ledger"):  # the id of no source
             entries = {**self.entries(), entry.source_id: entry}
             content = {key: asdict(entries[key]) for key in sorted(entries)}
             for values in content.values():

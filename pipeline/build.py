@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from pipeline.absent import absent_clips, withdraw_clips
 from pipeline.card import describe_dataset, write_description
 from pipeline.config import ManifestError, merge, resolve
 from pipeline.download import DownloadSettings
 from pipeline.ledger import assign_parts, write_ledger
+from pipeline.limits import Limits
 from pipeline.manifest import Manifest
 from pipeline.object_storage import Location
 from pipeline.pack import PackSettings, plan_shards, write_shards
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
+from pipeline.progress import RunCounts, RunStart, shown
 from pipeline.registry import StageCode
-from pipeline.report import Progress, RunReport
+from pipeline.report import RunReport
 from pipeline.sources import source_hashes
 from pipeline.store import Store
 from pipeline.survey import Survey, survey
@@ -51,8 +54,9 @@ class Build:
         self.store = Store(root.resolve())
         self.pack_settings: PackSettings = resolve("pack", PackSettings, settings.pop("pack", {}))
         resolve("download", DownloadSettings, settings.pop("download", {}))  # jobs.download's: told here if wrong
+        limits = resolve("limits", Limits, settings.pop("limits", {}))
         self.pipeline = Pipeline(chosen, settings)
-        self.job = Job(self.store.root, tuple(chosen), settings, f"{int(time.time())}-{os.getpid()}")
+        self.job = Job(self.store.root, tuple(chosen), settings, new_run_id(), limits)
         resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
         self._redo(options.redo)
 
@@ -66,10 +70,12 @@ class Build:
     def survey(self) -> Survey:
         """What is done and what is to do, from the files."""
         self.absent = absent_clips(self.manifest, self.store)
-        sources = {clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent}
-        hashes = source_hashes(self.store, [self.manifest.sources[source_id] for source_id in sorted(sources)])
+        ids = sorted({clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent})
+        sources = {source_id: self.manifest.sources[source_id] for source_id in ids}
+        hashes = source_hashes(self.store, sources.values())
+        files = {source_id: source.resolved() for source_id, source in sources.items()}
         self.tasks = [
-            ClipTask(clip, self.manifest.sources[clip.source_id].resolved(), hashes[clip.source_id])
+            ClipTask(clip, files[clip.source_id], hashes[clip.source_id])
             for clip in self.manifest.clips
             if clip.clip_id not in self.absent
         ]
@@ -85,15 +91,32 @@ class Build:
         """Compute what `before` lacks, pack and describe; returns the report with the final state."""
         self.store.clear_scratch()
         report = RunReport(self.manifest, self.pipeline, before)
-        if before.todo:
-            with Progress(sum(len(part.clips) for part in before.todo)) as progress:
-                for done in runner(self.job, self.pipeline, before.todo):
-                    report.add(done)
-                    progress.advance(done)
-        report.after = self._survey() if before.todo else before
+        with self._announced(before) as start:
+            if before.todo:
+                with shown(RunCounts(self.store, start)):
+                    for done in runner(self.job, self.pipeline, before.todo):
+                        report.add(done)
+            self._finish(report)
+        return report
+
+    @contextmanager
+    def _announced(self, before: Survey) -> Iterator[RunStart]:
+        """``ledger/run.json`` says what this run is about, and how it ended if it did not reach its end."""
+        names = [stage.name for stage in self.pipeline.stages]
+        settled, waiting = ({name: count[name] for name in names} for count in (before.settled, before.waiting))
+        start = RunStart(self.job.run_id, self.manifest.name, settled, waiting)
+        start.write(self.store)
+        try:
+            yield start
+        except BaseException as error:
+            with suppress(OSError):  # the very disk that is full
+                replace(start, stopped=f"{type(error).__name__}: {error}").write(self.store)
+            raise
+
+    def _finish(self, report: RunReport) -> None:
+        report.after = self._survey() if report.before.todo else report.before
         self._publish(report)
         self.store.clear_scratch()
-        return report
 
     def _publish(self, report: RunReport) -> None:
         found = report.after
@@ -106,3 +129,8 @@ class Build:
         description = describe_dataset(self.manifest, self.pipeline, found, shards, self.pack_settings)
         write_description(self.store, description, published)
         report.write(self.store, self.job.run_id)
+
+
+def new_run_id() -> str:
+    """A name for this run that no other has, whatever the clock says."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.clock import HOP_SAMPLES
+from pipeline.config import ManifestError
 from pipeline.ledger import read_ledger
-from pipeline.object_storage import Location, arrow_source, local_file
+from pipeline.object_storage import Location, lies_in, local_file
 from pipeline.pack import fingerprint_of
+from pipeline.plain_parquet import read_plain
 from pipeline.store import Store
 from schemas.column import FRAME_AXIS
 from schemas.ledger import OK, OUTCOMES
@@ -48,8 +49,8 @@ def _check_shards(root: Location, description: dict[str, Any]) -> Iterator[str]:
             yield f"shards/{name}: missing"
             continue
         try:
-            table = pq.read_table(arrow_source(path), partitioning=None)
-        except (pa.ArrowException, OSError) as error:
+            table = read_plain(path)
+        except ManifestError as error:
             yield f"shards/{name}: cannot be read: {error}"
             continue
         if fingerprint_of(path) != shard["fingerprint"]:
@@ -88,7 +89,7 @@ def _check_table(root: Location, name: str, table: pa.Table, description: dict[s
 
 def _check_media(root: Location, where: str, relative: str, num_frames: int) -> Iterator[str]:
     path = root / relative
-    if not _inside(root, relative):
+    if not lies_in(path, root):
         yield f"{where}: {relative} lies outside the data set"
     elif not path.is_file():
         yield f"{where}: file {relative} is missing"
@@ -101,12 +102,6 @@ def _check_media(root: Location, where: str, relative: str, num_frames: int) -> 
             return
         if found != expected:
             yield f"{where}: {relative}: expected {expected} {unit}, found {found}"
-
-
-def _inside(root: Location, relative: str) -> bool:
-    if isinstance(root, Path):
-        return (root / relative).resolve().is_relative_to(root.resolve())
-    return ".." not in relative.split("/")
 
 
 def _media_length(path: Path, num_frames: int) -> tuple[str, int, int]:

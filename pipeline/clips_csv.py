@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.clock import Span
-from pipeline.config import ManifestError, read_text
-from schemas.clip import ATTITUDES, ID_PATTERN, SIDES, SPLITS
+from pipeline.config import SHOWN, ManifestError, read_text
+from schemas.clip import ATTITUDES, ID_MEANING, ID_PATTERN, SIDES, SPLITS
 
 CSV_COLUMNS = ("source", "start_s", "end_s", "speaker_side", "attitude", "speaker_id", "listener_id", "split")
 MAX_CSV_BYTES = 2**30
+MAX_CSV_COLUMNS = 64  # of which an error can name those that are wrong
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def clip_id_for(source_id: str, span: Span) -> str:
 def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
     """The rows of clips.csv, in file order, ``split`` left empty where the file leaves it empty."""
     text = read_text(path, MAX_CSV_BYTES)
-    reader = csv.reader(text.splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [cell.strip() for cell in next(reader, [])]
         _check_header(path, header)
@@ -77,6 +80,8 @@ def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
 
 def _check_header(path: Path, header: list[str]) -> None:
     allowed = (*CSV_COLUMNS, "clip_id")
+    if len(header) > MAX_CSV_COLUMNS:
+        raise ManifestError(f"{path}, line 1: {len(header)} columns, allowed: {', '.join(allowed)}")
     missing = [name for name in CSV_COLUMNS if name not in header]
     unknown = [name for name in header if name not in allowed]
     twice = sorted({name for name in header if header.count(name) > 1})
@@ -91,7 +96,7 @@ def _read_row(path: Path, line: int, header: list[str], cells: list[str], source
     if len(cells) != len(header):
         raise ManifestError(f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(cells)}")
     row = _Row(path, line, {name: cell.strip() for name, cell in zip(header, cells, strict=True)})
-    source_id = row.one_of("source", tuple(sources))
+    source_id = row.one_of("source", sources)
     span = Span(row.seconds("start_s"), row.seconds("end_s"))
     if span.num_frames < 1:
         raise row.error("end_s", f"a time after start_s ({row.cells['start_s']})")
@@ -117,20 +122,20 @@ class _Row:
     cells: dict[str, str]
 
     def error(self, column: str, allowed: str) -> ManifestError:
-        found = self.cells[column][:80]
+        found = self.cells[column][:SHOWN]
         return ManifestError(f"{self.path}, line {self.line}, column {column!r}: found {found!r}, allowed: {allowed}")
 
-    def one_of(self, column: str, allowed: tuple[str, ...], *, optional: bool = False) -> str:
+    def one_of(self, column: str, allowed: Collection[str], *, optional: bool = False) -> str:
         value = self.cells[column]
         if value in allowed or (optional and not value):
             return value
-        shown = ", ".join(allowed[:20]) + (", ..." if len(allowed) > 20 else "")
+        shown = ", ".join(islice(allowed, 20)) + (", ..." if len(allowed) > 20 else "")
         raise self.error(column, shown + (" or empty" if optional else ""))
 
     def identity(self, column: str) -> str:
         value = self.cells[column]
         if not ID_PATTERN.fullmatch(value):
-            raise self.error(column, "1 to 64 of the characters A-Z a-z 0-9 _ -")
+            raise self.error(column, ID_MEANING)
         return value
 
     def seconds(self, column: str) -> Fraction:

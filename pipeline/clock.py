@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Span:
     start_s: Fraction
     end_s: Fraction
 
-    @property
+    @cached_property  # asked for many times a clip, and fractions are slow
     def num_frames(self) -> int:
         """Grid frames in the span: its duration times 30, rounded half up."""
         return int((self.end_s - self.start_s) * FPS + Fraction(1, 2))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import stat
+import sys
 import tomllib
 import types
 import typing
@@ -10,15 +13,40 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+MAX_NESTING = 100  # tables in tables, lists in lists: people need three
+LARGEST_WHOLE = 2**63 - 1  # what Parquet and JSON readers hold
+SHOWN = 80  # characters of a wrong value that a message quotes
+
+# Characters that rewrite what a terminal or a log shows: control characters and marks that turn the direction.
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class ManifestError(ValueError):
     """The manifest, its clips or a setting is wrong; the message says where, what was found and what is allowed."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(INVISIBLE.sub(_escaped, line) for line in message.split("\n")))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def shown(value: Any) -> str:
+    """A wrong value as a message quotes it: short, and safe to print whatever it is."""
+    try:
+        return repr(value)[:SHOWN]
+    except (RecursionError, ValueError):  # nested without end, or a whole number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
+
 
 def read_text(path: Path, limit_bytes: int) -> str:
-    """A text file that a person wrote; `ManifestError` if it is missing, too large or no UTF-8."""
+    """A text file that a person wrote; `ManifestError` if it is missing, too large, no file or no UTF-8."""
     try:
-        if path.stat().st_size > limit_bytes:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would never end, nor would a device
+            raise ManifestError(f"{path}: not a regular file")
+        if found.st_size > limit_bytes:
             raise ManifestError(f"{path}: larger than {limit_bytes} bytes")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -27,6 +55,35 @@ def read_text(path: Path, limit_bytes: int) -> str:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"{path}: cannot be read: {error}") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML from somebody else: `ManifestError` for what is not TOML, and for what no person writes."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:  # names line and column
+        raise ManifestError(f"not valid TOML: {error}") from None
+    except RecursionError:
+        raise ManifestError(f"not valid TOML: nested more than {MAX_NESTING} deep") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ManifestError(f"not valid TOML: {error}") from None
+    _check_nesting(content)
+    return content
+
+
+def _check_nesting(content: dict[str, Any]) -> None:
+    level: list[Any] = [content]
+    for _ in range(MAX_NESTING):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return
+    raise ManifestError(f"not valid TOML: nested more than {MAX_NESTING} deep")
+
+
+def _children(value: Any) -> list[Any]:
+    """The tables and lists in a table or a list."""
+    inner = value.values() if isinstance(value, dict) else value
+    return [child for child in inner if isinstance(child, dict | list)]
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -43,9 +100,10 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        content = parse_toml(f"value = {text}")
+    except ManifestError:
         return text
+    return content["value"] if list(content) == ["value"] else text
 
 
 def merge(manifest: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -67,12 +125,12 @@ def resolve(name: str, settings_type: type, given: Mapping[str, Any]) -> Any:
     for key, value in given.items():
         if key not in fields:
             known = ", ".join(fields) or "none"
-            raise ManifestError(f"[stages.{name}]: unknown setting {key!r}; settings of {name!r}: {known}")
+            raise ManifestError(f"[stages.{name}]: unknown setting {shown(key)}; settings of {name!r}: {known}")
         values[key] = _fit(f"[stages.{name}] {key}", value, hints[key])
         choices = fields[key].metadata.get("choices", ())
         if choices and value not in choices:
             allowed = ", ".join(repr(choice) for choice in choices)
-            raise ManifestError(f"[stages.{name}] {key}: found {value!r}, allowed: {allowed}")
+            raise ManifestError(f"[stages.{name}] {key}: found {shown(value)}, allowed: {allowed}")
     return settings_type(**values)
 
 
@@ -82,13 +140,21 @@ def _fit(where: str, value: Any, wanted: Any) -> Any:
         options = [option for option in typing.get_args(wanted) if option is not type(None)]
         return _fit(where, value, options[0])
     kind = typing.get_origin(wanted) or wanted
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if kind is tuple and isinstance(value, list):
-        return tuple(value)
+        return tuple(_fit(where, element, typing.get_args(wanted)[0]) for element in value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(where, value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ManifestError(f"{where}: expected {kind.__name__}, found {value!r} ({type(value).__name__})")
+        raise ManifestError(f"{where}: expected {kind.__name__}, found {shown(value)} ({type(value).__name__})")
+    if kind is int and abs(value) > LARGEST_WHOLE:
+        raise ManifestError(f"{where}: found {shown(value)}, allowed: {-LARGEST_WHOLE} to {LARGEST_WHOLE}")
     return value
+
+
+def _finite(where: str, value: float) -> float:
+    if not abs(value) <= sys.float_info.max:  # inf, nan, or a whole number beyond all floats
+        raise ManifestError(f"{where}: found {shown(value)}, allowed: a finite number")
+    return float(value)
 
 
 def as_plain(settings: Any) -> dict[str, Any]:

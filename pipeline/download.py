@@ -37,6 +37,9 @@ class DownloadSettings:
     max_height_px: int = setting(1080, "tallest picture that is chosen where a host offers several")
     cookies: str = setting("", "a cookies.txt (Netscape format), relative to the manifest, for hosts that want a login")
     workers: int = setting(2, "sources that are downloaded at a time")
+    internal_hosts: tuple[str, ...] = setting(
+        (), "hosts that may be asked although they are not on the public internet; only with --set"
+    )
 
     def limits(self, manifest: Path) -> Limits:
         """What one video may cost."""
@@ -45,7 +48,7 @@ class DownloadSettings:
             raise ManifestError(
                 f"[stages.download] cookies: found {self.cookies!r}, allowed: a file; there is no {cookies}"
             )
-        return Limits(self.max_mib * MIB, self.max_s, self.max_height_px, self.timeout_s, cookies)
+        return Limits(self.max_mib * MIB, self.max_s, self.max_height_px, self.timeout_s, cookies, self.internal_hosts)
 
 
 class Downloads:

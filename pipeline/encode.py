@@ -14,19 +14,24 @@ import fcntl
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 
+# A data set may come from others: a playlist in the guise of an MP4 must not lead anywhere.
+_OURS: dict[str, Any] = {"format": "mp4", "options": {"protocol_whitelist": "file"}}
 _FULL_SCALE = 32768  # 16-bit PCM
 _PIPE_BYTES = 2**20  # what Linux lets anyone have
 _GOP_FRAMES = FPS  # a keyframe a second, so that a viewer can seek
 
 
+PixelFormat = Literal["rgb24", "yuv420p"]
+
+
 class VideoWriter:
-    """Writes RGB frames to an MP4 file, at 30 frames a second.
+    """Writes frames to an MP4 file, at 30 frames a second.
 
     Without B-frames, so that frame k is at k/30 s for every reader, edit lists or not.
 
@@ -36,20 +41,31 @@ class VideoWriter:
     size : (width, height) in pixels, both even.
     crf : x264's constant rate factor, 0 (lossless) to 51; 18 is hard to tell from the source.
     preset : x264's speed preset.
+    pixels : what frames are: ``rgb24`` (height, width, 3), or ``yuv420p``, the planes below each other, (1.5 height,
+        width), in BT.601 with limited range.
 
     Raises
     ------
-    ValueError : a frame that is not uint8 (height, width, 3).
+    ValueError : a frame that is not uint8 of that shape.
     OSError : ffmpeg failed; the message holds what it printed.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], *, crf: int = 18, preset: str = "veryfast") -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        *,
+        crf: int = 18,
+        preset: str = "veryfast",
+        pixels: PixelFormat = "rgb24",
+    ) -> None:
         if any(side < 2 or side % 2 for side in size):
             raise ValueError(f"{path}: 4:2:0 video needs an even width and height, found {size[0]} x {size[1]}")
         self.path = Path(path)
         self.size = size
         self.num_frames = 0
-        self._ffmpeg = _start_encoder(self.path, size, crf, preset)
+        self._shape = (size[1], size[0], 3) if pixels == "rgb24" else (size[1] * 3 // 2, size[0])
+        self._ffmpeg = _start_encoder(self.path, _raw_frames(size, pixels), crf, preset)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -60,13 +76,13 @@ class VideoWriter:
         else:
             self._abandon()
 
-    def write(self, rgb: np.ndarray) -> None:
-        """Append one frame: uint8 (height, width, 3)."""
-        expected = (self.size[1], self.size[0], 3)
-        if rgb.dtype != np.uint8 or rgb.shape != expected:
-            raise ValueError(f"{self.path}: expected a frame of uint8 {expected}, found {rgb.dtype} {rgb.shape}")
+    def write(self, frame: np.ndarray) -> None:
+        """Append one frame."""
+        if frame.dtype != np.uint8 or frame.shape != self._shape:
+            found = f"{frame.dtype} {frame.shape}"
+            raise ValueError(f"{self.path}: expected a frame of uint8 {self._shape}, found {found}")
         try:
-            self._ffmpeg.stdin.write(np.ascontiguousarray(rgb).data)
+            self._ffmpeg.stdin.write(np.ascontiguousarray(frame).data)
         except BrokenPipeError:
             self._fail()
         self.num_frames += 1
@@ -95,14 +111,22 @@ class VideoWriter:
         self.path.unlink(missing_ok=True)
 
 
-def _start_encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> Any:
-    """An ffmpeg process that reads raw RGB from its standard input."""
+def _raw_frames(size: tuple[int, int], pixels: PixelFormat) -> Any:
+    """What ffmpeg reads from its standard input, as 4:2:0 planes in BT.601 with limited range."""
     import ffmpeg
+
+    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pixels, video_size=size, framerate=FPS)
+    if pixels == "yuv420p":
+        return frames
+    exact = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+    return frames.filter("scale", out_color_matrix="bt601", out_range="tv", flags=exact)
+
+
+def _start_encoder(path: Path, frames: Any, crf: int, preset: str) -> Any:
+    """An ffmpeg process that encodes raw frames from its standard input."""
     import imageio_ffmpeg
 
-    exact = "bicubic+accurate_rnd+full_chroma_int+bitexact"
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=size, framerate=FPS)
-    file = frames.filter("scale", out_color_matrix="bt601", out_range="tv", flags=exact).output(
+    file = frames.output(
         str(path.resolve()),
         format="mp4",
         vcodec="libx264",
@@ -127,11 +151,33 @@ def _start_encoder(path: Path, size: tuple[int, int], crf: int, preset: str) -> 
     return process
 
 
+def add_sound(video: Path, sound: Path, path: Path) -> None:
+    """Write one of our own videos to ``path`` with a WAV file as its sound: AAC, as every browser plays it.
+
+    Raises
+    ------
+    OSError : ffmpeg failed; the message holds what it printed.
+    """
+    import ffmpeg
+    import imageio_ffmpeg
+
+    streams = ffmpeg.input(str(video.resolve())).video, ffmpeg.input(str(sound.resolve())).audio
+    exact = {"fflags": "+bitexact", "map_metadata": -1, "flags:a": "+bitexact", "threads": 1}
+    coded = {"vcodec": "copy", "acodec": "aac", "audio_bitrate": "128k", "movflags": "+faststart", "format": "mp4"}
+    file = ffmpeg.output(*streams, str(path.resolve()), **coded, **exact)
+    try:
+        quiet = file.global_args("-hide_banner", "-loglevel", "error", "-nostdin", "-y")
+        quiet.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stderr=True)
+    except ffmpeg.Error as error:
+        said = error.stderr.decode(errors="replace").strip()
+        raise OSError(f"ffmpeg could not write {path}: {said}") from None
+
+
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """All frames of one of our own files as RGB, uint8 (height, width, 3). Foreign files go through `SourceReader`."""
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), **_OURS) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24", threads=1)
 
@@ -140,7 +186,7 @@ def count_frames(path: Path) -> int:
     """Frames in one of our own files, counted without decoding."""
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), **_OURS) as container:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 

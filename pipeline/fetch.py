@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.weights import HASH_UNKNOWN, Weights, WeightsError
 
 CHUNK_BYTES = 2**20
+MAX_BYTES = 64 * 2**30  # of an entry whose size the registry does not know
 TIMEOUT_S = 60  # without a single byte
 PARTIAL = 206  # HTTP status: the server goes on where the file stops
 UNSATISFIABLE = 416  # the file on disk is as long as the server's, or longer
@@ -55,7 +56,15 @@ def _fetch_file(weights: Weights, file: str, progress: Progress) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two workers on one disk want the same file: the second finds it done
         if _is_there(weights, file):
             return
-        found = _stream(weights.urls[file], partial, lambda done: progress(file, done))
+        limit = weights.bytes or MAX_BYTES
+
+        def count(done: int) -> None:
+            if done > limit:
+                partial.unlink()
+                raise WeightsError(f"weights {weights.name!r}: {weights.urls[file]} sent more than {limit} bytes")
+            progress(file, done)
+
+        found = _stream(weights.urls[file], partial, count)
         wanted = weights.files[file]
         if wanted not in (HASH_UNKNOWN, found):
             partial.unlink()

@@ -36,6 +36,7 @@ class Lease:
 
 
 LEASE = Lease()
+FLOCK_PAUSES_S = (0.1, 0.2, 0.4)  # longer than anybody holds the lock who only asks whether it is free
 
 
 @contextmanager
@@ -50,14 +51,32 @@ def locked(root: Location, lease: Lease = LEASE) -> Iterator[None]:
         yield
 
 
+def is_locked(root: Location) -> bool:
+    """Whether somebody builds the data set at this moment, here or on another host; in object storage by our clock."""
+    if isinstance(root, ObjectPath):
+        return any(time.time() - path.modified_s() < LEASE.lost_s for path in (root / ".lock").glob("*"))
+    try:
+        with (root / ".lock").open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: a build that starts waits that long
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
 @contextmanager
 def _flock(root: Path) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _held(root, _holder(file)) from None
+        for pause_s in (*FLOCK_PAUSES_S, None):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if pause_s is None:
+                    raise _held(root, _holder(file)) from None
+                time.sleep(pause_s)
         file.truncate(0)
         file.write(_ourselves())
         file.flush()

@@ -5,8 +5,6 @@ Every mistake ends as a `ManifestError` that says file, line, what was found and
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,17 +13,16 @@ from typing import Any
 from pipeline.availability import Availability
 from pipeline.clip import Pair
 from pipeline.clips_csv import ClipRow, read_clips
-from pipeline.config import ManifestError, read_text
+from pipeline.config import ManifestError
+from pipeline.manifest_toml import Document, Table
 from pipeline.splits import SplitRule, check_splits, derive_splits
-from schemas.clip import ID_PATTERN, SIDES, SPLITS
+from schemas.clip import SIDES, SPLITS
 
-YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
-YOUTUBE_URL = "https://www.youtube.com/watch?v="
 TABLES = ("dataset", "sources", "stages")
 DATASET_KEYS = ("name", "clips", "min_yield", "stages", "split", "takedown")
 PAIR_KEYS = ("speaker", "listener", "audio")
 SOURCE_KEYS = ("id", "path", "url", "youtube", *PAIR_KEYS, "licence", "sha256")
-MAX_MANIFEST_BYTES = 16 * 2**20  # people write it: anything larger is a mistake or an attack
+ONLY_BY_HAND = (("download", "internal_hosts"),)  # what the author of a manifest may not decide for who builds it
 
 
 @dataclass(frozen=True)
@@ -76,9 +73,10 @@ def load_manifest(path: Path) -> Manifest:
     ------
     ManifestError : anything that would make a build fail or lie, found before it starts.
     """
-    document = _Document(path)
-    dataset = document.dataset()
-    sources = document.sources()
+    document = Document(path)
+    document.table("", TABLES)
+    dataset = document.table("dataset", DATASET_KEYS)
+    sources = _sources(document)
     clips_file = path.parent / dataset.text("clips")
     clips = read_clips(clips_file, sources)
     _check_sides(clips_file, clips, sources)
@@ -91,9 +89,9 @@ def load_manifest(path: Path) -> Manifest:
         clips=sorted(clips, key=lambda clip: clip.clip_id),
         min_yield=dataset.share("min_yield"),
         stages=dataset.names("stages"),
-        settings=document.stages(),
+        settings=_settings(document),
         warnings=check_splits(clips_file, clips, splits),
-        takedown=dataset.names("takedown") or (),
+        takedown=dataset.withdrawn("takedown"),
     )
 
 
@@ -123,139 +121,36 @@ def _settle_splits(path: Path, clips: list[ClipRow], rule: Any) -> dict[str, str
     return {clip.clip_id: clip.split for clip in clips}
 
 
-class _Document:
-    """A TOML file on its way to a `Manifest`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.text = read_text(path, MAX_MANIFEST_BYTES)
-        try:
-            self.content = tomllib.loads(self.text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:  # the former names line and column
-            reason = error if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
-            raise ManifestError(f"{path}: not valid TOML: {reason}") from None
-        _Table(self, "", 0, self.content).only(TABLES)
-
-    def dataset(self) -> _Table:
-        values = self.content.get("dataset")
-        if not isinstance(values, dict):
-            raise ManifestError(f"{self.path}: expected a table [dataset] with {', '.join(DATASET_KEYS)}")
-        return _Table(self, "dataset", 0, values).only(DATASET_KEYS)
-
-    def sources(self) -> dict[str, Source]:
-        tables = self.content.get("sources")
-        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-            raise ManifestError(
-                f"{self.path}: no sources; expected one [[sources]] table a video with id, path and licence"
-            )
-        sources: dict[str, Source] = {}
-        downloads = Availability(self.path)
-        for number, values in enumerate(tables):
-            table = _Table(self, "sources", number, values).only(SOURCE_KEYS)
-            source = table.source(downloads)
-            if source.source_id in sources:
-                raise table.error("id", "an id that no other source has")
-            sources[source.source_id] = source
-        return sources
-
-    def stages(self) -> dict[str, dict[str, Any]]:
-        tables = self.content.get("stages", {})
-        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-            raise ManifestError(f"{self.path}: [stages]: expected one table a stage, e.g. [stages.blink]")
-        return tables
-
-    def line_of(self, table: str, number: int, key: str) -> int:
-        """The line on which a key of the number-th table of that name stands; 0 if it cannot be told."""
-        current, count = "", -1
-        for line, text in enumerate(self.text.splitlines(), start=1):
-            if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", text):
-                current = header[1]
-                count += current == table
-            elif current == table and max(count, 0) == number and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", text):
-                return line
-        return 0
+def _sources(document: Document) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    downloads = Availability(document.path)
+    for table in document.tables("sources", SOURCE_KEYS):
+        source = _source(table, downloads)
+        if source.source_id in sources:
+            raise table.error("id", "an id that no other source has")
+        sources[source.source_id] = source
+    return sources
 
 
-@dataclass(frozen=True)
-class _Table:
-    """One table of the file; errors say file, line, key, found and allowed."""
+def _source(table: Table, downloads: Availability) -> Source:
+    source_id, licence, sha256 = table.identity("id"), table.text("licence"), table.sha256("sha256")
+    given = [key for key in ("path", "url", "youtube", *PAIR_KEYS) if key in table.values]
+    if given == list(PAIR_KEYS):
+        pair = Pair(*(table.file(key) for key in PAIR_KEYS))
+        return Source(source_id, pair.speaker, licence, sha256, pair=pair)
+    if len(given) > 1 or (given and given[0] in PAIR_KEYS):
+        raise table.error(given[-1], "one of path, url, youtube, or speaker with listener and audio")
+    if given in (["url"], ["youtube"]):
+        url = table.url(given[0])
+        return Source(source_id, downloads.file(source_id, url), licence, sha256, url)
+    return Source(source_id, table.file("path"), licence, sha256)
 
-    document: _Document
-    name: str
-    number: int
-    values: Mapping[str, Any]
 
-    def error(self, key: str, allowed: str) -> ManifestError:
-        line = self.document.line_of(self.name, self.number, key)
-        where = f", line {line}" if line else ""
-        label = f"[[sources]] number {self.number + 1}: " if self.name == "sources" else f"[{self.name}] "
-        found = repr(self.values.get(key))[:80]
-        return ManifestError(f"{self.document.path}{where}: {label}{key}: found {found}, allowed: {allowed}")
-
-    def only(self, known: tuple[str, ...]) -> _Table:
-        for key in self.values:
-            if key not in known:
-                line = self.document.line_of(self.name, self.number, key)
-                where = f", line {line}" if line else ""
-                label = f"[{self.name}] " if self.name else ""
-                raise ManifestError(
-                    f"{self.document.path}{where}: {label}unknown key {key!r}, allowed: {', '.join(known)}"
-                )
-        return self
-
-    def text(self, key: str) -> str:
-        value = self.values.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.error(key, "text")
-        return value
-
-    def share(self, key: str) -> float:
-        value = self.values.get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise self.error(key, "a share from 0 to 1")
-        return float(value)
-
-    def names(self, key: str) -> tuple[str, ...] | None:
-        value = self.values.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise self.error(key, "a list of names")
-        return tuple(value)
-
-    def source(self, downloads: Availability) -> Source:
-        source_id = self.text("id")
-        if not ID_PATTERN.fullmatch(source_id):
-            raise self.error("id", "1 to 64 of the characters A-Z a-z 0-9 _ -")
-        sha256 = self.values.get("sha256", "")
-        if sha256 and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
-            raise self.error("sha256", "64 digits 0-9 a-f")
-        given = [key for key in ("path", "url", "youtube", *PAIR_KEYS) if key in self.values]
-        if given == list(PAIR_KEYS):
-            pair = Pair(*(self.file(key) for key in PAIR_KEYS))
-            return Source(source_id, pair.speaker, self.text("licence"), sha256, pair=pair)
-        if len(given) > 1 or (given and given[0] in PAIR_KEYS):
-            raise self.error(given[-1], "one of path, url, youtube, or speaker with listener and audio")
-        if given in (["url"], ["youtube"]):
-            url = self.url(given[0])
-            return Source(source_id, downloads.file(source_id, url), self.text("licence"), sha256, url)
-        return Source(source_id, self.file("path"), self.text("licence"), sha256)
-
-    def file(self, key: str) -> Path:
-        path = self.text(key)
-        if "\0" in path or "://" in path:
-            raise self.error(key, "a file, relative to the manifest")
-        file = self.document.path.parent / path
-        if not file.is_file():
-            raise self.error(key, f"an existing file, relative to the manifest; there is no {file}")
-        return file
-
-    def url(self, key: str) -> str:
-        value = self.text(key)
-        if key == "youtube":
-            if not YOUTUBE_ID.fullmatch(value):
-                raise self.error(key, "the 11 characters of a YouTube id")
-            return YOUTUBE_URL + value
-        if not re.fullmatch(r"https?://[^\s/?#@]+(/\S*)?", value):
-            raise self.error(key, "an address that begins with http:// or https:// and holds no password")
-        return value
+def _settings(document: Document) -> dict[str, dict[str, Any]]:
+    tables = document.content.get("stages", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise ManifestError(f"{document.path}: [stages]: expected one table a stage, e.g. [stages.blink]")
+    for name, key in ONLY_BY_HAND:
+        if key in tables.get(name, {}):
+            raise ManifestError(f"{document.path}: [stages.{name}] {key}: allowed: only --set {name}.{key}=...")
+    return tables

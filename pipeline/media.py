@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.clock import Span, VideoTimes
+from pipeline.encode import PixelFormat
 from pipeline.sandbox import MEDIA_REASONS, Child, Limits, MediaError
 
 __all__ = ["MEDIA_REASONS", "AudioInfo", "Limits", "MediaError", "SourceInfo", "SourceReader"]
@@ -34,7 +36,7 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a source is. Width and height are those of the upright picture, after rotation."""
+    """What a source is. Width and height are those of the upright picture with square pixels, after rotation."""
 
     width: int
     height: int
@@ -85,9 +87,12 @@ class SourceReader:
         """What the source is: size, codecs, frame rate, sound. Read once."""
         if self._info is None:
             facts, _ = self._fetch("info")
-            audio = facts.pop("audio")
-            fps = Fraction(facts.pop("average_fps"))
-            self._info = SourceInfo(**facts, average_fps=fps, audio=AudioInfo(**audio) if audio else None)
+            try:
+                audio = facts.pop("audio")
+                fps = Fraction(facts.pop("average_fps"))
+                self._info = SourceInfo(**facts, average_fps=fps, audio=AudioInfo(**audio) if audio else None)
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._nonsense(f"{facts} ({error})") from None
         return self._info
 
     def frame_times(self) -> VideoTimes:
@@ -110,27 +115,24 @@ class SourceReader:
         _, samples = self._fetch("audio", start_s=str(span.start_s), num_samples=span.num_samples)
         return samples
 
-    def frames(
-        self, pts: np.ndarray, size: tuple[int, int] | None = None, *, draft: bool = False
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def frames(self, pts: np.ndarray, size: tuple[int, int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Whole frames as RGB.
 
         Parameters
         ----------
         pts : (n,) timestamps from `frame_times`, not falling; a repeated one is repeated.
         size : (width, height) to shrink to by area averaging; None keeps the source's.
-        draft : decode at about half the cost, for finding things: frames on which no other frame depends are left
-            out, so that the nearest decoded one stands in for them (a few source frames off), and the loop filter is
-            switched off.
 
         Yields
         ------
         position in ``pts``, uint8 (height, width, 3)
         """
-        for header, rgb in self._stream("frames", pts=_rising(pts), size=size, draft=draft):
-            yield header["position"], rgb
+        shape = None if size is None else (size[1], size[0], 3)
+        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), size=size)
 
-    def crops(self, pts: np.ndarray, boxes: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    def crops(
+        self, pts: np.ndarray, boxes: np.ndarray, size: int, *, pixels: PixelFormat = "rgb24"
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Square crops of frames, resampled to one size.
 
         Resampled straight from the decoded planes with a triangle filter that widens when it shrinks (Pillow's
@@ -143,21 +145,45 @@ class SourceReader:
         pts : (n,) timestamps from `frame_times`, not falling; a repeated one is repeated.
         boxes : (n, role, 4) squares x1, y1, x2, y2 in pixels of the upright source picture, fractions allowed.
         size : side of the crops in pixels, even.
+        pixels : ``yuv420p`` is what `VideoWriter` takes without a conversion.
 
         Yields
         ------
-        position in ``pts``, uint8 (role, size, size, 3)
+        position in ``pts``, uint8 (role, size, size, 3), or planes (role, 1.5 size, size) in BT.601 with limited range
         """
         if size < 2 or size % 2:
             raise ValueError(f"{self.path}: expected an even size of the crops, found {size}")
-        request = {"pts": _rising(pts), "boxes": self._sane(boxes, len(pts)), "size": size}
-        for header, rgb in self._stream("crops", **request):
-            yield header["position"], rgb
+        sane = self._sane(boxes, len(pts))
+        picture = (size, size, 3) if pixels == "rgb24" else (size * 3 // 2, size)
+        shape = (np.shape(boxes)[1], *picture)
+        yield from self._pictures("crops", len(pts), shape, pts=_rising(pts), boxes=sane, size=size, pixels=pixels)
 
     def _fetch(self, command: str, **arguments: Any) -> tuple[dict[str, Any], np.ndarray]:
         """The one answer to a request; its header without what describes the array."""
-        ((header, array),) = self._stream(command, **arguments)
+        found = list(islice(self._stream(command, **arguments), 2))
+        if len(found) != 1:
+            raise self._nonsense(f"{len(found)} answers to {command!r}, expected one")
+        ((header, array),) = found
         return {key: value for key, value in header.items() if key not in ("dtype", "shape")}, array
+
+    def _pictures(
+        self, command: str, count: int, shape: tuple[int, ...] | None, **arguments: Any
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Answers with one picture each: as many as were asked for, in order and in one shape."""
+        done = 0
+        for header, rgb in self._stream(command, **arguments):
+            shape = shape or rgb.shape
+            if done == count or header.get("position") != done or (rgb.shape, rgb.dtype) != (shape, np.uint8):
+                raise self._nonsense(f"picture {header.get('position')} of {rgb.dtype} {rgb.shape} after {done}")
+            yield done, rgb
+            done += 1
+        if done != count:
+            raise self._nonsense(f"{done} pictures, expected {count}")
+
+    def _nonsense(self, found: str) -> MediaError:
+        """What no reader of ours says: a source has taken its process over."""
+        self.close()
+        return MediaError("decoder_crashed", f"{self.path.name}: the reader's process sent {found[:200]}")
 
     def _stream(self, command: str, **arguments: Any) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         if not self._idle:  # no child yet, or one that is in the midst of an abandoned answer

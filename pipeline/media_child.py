@@ -1,8 +1,8 @@
 """The sandbox from inside: reads requests, decodes with PyAV, writes answers (see ``sandbox.py``).
 
 Run as ``python -I -B media_child.py SOURCE_FD`` with a socket as standard input. Before it looks at the first byte of
-the source it gives up what a decoder does not need: other files and TCP connections (Landlock, where the kernel has
-it), files of its own, core dumps, new privileges, time and memory without end.
+the source it gives up what a decoder does not need: other files and signals to others (Landlock, where the kernel has
+it), sockets and programs (seccomp), files of its own, core dumps, new privileges, time and memory without end.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pipeline.media_audio import read_audio
 from pipeline.media_source import MediaSource
 from pipeline.media_video import read_crops, read_frame_times, read_frames, read_info
 from pipeline.sandbox import ANSWER, Limits, MediaError
+from pipeline.seccomp import forbid_calls
 
 Answers = Iterator[tuple[dict[str, Any], np.ndarray]]
 
@@ -51,6 +52,8 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445
 _FILE_RIGHTS = (1 << 13) - 1  # all that Landlock ABI 1 knows
 _READ_RIGHTS = 0b1100  # of those: read a file, list a folder
 _TCP_RIGHTS = 0b11  # bind, connect: from ABI 4 on
+_SCOPES = 0b11  # abstract sockets and signals of processes outside: from ABI 6 on
+_RULESET_BYTES = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}  # what a kernel with that ABI takes of a ruleset; 24 from 6 on
 
 
 def main() -> None:
@@ -76,11 +79,12 @@ def confine(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _forbid_files_and_network(libc)
+    _forbid_files(libc)
+    forbid_calls(libc)
 
 
-def _forbid_files_and_network(libc: ctypes.CDLL) -> None:
-    """Landlock: from here on no file can be opened but Python's own, and no TCP connection (kernel 6.7 and later).
+def _forbid_files(libc: ctypes.CDLL) -> None:
+    """Landlock: from here on no file can be opened but Python's own.
 
     Kernels before 5.13 lack it; there the limits and libav's own lists must do.
     """
@@ -94,8 +98,8 @@ def _forbid_files_and_network(libc: ctypes.CDLL) -> None:
     abi = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if abi < 1:
         return
-    handled = struct.pack("=QQ", _FILE_RIGHTS, _TCP_RIGHTS)
-    ruleset = call(_LANDLOCK_CREATE_RULESET, handled, ctypes.c_size_t(16 if abi >= 4 else 8))
+    handled = struct.pack("=QQQ", _FILE_RIGHTS, _TCP_RIGHTS, _SCOPES)
+    ruleset = call(_LANDLOCK_CREATE_RULESET, handled, ctypes.c_size_t(_RULESET_BYTES.get(abi, len(handled))))
     for folder in {sys.prefix, sys.base_prefix}:  # PyAV imports some of its modules late
         beneath = os.open(folder, os.O_PATH)
         call(_LANDLOCK_ADD_RULE, ruleset, ctypes.c_int(1), struct.pack("=Qi", _READ_RIGHTS, beneath))

@@ -44,6 +44,7 @@ class MediaSource:
     def __init__(self, file: io.FileIO, limits: Limits) -> None:
         self.file = file
         self.limits = limits
+        self.pixel_aspect = Fraction(1)  # width by height of a stored pixel, known once the video was opened
 
     def open(self) -> InputContainer:
         self.file.seek(0)
@@ -60,7 +61,7 @@ class MediaSource:
             raise MediaError("too_large", f"{found:.0f} s long, {self.limits.max_duration_s:.0f} s at most")
         return container
 
-    def open_video(self, *, draft: bool = False) -> tuple[InputContainer, VideoStream]:
+    def open_video(self) -> tuple[InputContainer, VideoStream]:
         """The container and its video stream, ready to decode."""
         container = self.open()
         stream = container.streams.best("video")
@@ -68,15 +69,13 @@ class MediaSource:
             raise MediaError("no_video", f"{container.format.name} with {len(container.streams)} other streams")
         if stream.codec_context is None or stream.codec_context.name not in VIDEO_DECODERS:
             raise MediaError("not_allowed", f"a video codec other than {', '.join(VIDEO_DECODERS)}")
-        side = max(stream.codec_context.width, stream.codec_context.height)
+        self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)  # 0 stands for unknown
+        side = max(round(stream.codec_context.width * self.pixel_aspect), *_stored(stream))
         if side > self.limits.max_side_px:
             raise MediaError("too_large", f"{side} px wide or high, {self.limits.max_side_px} px at most")
         context = stream.codec_context
         context.thread_type, context.thread_count = "FRAME", self.limits.threads
         context.options = {"max_pixels": str(self.limits.max_side_px**2)}
-        if draft:
-            context.skip_frame = "NONREF"
-            context.options = {**context.options, "skip_loop_filter": "all"}
         return container, stream
 
     def open_audio(self) -> tuple[InputContainer, AudioStream]:
@@ -88,6 +87,10 @@ class MediaSource:
         if stream.codec_context is None or stream.codec_context.name not in AUDIO_DECODERS:
             raise MediaError("not_allowed", f"an audio codec other than {', '.join(AUDIO_DECODERS)}")
         return container, stream
+
+
+def _stored(stream: VideoStream) -> tuple[int, int]:
+    return stream.codec_context.width, stream.codec_context.height
 
 
 def origin_s(container: InputContainer) -> Fraction:

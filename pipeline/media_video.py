@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
@@ -27,6 +28,9 @@ TimedFrames = Iterator[tuple[int, VideoFrame]]
 _LEADS_S = (0, 2, 10, 60)  # how far before a wanted frame to look for a keyframe, one try after the other
 _HIDDEN_FRAMES = ("vp8",)  # codecs whose packets may hold a frame that is never shown
 _BYTE_PLANES = ("yuv420p", "yuvj420p")  # crops are cut from these; other formats are converted first
+_BT601 = (2, 5, 6)  # AVCOL_SPC_UNSPECIFIED, which every decoder takes for it, _BT470BG, _SMPTE170M
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_HDR_CURVES = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 _NOTHING = np.empty(0, np.uint8)
 
 
@@ -34,8 +38,9 @@ def read_info(source: MediaSource) -> Iterator[Answer]:
     """Size, rotation and codecs, as the first frame that can be decoded shows them."""
     container, stream = source.open_video()
     _, frame = _first(container, stream)
+    _refuse_what_needs_conversion(frame)
     turns, sound = _quarter_turns(frame), container.streams.best("audio")
-    width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    width, height = _square_size(frame, source.pixel_aspect)[:: -1 if turns % 2 else 1]
     facts = {
         "width": width,
         "height": height,
@@ -73,20 +78,22 @@ def read_frame_times(source: MediaSource) -> Iterator[Answer]:
     yield header, np.frombuffer(pts, dtype=np.int64)
 
 
-def read_frames(source: MediaSource, pts: list[int], size: Sequence[int] | None, draft: bool) -> Iterator[Answer]:
+def read_frames(source: MediaSource, pts: list[int], size: Sequence[int] | None) -> Iterator[Answer]:
     """Whole frames as RGB, see `SourceReader.frames`."""
     last, rgb = None, _NOTHING
-    for position, frame in _chosen(_from(source, pts, draft), pts, exact=not draft):
+    for position, frame in _chosen(_from(source, pts), pts):
         if frame is not last:
-            last, rgb = frame, _whole(frame, size)
+            last, rgb = frame, _whole(frame, size, source.pixel_aspect)
         yield {"position": position}, rgb
 
 
-def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size: int) -> Iterator[Answer]:
-    """Square crops as RGB, see `SourceReader.crops`."""
-    for position, frame in _chosen(_from(source, pts, draft=False), pts, exact=True):
+def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size: int, pixels: str) -> Iterator[Answer]:
+    """Square crops, see `SourceReader.crops`."""
+    for position, frame in _chosen(_from(source, pts), pts):
         planar = frame if frame.format.name in _BYTE_PLANES else frame.reformat(format=_BYTE_PLANES[0], threads=1)
-        yield {"position": position}, np.stack([_crop(planar, frame, box, size) for box in boxes[position]])
+        stored = (_as_stored(box, frame, source.pixel_aspect) for box in boxes[position])
+        crops = (_crop(planar, frame, box, size) for box in stored)
+        yield {"position": position}, np.stack([_as_pixels(crop, pixels) for crop in crops])
 
 
 def _packet_times(container: InputContainer, stream: VideoStream) -> array[int] | None:
@@ -128,14 +135,14 @@ def _first(container: InputContainer, stream: VideoStream) -> tuple[int, VideoFr
     raise MediaError("unreadable", "no frame could be decoded")
 
 
-def _from(source: MediaSource, pts: list[int], draft: bool) -> TimedFrames:
+def _from(source: MediaSource, pts: list[int]) -> TimedFrames:
     """Frames from a clean start at or before the first wanted one, without decoding what lies before.
 
     Containers seek by decoding time or by bytes, so a seek may land too late, or on frames whose references lie
     before it: then the next try starts earlier, the last one at the beginning of the file.
     """
     for lead_s in _LEADS_S if pts else ():
-        container, stream = source.open_video(draft=draft)
+        container, stream = source.open_video()
         try:
             container.seek(pts[0] - math.ceil(lead_s / stream.time_base), stream=stream)
         except av.error.FFmpegError:
@@ -144,28 +151,26 @@ def _from(source: MediaSource, pts: list[int], draft: bool) -> TimedFrames:
         head = next(frames, None)
         if head and head[1].key_frame and head[0] <= pts[0]:
             return chain([head], frames)
-    return _timed(*source.open_video(draft=draft))
+    return _timed(*source.open_video())
 
 
-def _chosen(frames: TimedFrames, pts: list[int], exact: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """For every wanted timestamp the frame that has it, or (not exact) the nearest one, the earlier of two."""
+def _chosen(frames: TimedFrames, pts: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """For every wanted timestamp the frame that has it."""
     position = 0
-    before: tuple[int, VideoFrame] | None = None
+    size: tuple[int, int] | None = None
     for time, frame in frames:
-        if before and (frame.width, frame.height) != (before[1].width, before[1].height):
+        if size not in (None, (frame.width, frame.height)):
             raise MediaError("damaged", f"the picture's size changes to {frame.width} x {frame.height}")
-        while position < len(pts) and pts[position] <= time:
-            if exact and pts[position] != time:
-                raise MediaError("damaged", f"the frame with timestamp {pts[position]} cannot be decoded")
-            nearer = before and pts[position] - before[0] <= time - pts[position]
-            yield position, before[1] if before and nearer else frame
+        size = frame.width, frame.height
+        while position < len(pts) and pts[position] == time:
+            yield position, frame
             position += 1
-        before = time, frame
         if position == len(pts):
             return
-    if position < len(pts) and (exact or before is None):
+        if pts[position] < time:
+            break
+    if pts:
         raise MediaError("damaged", f"the frame with timestamp {pts[position]} cannot be decoded")
-    yield from ((rest, before[1]) for rest in range(position, len(pts)) if before)
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
@@ -173,8 +178,26 @@ def _quarter_turns(frame: VideoFrame) -> int:
     return int(round(frame.rotation / 90) % 4)
 
 
-def _whole(frame: VideoFrame, size: Sequence[int] | None) -> np.ndarray:
+def _refuse_what_needs_conversion(frame: VideoFrame) -> None:
+    """What would pass as a picture and is none that later stages understand."""
+    if frame.interlaced_frame:
+        raise MediaError(
+            "interlaced", "its frames hold two instants each; first: ffmpeg -i IN -vf bwdif=send_frame OUT"
+        )
+    if frame.color_trc in _HDR_CURVES:
+        found = _HDR_CURVES[frame.color_trc]
+        raise MediaError("high_dynamic_range", f"its brightness is coded by {found}; convert it to BT.709 first")
+
+
+def _square_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Width and height of the stored picture once its pixels are square; its height is kept."""
+    return max(round(frame.width * pixel_aspect), 1), frame.height
+
+
+def _whole(frame: VideoFrame, size: Sequence[int] | None, pixel_aspect: Fraction) -> np.ndarray:
     turns = _quarter_turns(frame)
+    if size is None and pixel_aspect != 1:
+        size = _square_size(frame, pixel_aspect)[:: -1 if turns % 2 else 1]
     if size is None:
         rgb = frame.to_ndarray(format="rgb24", threads=1)
     else:
@@ -183,17 +206,31 @@ def _whole(frame: VideoFrame, size: Sequence[int] | None) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(rgb, turns))
 
 
-def _crop(planar: VideoFrame, original: VideoFrame, box: Box, size: int) -> np.ndarray:
-    """One crop: each plane resampled on its own, then converted to RGB at the final size."""
-    turns = _quarter_turns(original)
-    luma_box = _turned_back(box, turns, original.width, original.height)
+def _crop(planar: VideoFrame, original: VideoFrame, box: Box, size: int) -> VideoFrame:
+    """One crop of a box of the stored picture, upright: each plane resampled on its own."""
+    turns, luma_box = _quarter_turns(original), box
     chroma_box = (luma_box[0] / 2, luma_box[1] / 2, luma_box[2] / 2, luma_box[3] / 2)
     luma = _resampled(planar.planes[0], luma_box, size)
     chroma = [_resampled(plane, chroma_box, size // 2) for plane in planar.planes[1:]]
-    packed = np.concatenate([part.ravel() for part in (luma, *chroma)]).reshape(-1, size)  # (1.5 size, size)
-    crop = VideoFrame.from_ndarray(packed, format=planar.format.name)
+    packed = np.concatenate([np.rot90(part, turns).ravel() for part in (luma, *chroma)])
+    crop = VideoFrame.from_ndarray(packed.reshape(-1, size), format=planar.format.name)  # (1.5 size, size)
     crop.colorspace, crop.color_range = planar.colorspace, planar.color_range
-    return np.rot90(crop.to_ndarray(format="rgb24", threads=1), turns)
+    return crop
+
+
+def _as_pixels(crop: VideoFrame, pixels: str) -> np.ndarray:
+    is_ours = crop.format.name == "yuv420p" and crop.colorspace in _BT601 and crop.color_range != _FULL_RANGE
+    if pixels == "yuv420p" and not is_ours:
+        crop = crop.reformat(format=pixels, dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
+    return np.asarray(crop.to_ndarray(format=pixels, threads=1))
+
+
+def _as_stored(box: Box, frame: VideoFrame, pixel_aspect: Fraction) -> Box:
+    """A box of the upright picture with square pixels in the coordinates of the stored one."""
+    width, height = _square_size(frame, pixel_aspect)
+    x1, y1, x2, y2 = _turned_back(box, _quarter_turns(frame), width, height)
+    stretch = width / frame.width
+    return x1 / stretch, y1, x2 / stretch, y2
 
 
 def _turned_back(box: Box, turns: int, width: int, height: int) -> Box:
@@ -214,7 +251,7 @@ def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:
         image = Image.frombuffer("L", (plane.width, plane.height), plane, "raw", "L", plane.line_size, 1)
     else:
         pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        margin = math.ceil((x2 - x1) / size) + 1  # what the filter reaches
+        margin = math.ceil(max(x2 - x1, y2 - y1) / size) + 1  # what the filter reaches
         left, top = math.floor(x1) - margin, math.floor(y1) - margin
         columns = np.arange(left, math.ceil(x2) + margin).clip(0, plane.width - 1)
         rows = np.arange(top, math.ceil(y2) + margin).clip(0, plane.height - 1)

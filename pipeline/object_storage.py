@@ -8,6 +8,7 @@ files, the machine's role), on every machine for itself: none is part of an addr
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from pipeline.config import ManifestError
+from pipeline.config import ManifestError, read_text
 
 SCHEME = "s3://"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -55,6 +56,10 @@ class ObjectPath:
         return Path(self.name).stem
 
     @property
+    def parent(self) -> ObjectPath:
+        return ObjectPath(self.key.rpartition("/")[0], self.options)
+
+    @property
     def _storage(self) -> Any:
         return _filesystem(self.key.partition("/")[0], self.options)
 
@@ -72,8 +77,12 @@ class ObjectPath:
         """When it was written, by the server's clock; seconds since 1970, 0 if there is no such object."""
         return float(self._info().mtime_ns or 0) / 1e9
 
-    def open(self) -> Any:
-        """The object as a file that Arrow reads in ranges."""
+    def size_bytes(self) -> int:
+        """How large it is; 0 if there is no such object."""
+        return int(self._info().size or 0)
+
+    def open(self, mode: str = "rb") -> Any:
+        """The object as a file that Arrow reads in ranges; there is no other mode."""
         return self._storage.open_input_file(self.key)
 
     def read_bytes(self) -> bytes:
@@ -81,8 +90,8 @@ class ObjectPath:
             content: bytes = file.read()
         return content
 
-    def read_text(self, encoding: str = "utf-8") -> str:
-        return self.read_bytes().decode(encoding)
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self.read_bytes().decode(encoding, errors)
 
     def write_bytes(self, content: Any) -> None:
         """Put an object, whole or not at all; ``content`` is anything with the buffer protocol.
@@ -123,14 +132,20 @@ class ObjectPath:
 
     def glob(self, pattern: str) -> Iterator[ObjectPath]:
         """Objects below whose relative key fits: ``*.parquet``, ``*/*.parquet``, or ``**`` for all of them."""
+        for path, _ in self.sizes(recursive="/" in pattern or pattern == "**"):
+            relative = path.key.removeprefix(f"{self.key}/")
+            same_depth = relative.count("/") == pattern.count("/")
+            if pattern == "**" or same_depth and fnmatchcase(relative, pattern):
+                yield path
+
+    def sizes(self, recursive: bool = False) -> Iterator[tuple[ObjectPath, int]]:
+        """Objects directly below, or all below, with their sizes in bytes."""
         from pyarrow import fs
 
-        selector = fs.FileSelector(self.key, allow_not_found=True, recursive="/" in pattern or pattern == "**")
+        selector = fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
         for info in self._storage.get_file_info(selector):
-            relative = info.path.removeprefix(f"{self.key}/")
-            same_depth = relative.count("/") == pattern.count("/")
-            if info.type == fs.FileType.File and (pattern == "**" or same_depth and fnmatchcase(relative, pattern)):
-                yield ObjectPath(info.path, self.options)
+            if info.type == fs.FileType.File:
+                yield ObjectPath(info.path, self.options), int(info.size)
 
     def _info(self) -> Any:
         return self._storage.get_file_info(self.key)
@@ -170,6 +185,35 @@ def location(text: str) -> Location:
 def arrow_source(path: Location) -> Any:
     """What pyarrow's Parquet reader takes for this file."""
     return path if isinstance(path, Path) else path.open()
+
+
+def text_of(path: Location, limit_bytes: int) -> str:
+    """A text file that a person wrote; `ManifestError` if it is missing, too large, no file or no UTF-8."""
+    if isinstance(path, Path):
+        return read_text(path, limit_bytes)
+    try:
+        if path.size_bytes() > limit_bytes:
+            raise ManifestError(f"{path}: larger than {limit_bytes} bytes")
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error}") from None
+
+
+def lies_in(path: Location, folder: Location) -> bool:
+    """Whether a path that somebody else's file names lies in a folder, with links followed."""
+    if isinstance(path, ObjectPath) and isinstance(folder, ObjectPath):
+        return path.key.startswith(f"{folder.key}/") and not {"", ".", ".."} & {*path.key.split("/")}
+    return isinstance(path, Path) and isinstance(folder, Path) and path.resolve().is_relative_to(folder.resolve())
+
+
+def file_sizes(folder: Location) -> Iterator[tuple[Location, int]]:
+    """The files that stand directly in a folder, and their sizes in bytes; none if there is no folder."""
+    if isinstance(folder, ObjectPath):
+        yield from folder.sizes()
+    elif folder.is_dir():
+        yield from ((Path(entry.path), entry.stat().st_size) for entry in os.scandir(folder))
 
 
 @contextmanager

@@ -6,24 +6,27 @@ Knows nothing of Ray: `pipeline.run` gives parts to workers, tests and the bench
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pipeline.answer import Died, as_outcome, ask
 from pipeline.clip import Clip
-from pipeline.ledger import attempts_of
+from pipeline.ledger import PRINT_DIGITS, Deaths, attempts_of
+from pipeline.limits import Limits
 from pipeline.object_storage import Location
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.registry import StageCode
-from pipeline.stage import Reject, Stage
+from pipeline.stage import Stage
 from pipeline.store import Store
-from schemas.column import Column, ColumnError
-from schemas.ledger import CRASHED, FAILED, REJECTED, Outcome
+from pipeline.watchdog import Watchdog
+from schemas.ledger import FAILED, OK, Outcome
 
-MAX_ATTEMPTS = 2  # a clip whose worker died this often in one run is recorded as crashed
+SAVE_EVERY_S = 60.0  # a kill costs the clips since the last save, however long the part takes
+SETUP = ""  # stands in a diary for the setup of a stage, where a clip's id stands for work on a clip
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Job:
     codes: tuple[StageCode, ...]
     settings: Mapping[str, Mapping[str, Any]]
     run_id: str
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ class Done:
 
 
 class PartWorker:
-    """Holds the stages of one group, set up on first use, and runs them over parts."""
+    """Holds the stages of one group, set up on first use, and runs them over parts.
+
+    A stage that exceeds the job's limits takes this whole process down. Whoever started it starts another, which finds
+    in the diary of the part what happened.
+    """
 
     def __init__(self, job: Job, stages: Sequence[str], device: str = "cpu") -> None:
         self.pipeline = Pipeline(job.codes, job.settings)
@@ -57,10 +65,11 @@ class PartWorker:
         self.job = job
         self.names = tuple(stages)
         self.device = device
-        self._ready: set[str] = set()
+        self.watchdog = Watchdog(job.limits.memory_bytes)
+        self.ready: set[str] = set()
 
     def run(self, part: Part) -> list[Done]:
-        """Compute what is missing of this part. Files appear as each run of stages has finished all clips."""
+        """Compute what is missing of this part. Files appear after each run of stages, and now and then within it."""
         work = _PartWork(self, part)
         stages = [stage for stage in self.pipeline.stages if stage.name in self.names]
         for batched, run in groupby(stages, key=_is_batched):
@@ -69,13 +78,6 @@ class PartWorker:
                 work.write(segment)
         self.store.release_media(task.row.clip_id for task in part.clips)
         return work.done
-
-    def ready(self, stage: Stage) -> Stage:
-        """The stage with its models loaded."""
-        if stage.name not in self._ready:
-            stage.setup(self.device)
-            self._ready.add(stage.name)
-        return stage
 
 
 def _is_batched(stage: Stage) -> bool:
@@ -89,11 +91,12 @@ class _PartWork:
         self.worker, self.part = worker, part
         self.pipeline, self.store = worker.pipeline, worker.store
         self.attempts = attempts_of(self.store, part.name, worker.job.run_id)
-        self.unfinished = self.attempts.unfinished()
+        self.deaths = self.attempts.deaths()
         self.prints = {task.row.clip_id: self.pipeline.fingerprints(task) for task in part.clips}
         self.outcomes = {stage.name: self._stored(stage.name) for stage in self.pipeline.stages}
         self.new: dict[str, set[str]] = {stage.name: set() for stage in self.pipeline.stages}
         self.done: list[Done] = []
+        self.saved = time.monotonic()
         self._columns: dict[str, dict[str, dict[str, Any]]] = {}
 
     def _stored(self, stage: str) -> dict[str, Outcome]:
@@ -109,13 +112,26 @@ class _PartWork:
         for task in self.part.clips:
             clip = None
             for stage in segment:
-                if not self._wants(stage, task):
-                    continue
-                clip = clip or self._open(task)
-                self._load(clip, stage)
-                self._record(stage, clip, *self._process(stage, clip))
+                if self._wants(stage, task):
+                    clip = clip or self._open(task)
+                    self._load(clip, stage)
+                    self._attempt(stage, [clip])
             if clip is not None:
                 clip.close()
+            if time.monotonic() - self.saved > SAVE_EVERY_S:
+                self.write(segment)
+
+    def _compute_batch(self, stage: Stage) -> None:
+        clips = [self._open(task) for task in self.part.clips if self._wants(stage, task)]
+        for clip in clips:
+            self._load(clip, stage)
+        suspects = [clip for clip in clips if self._deaths(stage, clip).ever]
+        innocent = [clip for clip in clips if clip not in suspects]
+        for batch in (innocent, *([clip] for clip in suspects)):  # who killed the worker is found out alone
+            if batch:
+                self._attempt(stage, batch)
+        for clip in clips:
+            clip.close()
 
     def _wants(self, stage: Stage, task: ClipTask) -> bool:
         """Whether this stage has to work on this clip: no row yet, and every earlier stage was content with it."""
@@ -146,49 +162,69 @@ class _PartWork:
             self._columns[column] = {clip_id: values[column] for clip_id, values in rows.items()}
         return self._columns[column]
 
-    def _process(self, stage: Stage, clip: Clip) -> tuple[Any, float]:
-        """The stage's answer for one clip, an exception included, and the seconds it took."""
-        if self.unfinished[stage.name, clip.clip_id] >= MAX_ATTEMPTS:
-            return _Crashed(f"the worker process died {MAX_ATTEMPTS} times on this clip"), 0.0
-        ready = self.worker.ready(stage)
-        self.attempts.start(stage.name, clip.clip_id)
-        started = time.perf_counter()
-        try:
-            answer: Any = ready.process(clip)
-        except Exception as error:  # becomes a row of the ledger: one bad clip never costs another
-            answer = error
-        return answer, time.perf_counter() - started
-
-    def _compute_batch(self, stage: Stage) -> None:
-        tasks = [task for task in self.part.clips if self._wants(stage, task)]
-        if not tasks:
+    def _attempt(self, stage: Stage, clips: Sequence[Clip]) -> None:
+        """One go of a stage at clips; those that took their worker down too often get none."""
+        limits, lethal = self.worker.job.limits, self._deaths(stage, clips[0])
+        abouts = [self.attempts.about(stage.name, clip.clip_id, self._print(stage, clip)) for clip in clips]
+        if lethal.now >= limits.attempts or lethal.ever >= limits.attempts_in_all:
+            row = self._record(stage, clips[0], Died(lethal, limits, clips[0].num_frames), 0.0)
+            self.attempts.give_up(abouts[0], row.outcome)
             return
-        clips = [self._open(task) for task in tasks]
-        for clip in clips:
-            self._load(clip, stage)
-            self.attempts.start(stage.name, clip.clip_id)
-        ready = self.worker.ready(stage)
+        self._set_up(stage)
         started = time.perf_counter()
-        try:
-            answers: list[Any] = list(ready.process_part(clips))
-        except Exception as error:
-            answers = [error] * len(clips)
+        with self._watched(abouts, sum(limits.seconds(clip.num_frames) for clip in clips)):
+            answers = ask(stage, clips)
         seconds = (time.perf_counter() - started) / len(clips)
-        for clip, answer in zip(clips, answers, strict=True):
-            self._record(stage, clip, answer, seconds)
-            clip.close()
+        for clip, about, answer in zip(clips, abouts, answers, strict=True):
+            row = self._record(stage, clip, answer, seconds)
+            self.attempts.end(about, row.outcome, seconds)
 
-    def _record(self, stage: Stage, clip: Clip, answer: Any, seconds: float) -> None:
+    def _deaths(self, stage: Stage, clip: Clip) -> Deaths:
+        return self.deaths.get((stage.name, clip.clip_id, self._print(stage, clip)[:PRINT_DIGITS]), Deaths())
+
+    def _print(self, stage: Stage, clip: Clip) -> str:
+        return self.prints[clip.clip_id][stage.name]
+
+    @contextmanager
+    def _watched(self, abouts: Sequence[Mapping[str, Any]], limit_s: float) -> Iterator[None]:
+        """A stage at work: the diary and the watchdog know of it before it begins."""
+        for about in abouts:
+            self.attempts.start(about)
+        with self.worker.watchdog.watching(limit_s, self.attempts.path, [dict(about) for about in abouts]):
+            yield
+
+    def _set_up(self, stage: Stage) -> None:
+        """Load the stage's models, once a worker.
+
+        Raises
+        ------
+        RuntimeError : workers died of it; no clip is at fault, and none can be computed.
+        """
+        if stage.name in self.worker.ready:
+            return
+        limits, lethal = self.worker.job.limits, self.deaths.get((stage.name, SETUP, ""), Deaths())
+        if lethal.now >= limits.attempts:
+            raise RuntimeError(f"stage {stage.name!r}: setup() ended {lethal.now} worker processes: {lethal.outcome}")
+        about = self.attempts.about(stage.name, SETUP, "")
+        outcome = FAILED
+        try:
+            with self._watched([about], limits.seconds(0)):
+                stage.setup(self.worker.device)
+            outcome = OK
+        finally:
+            self.attempts.end(about, outcome, 0.0)
+        self.worker.ready.add(stage.name)
+
+    def _record(self, stage: Stage, clip: Clip, answer: Any, seconds: float) -> Outcome:
         """Turn an answer into a row; media files move to their place here, before the row that names them."""
-        fingerprint = self.prints[clip.clip_id][stage.name]
-        row = _as_outcome(stage, clip, answer, fingerprint)
+        row = as_outcome(stage, clip, answer, self._print(stage, clip))
         if row.ok:
             row.values.update(self._publish_media(stage, clip, row.values))
             clip.values.update(row.values)
         self.outcomes[stage.name][clip.clip_id] = row
         self.new[stage.name].add(clip.clip_id)
-        self.attempts.end(stage.name, clip.clip_id, row.outcome, seconds)
         self.done.append(Done(stage.name, clip.clip_id, row.outcome, row.reason, seconds, clip.num_frames))
+        return row
 
     def _publish_media(self, stage: Stage, clip: Clip, values: Mapping[str, Any]) -> dict[str, str]:
         media = [column.name for column in stage.writes if column.media and values[column.name] is not None]
@@ -202,6 +238,7 @@ class _PartWork:
         for stage in segment:
             if self.new[stage.name]:
                 self._rewrite(stage)
+        self.saved = time.monotonic()
 
     def _rewrite(self, stage: Stage, *, only_stored: bool = False) -> None:
         rows = self.outcomes[stage.name]
@@ -214,39 +251,3 @@ class _PartWork:
             return
         metadata = {**self.pipeline.identity[stage.name], "code_sha256": self.pipeline.codes[stage.name].sha256}
         self.store.write_columns(stage.name, self.part.name, stage.writes, whole, metadata)
-
-
-class _Crashed(Exception):
-    """Stands for the answer of a stage that took its process down."""
-
-
-def _as_outcome(stage: Stage, clip: Clip, answer: Any, fingerprint: str) -> Outcome:
-    """A stage's answer as a row: its columns checked, or the reason why there are none."""
-    if isinstance(answer, Reject):
-        if answer.reason in stage.rejects:
-            return Outcome(clip.clip_id, fingerprint, REJECTED, answer.reason, answer.detail)
-        answer = ValueError(f"stage {stage.name!r} rejected with {answer.reason!r}, which its `rejects` does not list")
-    if not isinstance(answer, Exception):
-        try:
-            return Outcome(clip.clip_id, fingerprint, values=_checked(stage, clip, answer))
-        except ColumnError as error:
-            answer = error
-    outcome = CRASHED if isinstance(answer, _Crashed) else FAILED
-    detail = "" if answer.__traceback__ is None else "".join(traceback.format_exception(answer))[-2000:]
-    reason = str(answer) if outcome == CRASHED else f"{type(answer).__name__}: {answer}"
-    return Outcome(clip.clip_id, fingerprint, outcome, reason[:200], detail)
-
-
-def _checked(stage: Stage, clip: Clip, answer: Any) -> dict[str, Any]:
-    """The columns of one clip in their declared types; every declared column and no other."""
-    declared = {column.name for column in stage.writes}
-    if not isinstance(answer, dict) or set(answer) != declared:
-        found = sorted(answer) if isinstance(answer, dict) else type(answer).__name__
-        raise ColumnError(f"stage {stage.name!r} must return the columns {sorted(declared)}, found {found}")
-    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes}
-
-
-def _check_value(column: Column, clip: Clip, value: Any) -> Any:
-    if column.media and not (value is None or Path(value).is_file()):
-        raise ColumnError(f"column {column.name!r}: no file {value}; write it to clip.output(...) first")
-    return column.check(value, clip.num_frames)

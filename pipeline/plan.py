@@ -24,7 +24,7 @@ from pipeline.weights import find_weights
 from schemas.clip import CLIP_COLUMNS
 
 SOURCE = "source"  # the virtual column that stands for the source file and the clip's span in it
-ENGINE_SETTINGS = ("pack", "download")  # tables of [stages] whose readers are no stages
+ENGINE_SETTINGS = ("pack", "download", "limits")  # tables of [stages] whose readers are no stages
 MANIFEST_COLUMNS = {column.name for column in CLIP_COLUMNS}
 
 

@@ -1,12 +1,12 @@
-"""What a build says while it runs and when it ends: progress, the run table, ``run.json``."""
+"""What a build says when it ends: the run table, the clips that are missing, ``run.json``."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.clock import FPS
@@ -17,43 +17,14 @@ from pipeline.store import Store
 from pipeline.survey import Survey
 from schemas.ledger import OK, REJECTED
 
-LINE_EVERY_S = 10.0  # in a log, where nothing can be overwritten
 
+@dataclass
+class Cost:
+    """What a stage took in one run."""
 
-class Progress:
-    """A bar on a terminal, a plain line now and then in a log."""
-
-    def __init__(self, num_clips: int) -> None:
-        self.num_clips = num_clips
-        self.count: Counter[str] = Counter()
-        self.finished = 0
-        self.started = self.last_line = time.monotonic()
-        self._bar: Any = None
-
-    def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self.num_clips, unit="clip", dynamic_ncols=True)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def advance(self, done: Sequence[Done]) -> None:
-        """Take in the work on one part."""
-        clips = {entry.clip_id for entry in done}
-        self.finished += len(clips)
-        self.count.update(entry.outcome for entry in done if entry.outcome != OK)
-        troubles = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.count.items())) or "no rejects"
-        if self._bar is not None:
-            self._bar.set_postfix_str(troubles)
-            self._bar.update(len(clips))
-        elif time.monotonic() - self.last_line >= LINE_EVERY_S:
-            self.last_line = time.monotonic()
-            rate = self.finished / (self.last_line - self.started)
-            print(f"{self.finished} of {self.num_clips} clips, {troubles}, {rate:.2f} clips/s", flush=True)
+    clips: int = 0
+    seconds: float = 0.0
+    frames: int = 0
 
 
 class RunReport:
@@ -64,14 +35,18 @@ class RunReport:
         self.pipeline = pipeline
         self.before = before
         self.after = before
-        self.done: list[Done] = []
+        self.costs: dict[str, Cost] = {stage.name: Cost() for stage in pipeline.stages}
         self.shards = 0
         self.shards_written = 0
         self.started = time.monotonic()
 
     def add(self, done: Sequence[Done]) -> None:
         """Take in the work on one part."""
-        self.done += done
+        for entry in done:
+            cost = self.costs[entry.stage]
+            cost.clips += 1
+            cost.seconds += entry.seconds
+            cost.frames += entry.num_frames
 
     @property
     def yield_share(self) -> float:
@@ -88,20 +63,22 @@ class RunReport:
         return [self._row(stage.name) for stage in self.pipeline.stages]
 
     def _row(self, stage: str) -> dict[str, Any]:
-        outcomes = Counter(row.outcome for _, _, name, row in self.after.rows if name == stage)
-        reasons = Counter(
-            row.reason for _, _, name, row in self.after.rows if name == stage and row.outcome == REJECTED
-        )
-        now = [entry for entry in self.done if entry.stage == stage]
-        seconds = sum(entry.seconds for entry in now)
-        frames = sum(entry.num_frames for entry in now)
+        outcomes: Counter[str] = Counter()
+        reasons: dict[str, int] = {}
+        for (name, outcome, reason), count in sorted(self.after.counts.items()):
+            if name == stage:
+                outcomes[outcome] += count
+                reasons |= {reason: count} if outcome == REJECTED else {}
+        cost = self.costs[stage]
+        seconds, frames = cost.seconds, cost.frames
         return {
             "stage": stage,
             "ok": outcomes[OK],
             "rejected": outcomes[REJECTED],
-            "reasons": dict(sorted(reasons.items())),
-            "failed": sum(outcomes.values()) - outcomes[OK] - outcomes[REJECTED],
-            "computed": len(now),
+            "reasons": reasons,
+            "failed": outcomes.total() - outcomes[OK] - outcomes[REJECTED],
+            "failures": {name: count for name, count in outcomes.items() if name not in (OK, REJECTED)},
+            "computed": cost.clips,
             "seconds": round(seconds, 2),
             "frames_per_s": round(frames / seconds, 1) if seconds else None,
             "times_real_time": round(frames / FPS / seconds, 2) if seconds else None,
@@ -109,21 +86,7 @@ class RunReport:
 
     def table(self) -> str:
         """The run table that a build ends with."""
-        header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
-        cells = [
-            [
-                row["stage"],
-                str(row["ok"]),
-                str(row["rejected"]),
-                str(row["failed"]),
-                str(row["computed"]) if row["computed"] else "up to date",
-                f"{row['seconds']:.1f}" if row["computed"] else "",
-                f"{row['frames_per_s']:.0f}" if row["frames_per_s"] else "",
-                f"{row['times_real_time']:.1f}" if row["times_real_time"] else "",
-            ]
-            for row in self.rows()
-        ]
-        return aligned([header, *cells])
+        return run_table(self.rows())
 
     def missing_lines(self) -> list[str]:
         """One line for every clip that is not in the data set: where it stopped and why."""
@@ -158,6 +121,25 @@ class RunReport:
             "shards_written": self.shards_written,
         }
         store.write_text(store.root / "run.json", json.dumps(content, indent=1) + "\n")
+
+
+def run_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of `RunReport.rows`, as ``run.json`` has them too, for people."""
+    header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
+    cells = [
+        [
+            row["stage"],
+            str(row["ok"]),
+            str(row["rejected"]),
+            str(row["failed"]),
+            str(row["computed"]) if row["computed"] else "up to date",
+            f"{row['seconds']:.1f}" if row["computed"] else "",
+            f"{row['frames_per_s']:.0f}" if row["frames_per_s"] else "",
+            f"{row['times_real_time']:.1f}" if row["times_real_time"] else "",
+        ]
+        for row in rows
+    ]
+    return aligned([header, *cells])
 
 
 def plan_table(pipeline: Pipeline, found: Survey) -> str:

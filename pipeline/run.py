@@ -1,4 +1,5 @@
-"""The run: one streaming Ray Data pipeline whose rows are parts. The only module that knows Ray's data engine.
+"""The run: one streaming Ray Data pipeline whose rows are parts; and `spread`, for work that is a function of an item.
+The only module that knows Ray, but for Ray Train in ``jobs/train.py``.
 
 Ray streams names of parts; Parquet files hold the data. Each group of stages is one operator, its pool of actors holds
 the stages' models. Frames never enter the object store.
@@ -6,16 +7,18 @@ the stages' models. Frames never enter the object store.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
 import pickle
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.answer import is_machine_trouble
 from pipeline.config import ManifestError
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
@@ -23,13 +26,18 @@ from pipeline.pools import Node, PoolSize, pool_sizes
 
 PROJECT = Path(__file__).resolve().parent.parent
 POLL_S = 5.0  # between looks at a cluster that is growing
+TASKS_AHEAD = 2  # a core: one that runs and one that waits for it
 OBJECT_STORE_BYTES = 256 * 2**20  # rows are a few kilobytes: the store stays small even in a container's /dev/shm
 
 
-def connect(address: str, workers: int | None) -> None:
-    """Join the cluster at ``address``, or start a private one on this machine for ``"local"``."""
+def connect(address: str, workers: int | None, quiet: bool = False) -> None:
+    """Join the cluster at ``address``, or start a private one on this machine for ``"local"``.
+
+    ``quiet`` keeps what workers print in Ray's own log files.
+    """
     import ray
     import ray.data
+    from ray.job_config import JobConfig
 
     for name in ("ray", "ray.data"):  # their news are about themselves; failures reach us as exceptions
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -40,11 +48,14 @@ def connect(address: str, workers: int | None) -> None:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}},  # workers run this code, wherever we were started
+            log_to_driver=not quiet,
+            # Workers run this code, wherever we were started. A runtime_env would say so too, but the workers that Ray
+            # starts beforehand could not be used then: two seconds of processor time.
+            job_config=JobConfig(_py_driver_sys_path=[str(PROJECT)]),
             _temp_dir=tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir()),
         )
     else:
-        ray.init(address=address, logging_level=logging.ERROR)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
 
 
 def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: float = 0.0) -> list[PoolSize]:
@@ -91,6 +102,11 @@ def run_parts(
 
     Pools grow when nodes join. Actors that were lost with their node start elsewhere, and what they were at is given
     to others, for ever: Ray's own default for pools. What a clip may cost is counted in its part's diary, not here.
+
+    Raises
+    ------
+    ManifestError : the cluster cannot hold one copy of every group of stages.
+    OSError : a worker's machine is in trouble: the disk is full or read-only.
     """
     import ray
 
@@ -98,7 +114,7 @@ def run_parts(
     context.enable_progress_bars = False  # ours counts clips
     context.execution_options.preserve_order = False
     context.execution_no_progress_timeout_s = -1  # no limit: a clip of an hour is no hang
-    rows = [{"part": pickle.dumps(part), "done": pickle.dumps([])} for part in parts]
+    rows = [{"part": pickle.dumps(part), "done": pickle.dumps([]), "trouble": b""} for part in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     for size in find_pools(pipeline, len(parts), workers, wait_s):
         dataset = dataset.map(
@@ -110,6 +126,29 @@ def run_parts(
         )
     for row in dataset.iter_rows():
         yield pickle.loads(row["done"])
+        if row["trouble"]:
+            raise pickle.loads(row["trouble"])
+
+
+def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Call ``work`` on every item, each in a task of its own on the connected cluster.
+
+    Yields
+    ------
+    position of the item and its result, as they come. An exception of ``work`` is raised here.
+    """
+    import ray
+
+    task = ray.remote(work)
+    ahead = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # the rest would fill the object store
+    positions, running = iter(range(len(items))), {}
+    for position in itertools.islice(positions, ahead):
+        running[task.remote(items[position])] = position
+    while running:
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(ready), ray.get(ready)
+        for position in itertools.islice(positions, 1):
+            running[task.remote(items[position])] = position
 
 
 class _Operator:
@@ -117,10 +156,39 @@ class _Operator:
 
     def __init__(self, job: Job, group: Group) -> None:
         self.worker = PartWorker(job, group.stages, "cuda" if group.gpus else "cpu")
+        self.metrics = _Metrics()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        done = pickle.loads(row["done"]) + self.worker.run(pickle.loads(row["part"]))
-        return {"part": row["part"], "done": pickle.dumps(done)}
+        if row["trouble"]:
+            return row
+        try:
+            done = self.worker.run(pickle.loads(row["part"]))
+        except OSError as error:
+            if not is_machine_trouble(error):
+                raise
+            return {**row, "trouble": pickle.dumps(error)}  # reaches the driver as it is, not wrapped up by Ray
+        self.metrics.add(done)
+        return {**row, "done": pickle.dumps(pickle.loads(row["done"]) + done)}
+
+
+class _Metrics:
+    """What Ray shows to Prometheus on every node: clips, frames and seconds, by stage and outcome."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter
+
+        tags = ("stage", "outcome")
+        self.clips = Counter("vico_clips", "clips that a stage has finished", tags)
+        self.frames = Counter("vico_frames", "frames of these clips", tags)
+        self.seconds = Counter("vico_seconds", "seconds that they took", tags)
+
+    def add(self, done: Sequence[Done]) -> None:
+        for entry in done:
+            tags = {"stage": entry.stage, "outcome": entry.outcome}
+            self.clips.inc(1, tags)
+            self.frames.inc(entry.num_frames, tags)
+            if entry.seconds > 0:
+                self.seconds.inc(entry.seconds, tags)
 
 
 def disconnect() -> None:

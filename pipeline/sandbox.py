@@ -28,6 +28,8 @@ MEDIA_REASONS = {
     "no_video": "it has no video stream",
     "no_audio": "it has no audio stream",
     "damaged": "its stream breaks off or changes its format where it was to be read",
+    "interlaced": "its frames hold two instants each, which show as combs where anything moves",
+    "high_dynamic_range": "its brightness is coded for HDR displays (PQ or HLG)",
     "too_large": "its picture or its duration exceeds the reader's limits",
     "timed_out": "reading it took longer than the limit",
     "out_of_memory": "reading it took more memory than the limit",
@@ -127,10 +129,11 @@ class Child:
         self._send(request)
         while True:
             header, array = self._answer()
-            if "error" in header and header["error"] in MEDIA_REASONS:
-                raise MediaError(header["error"], f"{self._path.name}: {header['detail']}")
+            if "error" in header and str(header["error"]) in MEDIA_REASONS:
+                raise MediaError(str(header["error"]), f"{self._path.name}: {_printable(header.get('detail'))}")
             if "bug" in header:
-                raise RuntimeError(f"the media reader has a bug that {self._path.name} brings out:\n{header['bug']}")
+                found = _printable(header["bug"])
+                raise RuntimeError(f"the media reader has a bug that {self._path.name} brings out:\n{found}")
             if header.get("done"):
                 return
             yield header, array
@@ -147,7 +150,7 @@ class Child:
             facts = json.loads(header.tobytes())
             kind = _ARRAY_TYPES[facts.get("dtype", "uint8")]
             return facts, raw.view(kind).reshape(facts.get("shape", 0))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._nonsense(f"{header.tobytes()[:200]!r} ({error})") from None
 
     def _receive(self, num_bytes: int) -> np.ndarray:
@@ -190,6 +193,11 @@ class Child:
 
     def _nonsense(self, found: str) -> MediaError:
         return MediaError("decoder_crashed", f"{self._path.name}: the reader's process sent {found}")
+
+
+def _printable(text: Any) -> str:
+    """What a child says, without what would steer a terminal."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in str(text))
 
 
 def _open_regular(path: Path) -> int:

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.config import ManifestError
-from pipeline.object_storage import Location, arrow_source
-from pipeline.takedown import takedown_ids, withdrawn
+from pipeline.config import ManifestError, shown
+from pipeline.object_storage import Location, lies_in, text_of
+from pipeline.plain_parquet import read_plain
+from pipeline.takedown import WITHDRAWABLE, takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
+from schemas.shard import SHARD_NAME
+
+MAX_DESCRIPTION_BYTES = 2**30
 
 
 def read_description(root: Location) -> dict[str, Any]:
@@ -20,13 +23,33 @@ def read_description(root: Location) -> dict[str, Any]:
 
     Raises
     ------
-    ManifestError : there is none.
+    ManifestError : there is none, or it is none.
     """
     path = root / "dataset.json"
     if not path.is_file():
         raise ManifestError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        description: dict[str, Any] = json.loads(text_of(path, MAX_DESCRIPTION_BYTES))
+        names = [shard["file"] for shard in description["shards"]]
+        listed = all(isinstance(name, str) for name in [*names, *description["packed"]])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ManifestError(f"{path}: describes no data set: {type(error).__name__}: {error}") from None
+    if not listed or not all(SHARD_NAME.fullmatch(name) for name in names):
+        raise ManifestError(f"{path}: expected shards such as train-00000-of-00004.parquet, found {names[:20]}")
     return description
+
+
+def media_file(root: Location, relative: str) -> Location:
+    """The file that a media column names, which must lie in the data set's own folder ``media/``.
+
+    Raises
+    ------
+    ManifestError : it lies elsewhere, or is not there; a data set of other people's may name any path.
+    """
+    path = root / relative
+    if not lies_in(path, root / "media") or not path.is_file():
+        raise ManifestError(f"{root}: a clip names the file {relative!r}, expected one that lies in {root / 'media'}")
+    return path
 
 
 def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
@@ -37,7 +60,7 @@ def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str
 
     Raises
     ------
-    ManifestError : no data set, or one without such a column.
+    ManifestError : no data set, one without such a column, or with types that are not plain Arrow.
     """
     description, gone = read_description(root), takedown_ids(root)
     if missing := [name for name in columns if name not in description["packed"]]:
@@ -45,9 +68,11 @@ def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str
         raise ManifestError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
     names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
     for shard in description["shards"]:
-        table = pq.read_table(arrow_source(root / "shards" / shard["file"]), columns=names, partitioning=None)
+        table = read_plain(root / "shards" / shard["file"], names)
         for i in range(table.num_rows):
             row = {name: _value(table[name][i]) for name in names}
+            if not WITHDRAWABLE.fullmatch(row["clip_id"] or ""):  # it becomes the name of files
+                raise ManifestError(f"{root}: {shard['file']}: found clip {shown(row['clip_id'])}, allowed: an id")
             if not withdrawn(row, gone):
                 yield row
 

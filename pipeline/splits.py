@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.config import ManifestError
+from pipeline.config import LARGEST_WHOLE, ManifestError, shown
 
 
 class SplitClip(Protocol):
@@ -44,12 +44,16 @@ class SplitRule:
         """The rule from the manifest's ``[dataset] split`` table."""
         example = "{test = 0.1, ood = 0.1, seed = 0}"
         if not isinstance(table, dict) or set(table) - {"test", "ood", "seed"}:
-            raise ManifestError(f"[dataset] split: found {table!r}, allowed: a table such as {example}")
+            raise ManifestError(f"[dataset] split: found {shown(table)}, allowed: a table such as {example}")
         shares = [table.get("test", 0.0), table.get("ood", 0.0)]
         numbers = [s for s in shares if isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s < 1]
-        if len(numbers) != len(shares) or sum(shares) >= 1 or not isinstance(table.get("seed", 0), int):
-            raise ManifestError(f"[dataset] split: found {table!r}, allowed: shares below 1 in sum, such as {example}")
-        return SplitRule(float(shares[0]), float(shares[1]), int(table.get("seed", 0)))
+        seed = table.get("seed", 0)
+        is_seed = isinstance(seed, int) and abs(seed) <= LARGEST_WHOLE
+        if len(numbers) != len(shares) or sum(shares) >= 1 or not is_seed:
+            raise ManifestError(
+                f"[dataset] split: found {shown(table)}, allowed: shares below 1 in sum, such as {example}"
+            )
+        return SplitRule(float(shares[0]), float(shares[1]), int(seed))
 
 
 def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]:

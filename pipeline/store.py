@@ -27,7 +27,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.object_storage import Location, ObjectPath, arrow_source
+from pipeline.config import ManifestError
+from pipeline.object_storage import Location, ObjectPath, arrow_source, lies_in
 from schemas.column import Column
 from schemas.ledger import OUTCOME_FIELDS, Outcome
 
@@ -67,6 +68,10 @@ class Store:
         if not isinstance(path, Path):
             path.upload(temporary)
             return
+        if not lies_in(path.parent, self.local):
+            raise ManifestError(
+                f"{path.parent}: a link leads out of the data set, to {path.parent.resolve()}; remove it"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         _flush(temporary)
         temporary.replace(path)
@@ -114,6 +119,11 @@ class Store:
         """Where a stage's columns of a part's clips stand."""
         return self.root / "columns" / stage / f"{part}.parquet"
 
+    def column_files(self) -> list[Location]:
+        """The files of all stages and parts."""
+        found: list[Location] = [*(self.root / "columns").glob("*/*.parquet")]
+        return sorted(found, key=str)
+
     def read_outcomes(self, stage: str, part: str) -> dict[str, Outcome]:
         """What a stage said of the clips of a part, without the columns; empty if the file is not there."""
         names = [field.name for field in OUTCOME_FIELDS]
@@ -154,13 +164,16 @@ class Store:
         """Delete every file and row of some clips."""
         for clip_id in clip_ids:
             remove_tree(self.root / "media" / clip_id)
-        files: list[Location] = [*(self.root / "columns").glob("*/*.parquet")]
-        for path in files:
-            table = pq.read_table(arrow_source(path), partitioning=None)
-            kept = pa.array([clip_id not in clip_ids for clip_id in table["clip_id"].to_pylist()], pa.bool_())
-            if not all(kept.to_pylist()):
-                with self.new_file(path) as temporary:
-                    pq.write_table(table.filter(kept), temporary, compression="zstd")
+        for path in self.column_files():
+            self.drop_rows(path, clip_ids)
+
+    def drop_rows(self, path: Location, clip_ids: Collection[str]) -> None:
+        """Delete the rows of some clips from a file of columns."""
+        table = pq.read_table(arrow_source(path), partitioning=None)
+        kept = [clip_id not in clip_ids for clip_id in table["clip_id"].to_pylist()]
+        if not all(kept):
+            with self.new_file(path) as temporary:
+                pq.write_table(table.filter(pa.array(kept, pa.bool_())), temporary, compression="zstd")
 
     def drop_columns(self, stage: str) -> None:
         """Forget everything a stage computed."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.store import Store
-from schemas.ledger import Outcome
+from schemas.ledger import REJECTED, Outcome
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Survey:
     settled : stage -> number of clips with a row that is up to date.
     published : clip id -> part, of clips that passed every stage.
     missing : clip id -> (stage, outcome) of clips that a stage stopped, or that no stage sees.
+    counts : (stage, outcome, reason) -> number of such rows; the reason of rejects alone.
     rows : the ledger: (clip id, part, stage, outcome) of every row that is up to date.
     """
 
@@ -30,6 +31,7 @@ class Survey:
     settled: Counter[str] = field(default_factory=Counter)
     published: dict[str, str] = field(default_factory=dict)
     missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)
 
     def add_absent(self, absent: Mapping[str, tuple[str, Outcome]]) -> None:
@@ -78,6 +80,7 @@ def _follow(
             found.waiting[stage] += 1
             continue
         found.settled[stage] += 1
+        found.counts[stage, row.outcome, row.reason if row.outcome == REJECTED else ""] += 1
         found.rows.append((clip_id, part.name, stage, row))
         if not row.ok:
             if not waits:

@@ -7,23 +7,39 @@ when a data set is built, the latter whenever it is read through `pipeline.shard
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
 
-from pipeline.object_storage import Location
+from pipeline.config import SHOWN, ManifestError
+from pipeline.object_storage import Location, text_of
 from pipeline.store import Store
 
 FILE = "takedown.txt"
+MAX_BYTES = 2**28
+WITHDRAWABLE = re.compile(r"[A-Za-z0-9_-]{1,128}")  # a clip's id may be longer than its source's, which it begins with
 KEYS = ("clip_id", "source_id", "speaker_id", "listener_id")  # columns in which an id is looked for
 
 
 def takedown_ids(root: Location) -> set[str]:
-    """The ids of a data set's own list; empty if there is none."""
+    """The ids of a data set's own list; empty if there is none.
+
+    Raises
+    ------
+    ManifestError : it cannot be read, or holds what can be no id: a clip must not stay because of a slip of the pen.
+    """
     path = root / FILE
-    if not path.is_file():
+    if not (os.path.lexists(path) if isinstance(path, Path) else path.is_file()):
         return set()
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {line for line in lines if line}
+    ids = set()
+    for number, line in enumerate(text_of(path, MAX_BYTES).split("\n"), start=1):
+        name = line.partition("#")[0].strip()
+        if name and not WITHDRAWABLE.fullmatch(name):
+            raise ManifestError(f"{path}, line {number}: found {name[:SHOWN]!r}, allowed: one id, of A-Z a-z 0-9 _ -")
+        ids.add(name)
+    return ids - {""}
 
 
 def withdrawn(row: dict[str, Any], ids: Collection[str]) -> str:

@@ -1,7 +1,8 @@
 """One attempt to get one video from its host, by yt-dlp's Python API, and the class of its failure.
 
-What a host sends is not trusted: http and https only, no playlists, no plugins, no configuration files, no commands,
-no other program but our ffmpeg, which joins picture and sound from files; names of files are ours.
+What a host sends is not trusted: http and https only, public addresses only, no playlists, no plugins, no configuration
+files, no commands, no other program but our ffmpeg, which joins picture and sound from files of single-file containers;
+names of files are ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.availability import OVER_LIMIT, UNSUPPORTED
+from pipeline.config import INVISIBLE
+from pipeline.public_network import public_only
 
 # The first pattern found in the host's words decides: what is more specific stands first.
 CLASSES = (
@@ -22,7 +25,11 @@ CLASSES = (
     ("rate_limited", r"HTTP Error 429|too many requests|rate.?limit|try again later"),
     ("geo_blocked", r"geo.?(restrict|block)|in your (country|location|region)|from your (country|location|region)"),
     ("private", r"private|members.only|log(ged)?.?in|sign in|password|HTTP Error 40[13]"),
-    (UNSUPPORTED, r"unsupported url|(scheme|handler|protocol|file:).*|drm|no video formats|format is not available"),
+    (
+        UNSUPPORTED,
+        r"unsupported url|(scheme|handler|protocol|file:).*|drm|no video formats|format is not available"
+        r"|not on the public internet",
+    ),
     ("network", r"HTTP Error 5\d\d"),
     ("removed", r"HTTP Error (404|410)|unavailable|not available|removed|terminated|deleted|does not exist"),
     (
@@ -32,6 +39,7 @@ CLASSES = (
     ),
 )
 COOKIES = "cookies.txt"
+JOINED_CONTAINERS = "mov,matroska,webm,mp3,aac,flac,ogg,flv,mpegts"  # no list of segments, no list of files
 PROTOCOLS = "^(https?|m3u8_native|http_dash_segments)$"  # downloaded by yt-dlp itself; for others it would call ffmpeg
 
 
@@ -53,6 +61,7 @@ class Limits:
     max_height_px: int
     timeout_s: float
     cookies: Path | None
+    internal_hosts: tuple[str, ...] = ()
 
 
 def get_video(url: str, folder: Path, limits: Limits) -> Path:
@@ -71,7 +80,8 @@ def get_video(url: str, folder: Path, limits: Limits) -> Path:
         shutil.copy(limits.cookies, folder / COOKIES)  # yt-dlp writes to its cookies, and several of it run at a time
     log = _Log()
     try:
-        with yt_dlp.YoutubeDL(_options(folder, limits, log)) as downloader:
+        options = _options(folder, limits, log)
+        with public_only(limits.internal_hosts), yt_dlp.YoutubeDL(options) as downloader:
             downloader.extract_info(url, download=True)
     except Exception as error:  # whatever an extractor trips over is an answer about this source
         raise _as_unavailable(error) from error
@@ -98,7 +108,7 @@ def _options(folder: Path, limits: Limits, log: _Log) -> dict[str, Any]:
         "paths": {"home": str(folder)},
         "outtmpl": {"default": "video.%(ext)s"},
         "ffmpeg_location": imageio_ffmpeg.get_ffmpeg_exe(),
-        "postprocessor_args": {"merger+ffmpeg_i": ["-protocol_whitelist", "file"]},
+        "postprocessor_args": {"merger+ffmpeg_i": _only_files()},
         "max_filesize": limits.max_bytes,
         "match_filter": lambda info, *, incomplete=False: _refuse(info, limits),
         "progress_hooks": [lambda status: _check_size(status, limits)],
@@ -119,6 +129,11 @@ def _options(folder: Path, limits: Limits, log: _Log) -> dict[str, Any]:
         "quiet": True,
         "logger": log,
     }
+
+
+def _only_files() -> list[str]:
+    """Options for each input of ffmpeg, which would take a list of other files for a video if a host sent one."""
+    return ["-protocol_whitelist", "file", "-format_whitelist", JOINED_CONTAINERS]
 
 
 def _refuse(info: Mapping[str, Any], limits: Limits) -> str | None:
@@ -156,7 +171,7 @@ def _plain(text: str) -> str:
     """A message without yt-dlp's colours and its advice on reporting bugs, on one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.split(r"; please report this issue|\(caused by|Confirm you are on the latest", text)[0]
-    return " ".join(text.removeprefix("ERROR: ").split())[:300]
+    return INVISIBLE.sub("", " ".join(text.removeprefix("ERROR: ").split()))[:300]
 
 
 class _Log:

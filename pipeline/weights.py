@@ -11,14 +11,20 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import tomllib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.config import ManifestError, parse_toml, read_text, shown
 
 REGISTRY = Path(__file__).resolve().parent.parent / "manifests" / "weights.toml"
 CACHE_VARIABLE = "VICO_CACHE"  # the one environment variable: workers on other machines have other disks
+MAX_REGISTRY_BYTES = 2**20
+ENTRY = {"files": dict, "licence": str, "source": str, "package": str, "urls": dict, "bytes": int, "steps": str}
+NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # becomes a folder of the cache: not "." or ".."
 HASH_UNKNOWN = ""  # its makers publish none: the hash of the file that is there counts, and is recorded
 
 
@@ -95,9 +101,48 @@ class Weights:
 
 @lru_cache(maxsize=1)
 def registry(path: Path = REGISTRY) -> dict[str, Weights]:
-    """All entries of the registry, by name."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {name: Weights(name=name, **table) for name, table in tables.items()}
+    """All entries of the registry, by name.
+
+    Raises
+    ------
+    WeightsError : it is no TOML, or an entry could not be fetched without writing outside its own folder.
+    """
+    try:
+        tables = parse_toml(read_text(path, MAX_REGISTRY_BYTES))
+    except ManifestError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return {name: _entry(path, name, table) for name, table in tables.items()}
+
+
+def _entry(path: Path, name: str, table: Any) -> Weights:
+    problem = f"not a table of {', '.join(ENTRY)}"
+    if isinstance(table, dict) and set(table) <= set(ENTRY) and {"files", "licence", "source"} <= set(table):
+        problem = next(_faults(name, table), "")
+    if problem:
+        raise WeightsError(f"{path}: weights {shown(name)}: {problem}")
+    return Weights(name=name, **table)
+
+
+def _faults(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with an entry that has the right keys."""
+    if not NAME.fullmatch(name):
+        yield "the name is not made of the characters A-Z a-z 0-9 _ . -"
+    for key, value in table.items():
+        if not isinstance(value, ENTRY[key]):
+            yield f"{key}: found {shown(value)}, allowed: {ENTRY[key].__name__}"
+    for file, sha256 in table["files"].items():
+        if not _stays_inside(file):
+            yield f"files: found {shown(file)}, allowed: a path inside the entry's own folder"
+        if not isinstance(sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", sha256):
+            yield f"files: {shown(file)}: found {shown(sha256)}, allowed: 64 digits 0-9 a-f, or empty"
+    for file, url in table.get("urls", {}).items():
+        if file not in table["files"] or not isinstance(url, str) or not re.match(r"https?://[^\s/]", url):
+            yield f"urls: {shown(file)}: found {shown(url)}, allowed: an http or https address of one of the files"
+
+
+def _stays_inside(file: str) -> bool:
+    path = PurePosixPath(file)
+    return bool(file) and not path.is_absolute() and ".." not in path.parts and not re.search(r"[\\\x00-\x1f]", file)
 
 
 def find_weights(name: str) -> Weights:

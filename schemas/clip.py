@@ -10,7 +10,9 @@ ATTITUDES = ("positive", "neutral", "negative")
 SPLITS = ("train", "val", "test", "ood")
 SIDES = ("left", "right")
 
-ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")  # other people's CSVs become file names: nothing else may
+# Other people's CSVs become file names: nothing else may. A file of a device's name cannot be made on Windows shares.
+ID_PATTERN = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)\Z)[A-Za-z0-9_-]{1,64}")
+ID_MEANING = "1 to 64 of the characters A-Z a-z 0-9 _ - and no name of a Windows device such as NUL"
 
 CLIP_COLUMNS = (
     Column("clip_id", "string", meaning="identity of the clip: source, start and end joined by _"),

@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 OK, REJECTED, FAILED, CRASHED = "ok", "rejected", "failed", "crashed"
+TIMED_OUT, OUT_OF_MEMORY = "timed_out", "out_of_memory"
 OUTCOMES = {
     OK: "the stage computed its columns",
     REJECTED: "the clip cannot be used; the reason is one of the stage's own",
     FAILED: "the stage raised an error, which is a bug in the stage or its model",
     CRASHED: "the worker process died on this clip as often as it was tried",
+    TIMED_OUT: "the stage took longer than its limit as often as it was tried",
+    OUT_OF_MEMORY: "the stage wanted more memory than its limit, or than there was",
 }
 
 OUTCOME_FIELDS = (

@@ -20,6 +20,7 @@ from schemas.column import Column, per_role
 from stages.faces import crops
 from stages.faces.boxes import Floats
 from stages.faces.detector import FaceDetector
+from stages.faces.looker import Looker
 from stages.faces.pair import REJECTS, PairRules, find_pair
 from stages.faces.ready import take_over
 from stages.faces.scan import Pictures, Scan, boxes_over_time, detected_over_time, scan
@@ -46,6 +47,7 @@ class Face(Stage):
         size_px: int = setting(384, "side of the head videos")
         smooth_s: float = setting(0.4, "smooth policy: standard deviation in time of its Gaussian")
         detect_every: int = setting(5, "look for faces in every k-th frame; the policy per_frame looks in all")
+        search_every: int = setting(5, "search the whole frame in every k-th look, else only around known faces")
         silence_dbfs: float = setting(-60.0, "clips whose mean level of sound lies below have no speech")
         detect_width_px: int = setting(640, "look in frames reduced to this width, for faces of 1/32 of it and more")
 
@@ -83,13 +85,13 @@ class Face(Stage):
 
     def _crop_heads(self, clip: Clip, reader: SourceReader) -> dict[str, Any]:
         info, times = reader.info(), reader.frame_times()
-        size_px = (info.width, info.height)
+        picture_px = (info.width, info.height)
         pictures = _pictures(clip["source_frame"], times, float(clip.span.end_s))
-        found = self._scan(reader, pictures, size_px)
-        pair = find_pair(found, pictures, size_px, self.settings)
+        found = self._scan(reader, pictures, picture_px)
+        pair = find_pair(found, pictures, picture_px, self.settings)
         self._check_sound(clip["audio_level_dbfs"])
         boxes = [boxes_over_time(person, found, pictures) for person in pair]
-        squares, paths = self._squares(boxes, size_px)
+        squares, paths = self._squares(boxes, picture_px)
         roles = ("speaker", "listener") if clip["speaker_side"] == "left" else ("listener", "speaker")
         columns: dict[str, Any] = {}
         for side, role in enumerate(roles):
@@ -98,8 +100,9 @@ class Face(Stage):
             columns[f"{role}_box_detected"] = detected_over_time(pair[side], found, pictures)
             columns[f"{role}_crop_box"] = squares[side]
             columns[f"{role}_crop_track"] = paths[side]
-        crops_px = reader.crops(times.pts[clip["source_frame"]], np.stack(paths, axis=1), self.settings.size_px)
-        _write(crops_px, [columns[f"{role}_video"] for role in roles])
+        shown, size_px = times.pts[clip["source_frame"]], self.settings.size_px
+        planes = reader.crops(shown, np.stack(paths, axis=1), size_px, pixels="yuv420p")
+        _write((heads for _, heads in planes), [columns[f"{role}_video"] for role in roles], size_px)
         return columns
 
     def _check_sound(self, level_dbfs: float | None) -> None:
@@ -114,8 +117,11 @@ class Face(Stage):
         width_px = min(self.settings.detect_width_px, size_px[0])
         scale = size_px[0] / width_px
         frames = reader.frames(pictures.pts, (width_px, round(size_px[1] / scale)))
-        looked_at = pictures.every(1 if self.settings.policy == "per_frame" else self.settings.detect_every)
-        return scan((rgb for _, rgb in frames), looked_at, self._detector, scale, self.settings.min_relative_size)
+        every_frame = self.settings.policy == "per_frame"
+        looked_at = pictures.every(1 if every_frame else self.settings.detect_every)
+        search_every = 1 if every_frame else self.settings.search_every
+        looker = Looker(self._detector, scale, self.settings.min_relative_size, search_every)
+        return scan((rgb for _, rgb in frames), looked_at, looker, scale)
 
     def _squares(self, boxes: list[Floats], size_px: Size) -> tuple[list[Floats], list[Floats]]:
         """For the left and the right head its square (4,) in the clip and the square shown in each frame (frame, 4)."""
@@ -134,12 +140,13 @@ def _pictures(source_frame: NDArray[np.int32], times: VideoTimes, end_s: float) 
     return Pictures(times.pts[shown], of_frame, times_s, end_s)
 
 
-def _write(frames: Iterable[tuple[int, NDArray[np.uint8]]], videos: list[Path]) -> None:
-    """Crops (role, size, size, 3) of every frame as one video a role; the encoders run beside the decoder."""
+def _write(planes: Iterable[NDArray[np.uint8]], videos: list[Path], size_px: int) -> None:
+    """Crops (role, 1.5 size, size) of every frame as one video a role; the encoders run beside the decoder."""
     with ExitStack() as stack:
-        writers: list[VideoWriter] = []
-        for _, heads in frames:
-            size = (heads.shape[2], heads.shape[1])
-            writers = writers or [stack.enter_context(VideoWriter(path, size, preset=PRESET)) for path in videos]
+        writers = [
+            stack.enter_context(VideoWriter(path, (size_px, size_px), preset=PRESET, pixels="yuv420p"))
+            for path in videos
+        ]
+        for heads in planes:
             for writer, head in zip(writers, heads, strict=True):
                 writer.write(head)

@@ -85,6 +85,14 @@ class ToyProject:
         self.add_stage("wave", WAVE)
         self.add_stage("peak", PEAK)
 
+    @classmethod
+    def at(cls, folder: Path) -> ToyProject:
+        """A project that another process has made, as it stands."""
+        toy = object.__new__(cls)
+        toy.folder = folder
+        toy.stages = {path.stem: path for path in sorted((folder / "stages").glob("*.py"))}
+        return toy
+
     def write_clips(self, rows: Sequence[str]) -> None:
         (self.folder / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
 
@@ -99,6 +107,13 @@ class ToyProject:
         path = self.folder / "toy.toml"
         path.write_text(f'[dataset]\nname = "toy"\nclips = "clips.csv"\nmin_yield = 0.5\n{sources}')
         return path
+
+    def arguments(self, out: str, *more: str) -> list[str]:
+        """A command line of `jobs.build` for the toy stages alone: files outside the tree hold them."""
+        manifest = self.folder / "cli.toml"
+        manifest.write_text(self.manifest.read_text().replace("min_yield", f"stages = {[*self.stages]}\nmin_yield"))
+        stages = [item for path in self.stages.values() for item in ("--stage", str(path))]
+        return [str(manifest), "--out", str(self.folder / out), *stages, *more]
 
     def prepare(self, out: str = "out", options: BuildOptions | None = None) -> Build:
         codes = find_stages(list(self.stages.values()), folder=self.folder / "none")

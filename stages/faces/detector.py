@@ -7,7 +7,7 @@ written anew for batches of video frames; on equal input it finds the boxes that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import floor, log
 from typing import TYPE_CHECKING
@@ -118,10 +118,28 @@ class FaceDetector:
 
         with torch.inference_mode():
             areas = SummedAreas(frames, self._device)
-            proposed = self._propose(areas, min_face_px)
-            refined = self._refine(areas, proposed)
-            found, points = self._output(areas, refined)
+            found, points = self._decide(areas, self._propose(areas, min_face_px))
         return [_faces_of_frame(found, points, frame) for frame in range(len(frames))]
+
+    def confirm(self, frames: NDArray[np.uint8], boxes: Sequence[Floats]) -> list[Faces]:
+        """Faces of every frame at or near the boxes (face, 4) proposed for it: the cascade without P-Net.
+
+        Parameters
+        ----------
+        frames : (frame, height, width, 3) uint8 RGB.
+        """
+        import torch
+
+        proposed = np.concatenate(boxes)
+        rows = np.repeat(np.arange(len(boxes)), [len(of_frame) for of_frame in boxes])
+        scores, shifts = np.ones(len(proposed), np.float32), np.zeros_like(proposed)
+        with torch.inference_mode():
+            candidates = _Candidates(_squared(proposed), scores, rows, shifts)
+            found, points = self._decide(SummedAreas(frames, self._device), candidates)
+        return [_faces_of_frame(found, points, frame) for frame in range(len(frames))]
+
+    def _decide(self, areas: SummedAreas, candidates: _Candidates) -> tuple[_Candidates, Floats]:
+        return self._output(areas, self._refine(areas, candidates))
 
     def _propose(self, areas: SummedAreas, min_face_px: float) -> _Candidates:
         """P-Net on every level of the pyramid: one candidate a cell of 12 x 12 pixels that may hold a face."""

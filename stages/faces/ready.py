@@ -27,8 +27,8 @@ def take_over(clip: Clip, size_px: int) -> dict[str, Any]:
         square = whole_picture(info.width, info.height)
         track = np.tile(square, (clip.num_frames, 1))
         path = clip.output(f"{role}.mp4")
-        with VideoWriter(path, (size_px, size_px)) as writer:
-            for _, heads in reader.crops(pts, track[:, None], size_px):
+        with VideoWriter(path, (size_px, size_px), pixels="yuv420p") as writer:
+            for _, heads in reader.crops(pts, track[:, None], size_px, pixels="yuv420p"):
                 writer.write(heads[0])
         columns[f"{role}_video"] = path
         columns[f"{role}_box"] = track

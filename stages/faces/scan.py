@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.faces.boxes import Floats, areas
+from stages.faces.boxes import Floats
 from stages.faces.cuts import CutFinder
-from stages.faces.detector import FaceDetector, Faces, ladder_face_px
+from stages.faces.detector import Faces
+from stages.faces.looker import Looker
 from stages.faces.tracks import Track
-
-BATCH_FRAMES = 8  # looked at together
-MIN_FACE_PX = 20  # smallest face looked for, in pixels of the reduced frame: what facenet-pytorch begins with
-SLACK = 0.85  # of the size of a face that would count as a person: sizes vary from look to look
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,55 +55,7 @@ class Scan:
     cuts: CutFinder
 
 
-class _Looker:
-    """Looks for faces in batches, in a thread of its own, so that the next frames are decoded meanwhile.
-
-    A search costs as much as its smallest faces. The first frame is searched down to `MIN_FACE_PX`, each batch after it
-    down to faces that are just too small to be one of the people, beside the largest of the batch before.
-    """
-
-    def __init__(self, detector: FaceDetector, pool: ThreadPoolExecutor, scale: float, relative_size: float) -> None:
-        self._detector, self._pool, self._scale, self._relative_size = detector, pool, scale, relative_size
-        self._waiting: list[NDArray[np.uint8]] = []
-        self._running: Future[list[Faces]] | None = None
-        self._looks: list[Faces] = []
-        self._largest_px = 0.0
-
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        self._waiting.append(frame)
-        if len(self._waiting) == (BATCH_FRAMES if self._largest_px else 1):
-            self._start()
-
-    def finish(self) -> list[Faces]:
-        """The faces of all frames added, in pixels of the reduced frames."""
-        if self._waiting:
-            self._start()
-        self._collect()
-        return self._looks
-
-    def _start(self) -> None:
-        self._collect()
-        smallest_px = max(MIN_FACE_PX, SLACK * self._relative_size * self._largest_px) * self._scale
-        rung_px = ladder_face_px(smallest_px) / self._scale
-        self._running = self._pool.submit(self._detector.detect, np.stack(self._waiting), rung_px)
-        self._waiting = []
-
-    def _collect(self) -> None:
-        """Wait for the batch at work, so that no more than one other waits in memory."""
-        if self._running is not None:
-            looks = self._running.result()
-            self._looks += looks
-            self._largest_px = float(np.median([np.sqrt(areas(faces.boxes)).max(initial=0) for faces in looks]))
-            self._running = None
-
-
-def scan(
-    frames: Iterable[NDArray[np.uint8]],
-    looked_at: NDArray[np.intp],
-    detector: FaceDetector,
-    scale: float,
-    min_relative_size: float,
-) -> Scan:
+def scan(frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], looker: Looker, scale: float) -> Scan:
     """Look for cuts in all frames and for faces in those given.
 
     Parameters
@@ -115,11 +63,9 @@ def scan(
     frames : (height, width, 3) uint8 RGB, reduced.
     looked_at : indices of the frames to look at, rising.
     scale : size of the source's picture in sizes of the reduced one.
-    min_relative_size : size, in sizes of the largest face, under which nobody counts as one of the people.
     """
     cuts, wanted = CutFinder(), set(looked_at.tolist())
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        looker = _Looker(detector, pool, scale, min_relative_size)
+    with looker:
         for index, frame in enumerate(frames):
             if index in wanted:
                 looker.add(frame)

@@ -22,24 +22,15 @@ def toy(tmp_path) -> ToyProject:
     return ToyProject(tmp_path)
 
 
-def arguments(toy: ToyProject, out: str, *more: str) -> list[str]:
-    """A command line that builds the toy stages alone: the manifest names them, files outside the tree hold them."""
-    text = toy.manifest.read_text().replace("min_yield", f"stages = {[*toy.stages]}\nmin_yield")
-    toy.manifest_file = toy.folder / "cli.toml"
-    toy.manifest_file.write_text(text)
-    stages = [item for path in toy.stages.values() for item in ("--stage", str(path))]
-    return [str(toy.manifest_file), "--out", str(toy.folder / out), *stages, *more]
-
-
 def test_plan_says_what_would_be_done_and_does_nothing(toy: ToyProject, capsys) -> None:
-    assert build.main(arguments(toy, "out", "--plan")) == 0
+    assert build.main(toy.arguments("out", "--plan")) == 0
     printed = capsys.readouterr().out
     assert [line.split()[:4] for line in printed.splitlines() if line.startswith("wave")] == [["wave", "1", "0", "4"]]
     assert not (toy.folder / "out" / "columns").exists()
 
 
 def test_mistakes_end_with_status_2_and_a_sentence(toy: ToyProject, capsys) -> None:
-    assert build.main(arguments(toy, "out", "--set", "wave.gian=2")) == 2
+    assert build.main(toy.arguments("out", "--set", "wave.gian=2")) == 2
     assert "unknown setting 'gian'; settings of 'wave': gain" in capsys.readouterr().err
     assert build.main([str(toy.folder / "none.toml"), "--out", str(toy.folder / "out")]) == 2
     assert "none.toml: cannot be read" in capsys.readouterr().err
@@ -52,14 +43,15 @@ def test_a_folder_without_a_data_set_is_a_finding(tmp_path, capsys) -> None:
 
 @pytest.mark.slow
 def test_a_build_from_the_shell_reports_yield_and_resumes(toy: ToyProject) -> None:
-    command = [sys.executable, "-m", "jobs.build", *arguments(toy, "out")]
+    command = [sys.executable, "-m", "jobs.build", *toy.arguments("out")]
     first = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert "a_000003_000009: rejected by wave: too_long (180 frames, at most 60)" in first.stdout
     assert "3 of 4 clips published" in first.stdout
     second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert second.stdout.count("up to date") == 2
     assert check.main([str(toy.folder / "out")]) == 0
-    toy.manifest_file.write_text(toy.manifest_file.read_text().replace("min_yield = 0.5", "min_yield = 0.9"))
+    manifest = toy.folder / "cli.toml"
+    manifest.write_text(manifest.read_text().replace("min_yield = 0.5", "min_yield = 0.9"))
     third = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert third.returncode == 1
     assert "yield 0.75 is under the manifest's min_yield 0.90" in third.stdout
@@ -76,7 +68,7 @@ def test_ray_job_submit_builds_the_same_bytes(toy: ToyProject) -> None:
         with running(f"ray start --head --port={port} {dashboard} --num-cpus=2 --temp-dir={home}", member):
             wait_for(f"{address}/api/version")
             submit = [RAY, "job", "submit", "--address", address, "--working-dir", PROJECT, "--"]
-            command = [*submit, "python", "-m", "jobs.build", *arguments(toy, "there")]
+            command = [*submit, "python", "-m", "jobs.build", *toy.arguments("there")]
             job = subprocess.run(command, env=member, capture_output=True, text=True, timeout=200)
     assert job.returncode == 0, job.stdout + job.stderr
     assert "3 of 4 clips published" in job.stdout

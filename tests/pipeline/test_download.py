@@ -22,7 +22,9 @@ from tests.media_lab import Recipe, make_source, run
 from tests.toy_build import HEADER, ToyProject, computed
 from tests.web_lab import Page, Request, Web, cut_off, file, serve, slow, status
 
-QUICK = DownloadSettings(per_minute=6000, burst=100, backoff_s=0.01, timeout_s=5, max_mib=1, attempts=2)
+QUICK = DownloadSettings(
+    per_minute=6000, burst=100, backoff_s=0.01, timeout_s=5, max_mib=1, attempts=2, internal_hosts=("127.0.0.1",)
+)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +214,16 @@ def test_five_urls_of_which_three_fail_yield_two_sources_three_classes_and_an_ex
 ) -> None:
     pages = ("normal.mp4", "slow.mp4", "forbidden.mp4", "missing.mp4", "busy.mp4")
     path = manifest(tmp_path, [web.url("/" + page) for page in pages])
-    options = ["--set", "download.per_minute=6000", "--set", "download.backoff_s=0.01", "--set", "download.burst=9"]
+    options = [
+        "--set",
+        'download.internal_hosts=["127.0.0.1"]',
+        "--set",
+        "download.per_minute=6000",
+        "--set",
+        "download.backoff_s=0.01",
+        "--set",
+        "download.burst=9",
+    ]
     assert job.main([str(path), *options]) == 0  # min_yield 0.4
     table = capsys.readouterr().out
     assert "2 of 5 sources with a url are here" in table

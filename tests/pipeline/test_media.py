@@ -8,6 +8,7 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +19,6 @@ from tests.media_lab import (
     Recipe,
     clicks,
     make_source,
-    numbered_frame,
     read_number,
     reference_frames,
     remux,
@@ -171,6 +171,46 @@ def test_a_rotated_source_comes_upright(readers: Readers, tmp_path: Path) -> Non
         assert np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean() < 2
 
 
+def test_pixels_that_are_not_square_are_made_square(readers: Readers, tmp_path: Path) -> None:
+    narrow = Recipe(".mp4", {**X264, "crf": 5, "aspect": "16/9"}, size=(96, 108), num_frames=5)
+    for path in (
+        make_source(tmp_path / "narrow", narrow),
+        remux(tmp_path / "narrow.mp4", tmp_path / "turned.mp4", "-display_rotation", "90"),
+    ):
+        upright = np.asarray(_widened(reference_frames(path)[1][2], by_height="turned" in path.name))
+        boxes = np.array([[[20.5, 8.25, 90.5, 78.25], [-20, 30, 40, 90]]])
+        with SourceReader(path) as reader:
+            info, pts = reader.info(), reader.frame_times().pts[2:3]
+            ((_, frame),) = reader.frames(pts)
+            ((_, small),) = reader.frames(pts, size=(info.width // 2, info.height // 2))
+            ((_, crops),) = reader.crops(pts, boxes, 70)
+        assert (info.width, info.height) == upright.shape[1::-1] == ((108, 192) if info.rotation_deg else (192, 108))
+        assert frame.shape == upright.shape and np.abs(frame.astype(int) - upright).mean() < 4
+        assert small.shape == (info.height // 2, info.width // 2, 3)
+        assert np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean() < 4
+
+
+def _widened(frame: np.ndarray, *, by_height: bool) -> Image.Image:
+    """A frame whose stored pixels are twice as wide as high, as a screen shows it."""
+    height, width = frame.shape[:2]
+    size = (width, 2 * height) if by_height else (2 * width, height)
+    return Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"flags": "+ildct+ilme", "x264-params": "tff=1"}, "interlaced: .* bwdif"),
+        ({"color_trc": "smpte2084", "color_primaries": "bt2020", "colorspace": "bt2020nc"}, "high_dynamic_range: .*PQ"),
+        ({"color_trc": "arib-std-b67", "color_primaries": "bt2020", "colorspace": "bt2020nc"}, "high_.*HLG"),
+    ],
+)
+def test_pictures_that_would_be_taken_for_others_are_refused(tmp_path: Path, options: dict, reason: str) -> None:
+    source = make_source(tmp_path / "other", Recipe(".mp4", {**X264, **options}, num_frames=5))
+    with SourceReader(source) as reader, pytest.raises(MediaError, match=reason):
+        reader.info()
+
+
 def resampled(frame: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """A crop as Pillow makes it from the RGB frame."""
     return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR, box=tuple(box)), dtype=int)
@@ -231,14 +271,19 @@ def test_pixels_do_not_depend_on_the_number_of_threads(readers: Readers) -> None
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_a_draft_is_near_in_time_and_in_looks(readers: Readers) -> None:
-    reader = readers("30 fps, PCM")
-    pts = reader.frame_times().pts[::6]
-    drafts = dict(reader.frames(pts, size=(96, 54), draft=True))
-    assert list(drafts) == list(range(len(pts)))
-    for position, rgb in drafts.items():
-        assert abs(read_number(rgb) - 6 * position) <= 3
-        assert np.abs(rgb[30:].astype(int) - numbered_frame(0, (96, 54))[30:]).mean() < 8
+@pytest.mark.parametrize("colours", ["bt601", "bt709"])
+@pytest.mark.parametrize("levels", ["tv", "pc"])
+def test_planar_crops_are_the_rgb_crops_in_the_colours_of_our_files(colours: str, levels: str, tmp_path: Path) -> None:
+    coding = {"colorspace": colours.replace("bt601", "smpte170m"), "color_range": levels, "crf": 1}
+    filters = {"vf": f"scale=out_color_matrix={colours}:out_range={levels}"}
+    source = make_source(tmp_path / "coloured", Recipe(".mp4", X264 | coding | filters, num_frames=3))
+    with SourceReader(source) as reader:
+        pts, box = reader.frame_times().pts, np.array([[[10.5, 20, 90.5, 100]]] * 3)
+        in_rgb = [crops[0] for _, crops in reader.crops(pts, box, 64)]
+        planes = [crops[0] for _, crops in reader.crops(pts, box, 64, pixels="yuv420p")]
+    for rgb, yuv in zip(in_rgb, planes, strict=True):
+        assert yuv.shape == (96, 64)
+        assert np.abs(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB_I420).astype(int) - rgb).mean() < 1
 
 
 def test_an_iterator_that_is_not_read_to_its_end_does_no_harm(readers: Readers) -> None:

@@ -42,6 +42,7 @@ def undisturbed(project: Journal) -> dict[str, bytes]:
     return shard_bytes(project.folder / "undisturbed")
 
 
+@pytest.mark.slow
 def test_gpu_stages_run_on_gpu_nodes_and_nowhere_else(cluster: Any, nodes: Any, tmp_path: Path) -> None:
     project = Journal(tmp_path, seconds=0.05, gpus=0.5)
     plain, gpu = nodes(num_cpus=1), nodes(num_cpus=1, num_gpus=1)
@@ -54,6 +55,7 @@ def test_gpu_stages_run_on_gpu_nodes_and_nowhere_else(cluster: Any, nodes: Any, 
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
 
 
+@pytest.mark.slow
 def test_a_node_that_goes_in_mid_run_costs_nothing_but_time(cluster: Any, nodes: Any, tmp_path: Path) -> None:
     project = Journal(tmp_path, seconds=0.2)
     nodes(num_cpus=1)

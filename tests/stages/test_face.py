@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,10 @@ from pipeline.clip import Clip
 from pipeline.clock import FPS, Span, map_to_grid
 from pipeline.config import ManifestError, resolve
 from pipeline.encode import VideoWriter, read_video
+from pipeline.media import SourceReader
 from pipeline.stage import Reject
 from stages.face import Face
-from stages.faces.boxes import centres, containment, sizes
+from stages.faces.boxes import centres, containment, iou, sizes
 
 Frame = NDArray[np.uint8]
 Film = Callable[[int], Frame]
@@ -223,6 +225,31 @@ def test_real_conversations_come_through(
         assert len(list(read_video(found[f"{role}_video"]))) == span.num_frames
         inside = containment(found[f"{role}_crop_track"], found[f"{role}_box"])
         assert np.quantile(inside, 0.1) > 0.97
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("file", "start", "end"),
+    [
+        ("a_dyadic/interview_tv_splitscreen.mp4", "0", "9"),
+        ("a_dyadic/hd_pairs_open.mp4", "0", "8"),
+        ("vico/donfyjh9ge50.mp4", "0", "9"),
+    ],
+)
+def test_boxes_over_time_are_those_of_facenet_pytorch_at_full_resolution(
+    file: str, start: str, end: str, stage: Face, shared: Path, tmp_path: Path
+) -> None:
+    span, overlaps = seconds(start, end), []
+    found = process(stage, shared / "media" / file, span, tmp_path)
+    with SourceReader(shared / "media" / file) as reader:
+        shown = map_to_grid(span, reader.frame_times()).source_frame
+    golden = json.loads((shared / "golden" / "face" / "mtcnn_facemesh.json").read_text())["frames"]
+    for entry in golden:
+        if entry["file"] == file and entry["frame"] in shown:
+            frame = int(np.flatnonzero(shown == entry["frame"])[0])
+            boxes = np.array([face["box"] for face in entry["faces"]], np.float32)
+            overlaps += [iou(found[f"{role}_box"][frame], boxes).max() for role in ("speaker", "listener")]
+    assert len(overlaps) >= 8 and np.mean(overlaps) >= 0.9
 
 
 @pytest.mark.shared

@@ -1,0 +1,63 @@
+"""Predict listeners: ``python -m jobs.predict RUN DATASET --split test --out PREDICTIONS``.
+
+What comes out is a data set itself: shards with the manifest's columns and ``listener_exp``, ``listener_angle`` ... of
+the same types and units as those of the data set, and a ``dataset.json``. Several runs are an ensemble: their mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from jobs.train import data_set
+from pipeline.config import ManifestError
+from schemas.clip import ATTITUDES, SPLITS
+from schemas.coefficients import MixedCoefficientsError
+from stages.train.prediction import Draw, Predictor
+from stages.train.prediction_shards import Request, write_predictions
+from stages.train.run_folder import RunFolder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        clips = _predict(options)
+    except (ManifestError, MixedCoefficientsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{clips} clips predicted under {options.out}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    *runs, root = options.paths
+    if not runs:
+        raise ManifestError("expected one run or more and then a data set")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    predictors = [Predictor(RunFolder(run.resolve()), device) for run in runs]
+    clips = 0
+    for sample in range(options.samples):
+        request = Request(data_set(root), tuple(options.split), options.attitude, Draw(options.seed, sample))
+        out = options.out / f"sample-{sample:02d}" if options.samples > 1 else options.out
+        clips += write_predictions(predictors, request, out)
+    return clips
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs.predict", description="Predict listeners.")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="RUN ... DATASET", help="runs, then the data set")
+    parser.add_argument("--out", type=Path, required=True, metavar="PREDICTIONS", help="the folder that is written")
+    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="which clips (default: test)")
+    parser.add_argument("--samples", type=int, default=1, help="of each clip; more than one go to sample-00, ...")
+    parser.add_argument("--seed", type=int, default=0, help="of the listeners' draws")
+    parser.add_argument("--attitude", choices=ATTITUDES, default="", help="take this one for all clips")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

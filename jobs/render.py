@@ -1,0 +1,154 @@
+"""Predicted motion to video: ``python -m jobs.render PRED --data DATA --out VIDEOS [--renderer mesh_warp|pirender]``.
+
+Writes ``VIDEOS/<clip_id>.mp4``, as large as the data set's crops, at 30 fps and with the clip's sound, and beside them
+the manifest from which ``python -m jobs.build VIDEOS/reextract.toml --out DIR`` extracts their coefficients anew
+(jobs.reextract). Predictions with several samples give a folder each. Exit status: 0 or 2 (something does not fit).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from jobs.reextract import write_manifest
+from jobs.rendering.takes import Clip, clips_to_render, samples
+from pipeline.config import ManifestError
+from pipeline.encode import VideoWriter, add_sound
+from pipeline.shards import read_description
+from pipeline.weights import WeightsError, find_weights
+from schemas.clip import SPLITS
+from schemas.coefficients import STAGE, MixedCoefficientsError, provenance_of
+from stages.evaluate.render.take import Renderer
+
+RENDERERS = {"mesh_warp": "landmark_gn", "pirender": "deep3d"}  # renderer -> the fitter whose coefficients it draws
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which renderer, and the file that it loads."""
+
+    name: str
+    file: Path
+    plain: bool = False
+
+
+def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice:
+    """The renderer for a data set.
+
+    Parameters
+    ----------
+    weights : for `pirender`, what it loads: an entry of weights.toml or, with a /, a checkpoint of one's own, which may
+        have been trained with coefficients of any fitter.
+
+    Raises
+    ------
+    ManifestError : it does not draw the data set's coefficients. WeightsError : its weights are missing.
+    """
+    made = provenance_of(data)
+    own = weights is not None and "/" in weights
+    if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
+        other = ", ".join(renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter) or "none of ours"
+        raise ManifestError(
+            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; the renderer for these is {other}"
+        )
+    if name == "pirender":
+        return Choice(name, find_weights(weights or "pirender").paths()[0], plain)
+    ((basis, sha256),) = read_description(data)["stages"][STAGE]["weights"].items()
+    found = find_weights(basis)
+    if found.sha256 != sha256:
+        raise WeightsError(f"{data} was fitted with {basis} of sha256 {sha256}, {found.root()} has {found.sha256}")
+    return Choice(name, found.paths()[0])
+
+
+@lru_cache(maxsize=1)
+def load(choice: Choice) -> Renderer:
+    """The renderer, ready; once a process."""
+    if choice.name == "pirender":
+        import torch
+
+        from stages.evaluate.render.pirender import PIRender
+
+        return PIRender(choice.file, "cuda" if torch.cuda.is_available() else "cpu", plain=choice.plain)
+    from stages.evaluate.render.mesh_warp import MeshWarp
+    from stages.morphable.basis import load_basis
+
+    return MeshWarp(load_basis(choice.file))
+
+
+def render_clip(choice: Choice, clip: Clip, path: Path) -> tuple[Path, int, float]:
+    """Write one clip's video to ``path``; returns it, the number of frames and the seconds it took."""
+    renderer, start = load(choice), time.perf_counter()
+    take = clip.take()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as scratch:
+        silent, whole = Path(scratch) / "silent.mp4", Path(scratch) / "whole.mp4"
+        with VideoWriter(silent, (take.side_px, take.side_px)) as writer:
+            for frame in renderer.render(take):
+                writer.write(frame)
+        add_sound(silent, clip.sound, whole)
+        whole.replace(path)
+    return path, len(take.closed), time.perf_counter() - start
+
+
+def render_all(choice: Choice, clips: Mapping[Path, Clip], workers: int) -> Iterator[tuple[Path, int, float]]:
+    """`render_clip` for every path and its clip, in order, by this process or by several."""
+    task = partial(render_clip, choice)
+    if workers == 1:
+        yield from map(task, clips.values(), clips)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(task, clips.values(), clips)
+
+
+def _one_thread() -> None:
+    """As many workers as cores, a thread each."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _run(options: argparse.Namespace) -> None:
+    choice = choose(options.renderer, options.data, options.weights, plain=options.plain)
+    clips = {}
+    for predictions in samples(options.predictions):
+        out = options.out / predictions.relative_to(options.predictions)
+        found = clips_to_render(predictions, options.data, options.split)
+        clips |= {out / f"{clip.clip_id}.mp4": clip for clip in found}
+    for path, frames, seconds in render_all(choice, clips, min(options.workers, len(clips))):
+        print(f"{path}: {frames} frames, {1000 * seconds / frames:.0f} ms a frame", flush=True)
+    for out in dict.fromkeys(path.parent for path in clips):
+        print(f"their coefficients: python -m jobs.build {write_manifest(out, options.data)} --out DIR")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.render", description="Render predicted listeners.")
+    parser.add_argument("predictions", type=Path, help="the folder that jobs.predict wrote")
+    parser.add_argument("--data", type=Path, required=True, help="the data set that was predicted from")
+    parser.add_argument("--out", type=Path, required=True, help="where the videos go")
+    parser.add_argument("--renderer", choices=tuple(RENDERERS), default="mesh_warp")
+    parser.add_argument("--split", choices=SPLITS, help="only the clips of that split")
+    parser.add_argument("--weights", help="pirender: an entry of weights.toml or, with a /, your own checkpoint")
+    parser.add_argument("--plain", action="store_true", help="pirender: no border padding, no background fusion")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    try:
+        _run(parser.parse_args(arguments))
+    except (ManifestError, WeightsError, MixedCoefficientsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From data sets to takes: what `jobs.render` renders, clip by clip."""

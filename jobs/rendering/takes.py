@@ -1,0 +1,120 @@
+"""Takes of a prediction data set: its coefficients beside the reference pictures of the data set it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ManifestError
+from pipeline.encode import read_video
+from pipeline.shards import read_clips, read_description
+from schemas.coefficients import one_fitter
+from stages.evaluate.render.take import Motion, Take
+
+MOTION = ("exp", "angle", "trans")
+OPTIONAL = ("crop", "blink")  # of predictions
+TRUTH = ("identity", *MOTION, "crop", "coeffs_valid", "video")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to render: its row in the data set and in the predictions."""
+
+    data: Path
+    truth: Row
+    predicted: Row
+
+    @property
+    def clip_id(self) -> str:
+        return str(self.truth["clip_id"])
+
+    @property
+    def sound(self) -> Path:
+        return self.data / str(self.truth["audio"])
+
+    def take(self) -> Take:
+        """What a renderer needs; decodes the reference picture."""
+        truth, predicted, count = self.truth, self.predicted, self.truth["num_frames"]
+        frame = reference_frame(truth)
+        (picture,) = islice(read_video(self.data / truth["listener_video"]), frame, frame + 1)
+        pose = {name: truth[f"listener_{name}"][frame : frame + 1] for name in (*MOTION, "crop")}
+        motion = {name: held(predicted[f"listener_{name}"]) for name in MOTION}
+        motion["crop"] = held(predicted.get("listener_crop", pose["crop"].repeat(count, 0)))
+        blink = predicted.get("listener_blink")
+        closed = np.zeros(count) if blink is None else closing(blink)
+        identity = truth["listener_identity"]
+        of_frames = identity.ndim > 1  # Deep3DFaceRecon has one a frame
+        still = {"identity": identity[frame : frame + 1].repeat(count, 0) if of_frames else identity}
+        return Take(picture, Motion(**still, **pose), Motion(**still, **motion), closed)
+
+
+def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Clip]:
+    """The clips of a prediction data set, each beside its row in the data set.
+
+    Raises
+    ------
+    ManifestError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
+    MixedCoefficientsError : the two hold coefficients of different making.
+    """
+    one_fitter([data, predictions])
+    packed = read_description(predictions)["packed"]
+    optional = [f"listener_{name}" for name in OPTIONAL if f"listener_{name}" in packed]
+    blink = ["listener_blink"] if "listener_blink" in read_description(data)["packed"] else []
+    columns = [f"listener_{name}" for name in TRUTH]
+    truths = {row["clip_id"]: row for row in read_clips(data, [*columns, *blink, "audio"])}
+    rows = read_clips(predictions, [*(f"listener_{name}" for name in MOTION), *optional])
+    chosen = [row for row in rows if split in (None, row["split"])]
+    if problems := [problem for row in chosen for problem in _wrong(row, truths.get(row["clip_id"]))]:
+        raise ManifestError(f"{predictions} against {data}: " + "; ".join(problems))
+    if not chosen:
+        raise ManifestError(f"{predictions}: no clips{'' if split is None else f' of the split {split!r}'}")
+    return [Clip(data, truths[row["clip_id"]], row) for row in chosen]
+
+
+def _wrong(predicted: Row, truth: Row | None) -> Iterator[str]:
+    name = predicted["clip_id"]
+    if truth is None:
+        yield f"clip {name} is not in the data set"
+        return
+    expected = truth["num_frames"]
+    lengths = {column: len(predicted[f"listener_{column}"]) for column in MOTION}
+    if any(length != expected for length in lengths.values()):
+        yield f"clip {name}: expected {expected} frames, found {lengths}"
+    for column in MOTION:
+        if not np.isfinite(predicted[f"listener_{column}"]).all(axis=1).any():
+            yield f"clip {name}: listener_{column} is finite in no frame"
+
+
+def reference_frame(truth: Row) -> int:
+    """The frame that renderers start from: the first with coefficients and, if any has, with open eyes.
+
+    The ViCo challenge gave the first frame. One in the midst of a blink would leave a face without eyes.
+    """
+    valid = truth["listener_coeffs_valid"]
+    awake = valid & ~truth["listener_blink"] if "listener_blink" in truth else valid
+    return int(np.flatnonzero(awake if awake.any() else valid)[0])
+
+
+def held(values: np.ndarray) -> np.ndarray:
+    """Values (frame, D) whose frames that are not finite show the one before them, the first ones the one after."""
+    known = np.flatnonzero(np.isfinite(values).all(axis=1))
+    before = np.searchsorted(known, np.arange(len(values)), side="right") - 1
+    return values[known[before.clip(0)]]
+
+
+def closing(blink: np.ndarray) -> np.ndarray:
+    """How far labels bool (frame,) close the eyes: 1 in a blink, half in the frame before and after it."""
+    padded = np.pad(blink, 1)
+    return np.where(blink, 1.0, 0.5 * (padded[:-2] | padded[2:]))
+
+
+def samples(predictions: Path) -> Sequence[Path]:
+    """The data sets of a prediction folder: itself, or its ``sample-00``, ``sample-01``, ..."""
+    return sorted(predictions.glob("sample-[0-9]*")) or [predictions]

@@ -1,0 +1,76 @@
+"""Have clips tried again that a stage gave up: ``python -m jobs.retry DIR --class timed_out,crashed``.
+
+A build never tries by itself again what has failed. This takes the rows of the named classes out of the column files,
+and their attempts out of the count; the next ``jobs.build`` with the same manifest computes these clips and no other.
+A class is an outcome, or a reason for which the reader of untrusted media rejects what a busy machine may have caused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Collection, Sequence
+
+from pipeline.build import new_run_id
+from pipeline.config import ManifestError
+from pipeline.ledger import attempts_of
+from pipeline.lock import locked
+from pipeline.object_storage import location
+from pipeline.store import Store
+from schemas.ledger import CRASHED, FAILED, OUT_OF_MEMORY, TIMED_OUT, Outcome
+
+READER_REASONS = ("decoder_crashed", "timed_out", "out_of_memory")  # of `pipeline.sandbox`, as rejects
+CLASSES = (FAILED, CRASHED, TIMED_OUT, OUT_OF_MEMORY, "decoder_crashed")
+SPELLINGS = {"timeout": TIMED_OUT}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.retry", description="Have failed clips tried again.")
+    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
+    parser.add_argument(
+        "--class", dest="classes", required=True, help=f"one or more, by commas, of {', '.join(CLASSES)}"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        classes = _classes(options.classes)
+        store = Store(location(options.dataset))
+        if not store.column_files():
+            raise ManifestError(f"{store.root} holds no data set: python -m jobs.build MANIFEST --out DIR")
+        with locked(store.root):
+            freed = set_free(store, classes)
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for stage, clip_id in freed:
+        print(f"  {clip_id}: {stage}")
+    print(f"{len(freed)} clips set free; run the same jobs.build again" if freed else "no such clip")
+    return 0
+
+
+def _classes(text: str) -> set[str]:
+    classes = {SPELLINGS.get(name.strip(), name.strip()) for name in text.split(",")}
+    if unknown := sorted(classes - set(CLASSES)):
+        raise ManifestError(f"--class: unknown {', '.join(unknown)}; allowed: {', '.join(CLASSES)}")
+    return classes
+
+
+def set_free(store: Store, classes: Collection[str]) -> list[tuple[str, str]]:
+    """Forget the rows of some classes and the deaths that led to them; returns (stage, clip) of each."""
+    freed = []
+    for path in store.column_files():
+        stage, part = path.parent.name, path.stem
+        clips = [clip for clip, row in store.read_outcomes(stage, part).items() if _class_of(row) in classes]
+        if clips:
+            attempts_of(store, part, new_run_id()).set_free(stage, clips)
+            store.drop_rows(path, clips)
+            freed += [(stage, clip) for clip in clips]
+    return freed
+
+
+def _class_of(row: Outcome) -> str:
+    return row.reason if row.reason in READER_REASONS else row.outcome
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The leaderboard in Markdown: our runs, by split and attitude, their differences, and the published beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pipeline.report import markdown_table
+from schemas.score import ALL, Difference
+from stages.evaluate.boards import Board, why_apart
+from stages.evaluate.definition import Direction
+from stages.evaluate.report import Report, board_place, interval_text, number_text
+
+ARROWS = {Direction.LOWER: "↓", Direction.HIGHER: "↑", Direction.REFERENCE: "→"}
+ARROWS_MEAN = "↓ lower is better, ↑ higher is better, → closer to the reference's own value is better"
+INTERVALS_MEAN = (
+    "Brackets hold the 95 % interval of a bootstrap over clips; with fewer than about ten clips it is too narrow."
+)
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
+
+
+def plain(text: str) -> str:
+    """Text of others as Markdown shows it letter by letter, on one line."""
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def leaderboard_markdown(report: Report) -> str:
+    """The whole document."""
+    blocks = [f"# Leaderboard: {plain(report.data)}", *_facts(report)]
+    for split in report.splits:
+        clips, frames = report.clips(split)
+        blocks += [f"## {split}: {clips} clips, {frames} frames", *_tables(report, split)]
+    blocks += _rankings(report)
+    blocks += _differences(report)
+    blocks += ["## Beside the published scores", PUBLISHED_MEAN, *_boards(report)]
+    blocks += ["## Definitions", *_definitions(report)]
+    return "\n\n".join(blocks) + "\n"
+
+
+PUBLISHED_MEAN = (
+    "Numbers are ranked only among those that share definition, data set, split, attitude, space, scale, pooling and "
+    "resolution. A published number without a rank was copied, averaged over sets, contradicts its neighbours or "
+    "cannot be read; the note says which."
+)
+
+
+def _facts(report: Report) -> Iterator[str]:
+    if report.fitter:
+        yield f"Coefficients: {plain(report.fitter)}."
+    yield f"{ARROWS_MEAN}. {INTERVALS_MEAN} Seed {report.seed}."
+    yield from (f"Note: {plain(note)}." for note in report.notes)
+    for run, reason, metrics in report.missing():
+        yield f"{plain(run)}: *not computed: {plain(reason)}*: {', '.join(f'`{metric}`' for metric in metrics)}"
+
+
+def _tables(report: Report, split: str) -> Iterator[str]:
+    for attitude in (ALL, *report.attitudes(split)):
+        if attitude != ALL:
+            yield f"### {split}, {attitude}"
+        header = ["metric", *(plain(name) for name in report.names), "reference"]
+        rows = []
+        for row in report.rows(split, attitude):
+            cells = [f"**{cell}**" if best else cell for cell, best in zip(row.cells, row.best, strict=True)]
+            arrow = ARROWS[report.metrics[row.metric].better]
+            rows.append([f"`{row.metric}` {arrow}", *cells, row.goal])
+        yield markdown_table(header, rows)
+
+
+def _rankings(report: Report) -> Iterator[str]:
+    for ranking in report.rankings:
+        yield f"## Challenge ranking, {ranking.split}, {ranking.rule}"
+        yield f"Over {', '.join(ranking.metrics)}; metrics that a run lacks take no part."
+        yield markdown_table(["run", "score"], [[plain(run), str(score)] for run, score in ranking.results.items()])
+
+
+def _differences(report: Report) -> Iterator[str]:
+    rows = [_difference_cells(difference) for difference in report.differences if difference.key.attitude == ALL]
+    if rows:
+        yield "## Differences between runs"
+        yield "Paired bootstrap on the same clips; in bold where the interval leaves out 0."
+        yield markdown_table(["metric", "split", "first", "second", "first - second"], rows)
+
+
+def _difference_cells(difference: Difference) -> list[str]:
+    text = interval_text(difference)
+    names = [plain(difference.first), plain(difference.second)]
+    return [f"`{difference.key.metric}`", difference.key.split, *names, f"**{text}**" if difference.decided else text]
+
+
+def _boards(report: Report) -> Iterator[str]:
+    ours = {board.key.metric: board.key for board in report.boards if board.ours}
+    for board in report.boards:
+        if board.ours and len(board.rows) <= len(report.names):
+            continue  # nothing published beside it: it stands above
+        yield f"### `{board.key.metric}` on {plain(board_place(board.key))}"
+        if not board.ours and board.key.metric in ours:
+            yield f"Not comparable with ours: {', '.join(why_apart(ours[board.key.metric], board.key))} differ."
+        yield markdown_table(["rank", "method", "value", "source", "notes"], list(_board_rows(board)))
+
+
+def _board_rows(board: Board) -> Iterator[list[str]]:
+    for row in board.rows:
+        value = "not legible" if row.value is None else number_text(row.value)
+        if row.low is not None and row.high is not None and row.low == row.low:
+            value += f" [{number_text(row.low)}, {number_text(row.high)}]"
+        notes = "; ".join(f"*{plain(flag)}*" + (f": {plain(note)}" if note else "") for flag, note in row.flags)
+        yield [str(row.rank or "–"), plain(row.name), value, plain(row.source or "this evaluation"), notes]
+
+
+def _definitions(report: Report) -> Iterator[str]:
+    for definition in report.computed():
+        lines = [f"**`{definition.id}`** ({plain(definition.name)}): {plain(definition.formula)}."]
+        lines.append(f"Source: {plain(definition.source)}. Pooling: {definition.pooling.value}.")
+        if definition.published_as:
+            lines.append(f"Published as {plain(definition.published_as)}.")
+        if definition.warning:
+            lines.append(f"Mind: {plain(definition.warning)}.")
+        yield " ".join(lines)

@@ -1,0 +1,71 @@
+"""The challenge's rankings of teams, from a table of their scores.
+
+Three rules circulate. 2023, as its code has it: the sum of a team's places in all metrics, where teams that tie share
+the mean of their places, cut to a whole number: both of two winners are first. 2022: how often a team is first. And the
+sum of places counted from 0: the printed scores of HSP (MM 2023, Table 1: 7, 9, 15) are consistent with it when teams
+that the paper does not list are in the table.
+
+Source
+------
+``evaluations/scoring_example.py`` of dc3ea9f/vico_challenge_baseline (commit 16424c0), described, not copied; the
+challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Table = Mapping[str, Mapping[str, float]]  # team -> metric -> score
+
+LARGER_IS_BETTER = ("CPBD", "SSIM", "PSNR", "CSIM", "AVConf")
+SMALLER_IS_BETTER = ("FID", "ExpL1", "PoseL1", "LipLMD", "ExpFD", "AngleFD", "TransFD", "PoseFD")
+NEARER_TO_ZERO_IS_BETTER = ("AVOffset",)
+KNOWN = LARGER_IS_BETTER + SMALLER_IS_BETTER + NEARER_TO_ZERO_IS_BETTER
+METRICS_2022 = ("SSIM", "CPBD", "PSNR", "FID", "CSIM", "ExpFD", "AngleFD", "TransFD")
+
+
+def validate(table: Table) -> tuple[str, ...]:
+    """The metrics that the table holds; `ValueError` where a team lacks one, or one is not known."""
+    found = {metric for scores in table.values() for metric in scores}
+    if found - set(KNOWN):
+        raise ValueError(f"unknown metrics {', '.join(sorted(found - set(KNOWN)))}; known: {', '.join(KNOWN)}")
+    for team, scores in table.items():
+        missing = sorted(metric for metric in found if not np.isfinite(scores.get(metric, np.nan)))
+        if missing:
+            raise ValueError(f"team {team!r} has no score of {', '.join(missing)}; rank only teams that have them all")
+    return tuple(metric for metric in KNOWN if metric in found)
+
+
+def places(table: Table, metric: str) -> dict[str, int]:
+    """Every team's place in one metric, from 1; the mean of tied places, cut to a whole number."""
+    scores = np.array([team[metric] for team in table.values()], np.float64)
+    if metric in LARGER_IS_BETTER:
+        scores = -scores
+    elif metric in NEARER_TO_ZERO_IS_BETTER:
+        scores = np.abs(scores)
+    before = (scores < scores[:, None]).sum(axis=1)
+    same = (scores == scores[:, None]).sum(axis=1)
+    return {team: int(place) for team, place in zip(table, before + (same + 1) / 2, strict=True)}
+
+
+def sums_of_places(table: Table) -> dict[str, int]:
+    """2023: a team's places in all metrics added up; the smallest sum wins."""
+    return _summed(table, validate(table), first=1)
+
+
+def sums_of_places_from_zero(table: Table) -> dict[str, int]:
+    """A team's places counted from 0, added up; the smallest sum wins."""
+    return _summed(table, validate(table), first=0)
+
+
+def _summed(table: Table, metrics: Sequence[str], first: int) -> dict[str, int]:
+    every = [places(table, metric) for metric in metrics]
+    return {team: sum(place[team] - 1 + first for place in every) for team in table}
+
+
+def first_places(table: Table) -> dict[str, int]:
+    """2022: in how many of that year's metrics a team is first; the largest number wins."""
+    every = [places(table, metric) for metric in validate(table) if metric in METRICS_2022]
+    return {team: sum(place[team] == 1 for place in every) for team in table}

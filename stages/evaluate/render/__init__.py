@@ -1,0 +1,1 @@
+"""From predicted coefficients to pictures: the warped reference (`mesh_warp`) and PIRenderer (`pirender`)."""

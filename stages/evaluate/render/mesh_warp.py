@@ -1,0 +1,88 @@
+"""The embedded renderer: the reference picture, warped by the morphable model's mesh under predicted coefficients.
+
+Nothing is learnt or invented but a dark mouth: skin and hair are the reference's, moved. The face is warped triangle by
+triangle and its surroundings by a grid that its outline moves; eyeballs and teeth show through the mesh's holes. What
+the reference does not show (the other side of a turned head, wrinkles, light that changes) does not appear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from stages.evaluate.render.face_mesh import OUTLINE, mesh_of, triangles
+from stages.evaluate.render.fusion import Fusion, Segmenter, without_person
+from stages.evaluate.render.lids import shut, unrolled
+from stages.evaluate.render.openings import Openings
+from stages.evaluate.render.surroundings import Surroundings
+from stages.evaluate.render.take import Take
+from stages.evaluate.render.warp import TriangleWarp, sample
+from stages.morphable.basis import Basis
+
+NEAR_SHARE = 1.25  # of the face's outline, within which all is the head
+REACH_PX = 4  # around the segmented person: hair, and what it tints
+BEHIND = -1e6  # px, depth of the surroundings: the face is in front of all of it
+
+
+class MeshWarp:
+    """The renderer for coefficients that `landmark_gn` fitted with this basis."""
+
+    def __init__(self, basis: Basis) -> None:
+        self._basis = basis
+        self._segmenter = Segmenter()
+
+    def render(self, take: Take) -> Iterator[np.ndarray]:
+        """The frames of a take: uint8 RGB (side, side, 3) each."""
+        (pose,) = mesh_of(take.pose, self._basis, take.side_px)
+        portrait = Portrait(take.picture, pose, self._segmenter.background(take.picture))
+        for points, closed in zip(mesh_of(take.motion, self._basis, take.side_px), take.closed, strict=True):
+            yield portrait.draw(points, float(closed))
+
+
+class Portrait:
+    """One person's reference picture, ready to be moved.
+
+    Parameters
+    ----------
+    reference : uint8 RGB (side, side, 3).
+    points : (478, 3), the mesh that the coefficients of that picture give, in px.
+    background : bool (side, side), what is background in it.
+    """
+
+    def __init__(self, reference: np.ndarray, points: np.ndarray, background: np.ndarray) -> None:
+        self._reference, self._points = reference, points
+        self._background = _away_from(points, background)
+        self._fusion = Fusion(without_person(reference, self._background), np.ones_like(self._background))
+        self._surroundings = Surroundings(points, len(reference))
+        self._openings = Openings(reference, points)
+        face, around = triangles(), self._surroundings.triangles
+        names = np.concatenate([OUTLINE, len(points) + np.arange(len(self._surroundings.vertices))])
+        self._warp = TriangleWarp(np.concatenate([names[around], face]), len(reference))
+
+    def draw(self, points: np.ndarray, closed: float = 0.0) -> np.ndarray:
+        """The picture, uint8 RGB (side, side, 3), with the mesh at (478, 3) in px.
+
+        Parameters
+        ----------
+        closed : how far a blink closes the eyes beyond what the mesh says, 0 to 1.
+        """
+        points = shut(points, closed)
+        around = self._surroundings.move(points[list(OUTLINE), :2])
+        vertices = np.concatenate([points[:, :2], around])
+        depth = np.concatenate([points[:, 2], np.full(len(around), BEHIND)])
+        source = np.concatenate([unrolled(self._points, points), self._surroundings.vertices])
+        places = self._warp.source_map(source, vertices, depth)
+        face = self._openings.draw(sample(self._reference, places), points)
+        return self._fusion.fuse(face, sample(self._background.astype(np.float32), places) > 0.5)
+
+
+def _away_from(points: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The background without the face and what is close around the person, whatever the segmentation says."""
+    person = (~background).astype(np.uint8)
+    outline = points[list(OUTLINE), :2]
+    near = outline.mean(0) + NEAR_SHARE * (outline - outline.mean(0))
+    cv2.fillPoly(person, [near.round().astype(np.int32)], 1)
+    size = 2 * REACH_PX + 1
+    return cv2.dilate(person, np.ones((size, size), np.uint8)) == 0

@@ -1,0 +1,95 @@
+"""PIRenderer as a renderer of takes: windows of coefficients, the published checkpoint, PCHG's background fusion.
+
+Ren et al., ICCV 2021; coefficients are those of Deep3DFaceRecon, which the published weights were trained with. The
+network works at 256 px; the reference is brought to that size and the result back to the reference's. As in the ViCo
+baseline (Zhou et al., ECCV 2022) every frame is rendered from the one reference and a window of 27 frames around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from schemas.coefficients import join
+from stages.evaluate.render.fusion import Fusion, Segmenter
+from stages.evaluate.render.pirender_net import SIDE_PX, WINDOW_FRAMES, Generator
+from stages.evaluate.render.take import Motion, Take
+
+BATCH_FRAMES = 8
+CHECKPOINT_KEYS = ("net_G_ema", "net_G")  # what holds the generator; the published file has both and uses the average
+
+
+class PIRender:
+    """The renderer for coefficients of Deep3DFaceRecon, or of whatever the checkpoint was trained with.
+
+    Parameters
+    ----------
+    checkpoint : the published ``.pt`` file or one of the same layout.
+    plain : PIRenderer as published, without PCHG's border padding and background fusion.
+    """
+
+    def __init__(self, checkpoint: Path, device: str = "cpu", *, plain: bool = False) -> None:
+        self._network = Generator("zeros" if plain else "border").eval().to(device)
+        self._network.load_state_dict(generator_weights(checkpoint))
+        self._segmenter = None if plain else Segmenter()
+        self._device = device
+
+    def render(self, take: Take) -> Iterator[np.ndarray]:
+        """The frames of a take: uint8 RGB (side, side, 3) each."""
+        fusion = None
+        if self._segmenter is not None:
+            fusion = Fusion(take.picture, self._segmenter.background(take.picture))
+        size = (take.side_px, take.side_px)
+        for rgb in self.pictures(take.picture, windows(semantics(take.motion, take.side_px))):
+            frame = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
+            if fusion is not None and self._segmenter is not None:
+                frame = fusion.fuse(frame, self._segmenter.background(frame))
+            yield frame
+
+    @torch.inference_mode()
+    def pictures(self, reference: np.ndarray, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """uint8 RGB (256, 256, 3) for every window (frame, 73, 27), from a square reference of any size."""
+        small = cv2.resize(reference, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+        source = torch.from_numpy(small).to(self._device).permute(2, 0, 1)[None] / 127.5 - 1
+        for start in range(0, len(wanted), BATCH_FRAMES):
+            window = torch.from_numpy(wanted[start : start + BATCH_FRAMES]).to(self._device)
+            found = self._network(source.expand(len(window), -1, -1, -1), window).picture
+            rgb = ((found + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            yield from rgb.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def generator_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The generator's parameters out of a checkpoint.
+
+    Raises
+    ------
+    ValueError : it has none under the published names.
+    """
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    for key in CHECKPOINT_KEYS:
+        if key in stored:
+            return {name.removeprefix("module."): value for name, value in stored[key].items()}
+    raise ValueError(f"{checkpoint}: expected a dict with {' or '.join(CHECKPOINT_KEYS)}, found {', '.join(stored)}")
+
+
+def semantics(motion: Motion, side_px: int) -> np.ndarray:
+    """PIRender's 73 numbers, float32 (frame, 73), with the crop brought from pictures of ``side_px`` to 256 px.
+
+    Centres of pixels lie at halves, so that x of one picture is ``(x + 1/2) k - 1/2`` of another.
+    """
+    ratio = SIDE_PX / side_px
+    place = (motion.crop[:, 1:] + 0.5) * ratio - 0.5
+    crop = np.concatenate([motion.crop[:, :1] / ratio, place], 1)
+    return join({**asdict(motion), "crop": crop}, "pirender73").astype(np.float32)
+
+
+def windows(values: np.ndarray) -> np.ndarray:
+    """The 27 frames around every frame of (frame, 73), the first and last repeated: (frame, 73, 27)."""
+    reach = WINDOW_FRAMES // 2
+    around = np.arange(len(values))[:, None] + np.arange(-reach, reach + 1)
+    return values[around.clip(0, len(values) - 1)].transpose(0, 2, 1)

@@ -1,0 +1,266 @@
+"""PIRenderer's generator: a face in a picture, edited by a window of 3DMM coefficients.
+
+Ren et al., "PIRenderer: Controllable Portrait Image Generation via Semantic Neural Rendering", ICCV 2021, section 3, in
+the sizes of the published checkpoint (``config/face.yaml``), whose parameters load by their own names. Three networks:
+
+* mapping: a window (73, 27) of coefficients becomes a descriptor (256) that steers the other two through AdaIN;
+* warping: an hourglass finds a flow at a quarter of the picture's size and the source picture is warped along it;
+* editing: an encoder and decoder repairs the warped picture beside the source.
+
+Oddities of the published generator that its weights were trained with and that are kept: `grid_sample` reads a grid
+that was normalised for ``align_corners=True`` with False, and a fine residual block uses only its second convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+COEFFICIENTS = 73  # expression 64, angle 3, translation 3, crop 3
+WINDOW_FRAMES = 27  # the frame and 13 on either side
+SIDE_PX = 256
+DESCRIPTOR = 256
+MAPPING_LAYERS, MAPPING_DILATION = 3, 3
+WARP_BASE, WARP_DOWN, WARP_UP = 32, 5, 3
+EDIT_BASE, EDIT_LAYERS, EDIT_BLOCKS = 64, 3, 2
+MOST_CHANNELS = 256
+STYLE_HIDDEN = 128  # of the networks that turn the descriptor into means and scales
+SLOPE = 0.1  # of the leaky rectifiers
+
+Padding = Literal["zeros", "border"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What the generator makes of a picture, all (picture, ...) and in [-1, 1] but for ``flow``, in cells of its grid.
+
+    Attributes
+    ----------
+    picture : (3, side, side), the result; warped : (3, side, side), the source along the flow;
+    flow : (2, side / 4, side / 4).
+    """
+
+    picture: Tensor
+    warped: Tensor
+    flow: Tensor
+
+
+class Generator(nn.Module):
+    """Pictures (n, 3, 256, 256) in [-1, 1] and windows (n, 73, 27) in, `Rendered` out.
+
+    Parameters
+    ----------
+    padding : what the flow finds beyond the picture: black (``zeros``), as published, or its border, repeated, as in
+        PCHG (Huang et al., ACM MM 2022, "Image Boundary Inpainting").
+    """
+
+    def __init__(self, padding: Padding = "zeros") -> None:
+        super().__init__()
+        self.mapping_net = _Mapping()
+        self.warpping_net = _Warping(padding)  # so spelt in the checkpoint
+        self.editing_net = _Editing()
+
+    def forward(self, source: Tensor, window: Tensor) -> Rendered:
+        descriptor = self.mapping_net(window)
+        flow, warped = self.warpping_net(source, descriptor)
+        return Rendered(self.editing_net(source, warped, descriptor), warped, flow)
+
+
+class _Mapping(nn.Module):
+    """Residual dilated convolutions over the window, none of them padded, then the mean over what is left of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv1d(COEFFICIENTS, DESCRIPTOR, 7))
+        for number in range(MAPPING_LAYERS):
+            convolution = nn.Conv1d(DESCRIPTOR, DESCRIPTOR, 3, dilation=MAPPING_DILATION)
+            self.add_module(f"encoder{number}", nn.Sequential(nn.LeakyReLU(SLOPE), convolution))
+
+    def forward(self, window: Tensor) -> Tensor:
+        x = self.first(window)
+        for number in range(MAPPING_LAYERS):
+            x = self.get_submodule(f"encoder{number}")(x) + x[..., MAPPING_DILATION:-MAPPING_DILATION]
+        return x.mean(2)
+
+
+class _AdaIn(nn.Module):
+    """Instance normalisation with mean and scale out of the descriptor (Huang and Belongie, ICCV 2017)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mlp_shared = nn.Sequential(nn.Linear(DESCRIPTOR, STYLE_HIDDEN), nn.ReLU())
+        self.mlp_gamma = nn.Linear(STYLE_HIDDEN, channels)
+        self.mlp_beta = nn.Linear(STYLE_HIDDEN, channels)
+
+    def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
+        style = self.mlp_shared(descriptor)
+        scale, mean = (part[..., None, None] for part in (self.mlp_gamma(style), self.mlp_beta(style)))
+        return functional.instance_norm(x) * (1 + scale) + mean
+
+
+class _LayerNorm(nn.Module):
+    """Normalisation over a whole picture, with a scale and a mean a channel (Ba et al., 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[1:]) * self.weight + self.bias
+
+
+class _WarpDown(nn.Module):
+    """Halves the size."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm_0, self.conv_0 = _AdaIn(inputs), nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+        self.norm_1, self.conv_1 = _AdaIn(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
+        x = self.conv_0(_active(self.norm_0(x, descriptor)))
+        return self.conv_1(_active(self.norm_1(x, descriptor)))
+
+
+class _WarpUp(nn.Module):
+    """Doubles the size, with a shortcut that does so too."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        doubling = {"stride": 2, "padding": 1, "output_padding": 1}
+        self.norm_0, self.conv_0 = _AdaIn(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm_1, self.conv_1 = _AdaIn(outputs), nn.ConvTranspose2d(outputs, outputs, 3, **doubling)
+        self.norm_s, self.conv_s = _AdaIn(inputs), nn.ConvTranspose2d(inputs, outputs, 3, **doubling)
+
+    def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
+        shortcut = self.conv_s(_active(self.norm_s(x, descriptor)))
+        x = self.conv_0(_active(self.norm_0(x, descriptor)))
+        return shortcut + self.conv_1(_active(self.norm_1(x, descriptor)))
+
+
+class _Hourglass(nn.Module):
+    """The warping network's trunk: five steps down, three up, each beside what it had on the way down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [min(WARP_BASE * 2**level, MOST_CHANNELS) for level in range(WARP_DOWN + 1)]
+        self.encoder, self.decoder = nn.Module(), nn.Module()
+        self.encoder.add_module("input_layer", nn.Conv2d(3, WARP_BASE, 7, padding=3))
+        for level in range(WARP_DOWN):
+            self.encoder.add_module(f"encoder{level}", _WarpDown(widths[level], widths[level + 1]))
+        for level in self.up_levels:
+            inputs = widths[level + 1] * (1 if level == WARP_DOWN - 1 else 2)
+            self.decoder.add_module(f"decoder{level}", _WarpUp(inputs, widths[level]))
+        self.channels = 2 * widths[WARP_DOWN - WARP_UP]
+
+    @property
+    def up_levels(self) -> range:
+        return range(WARP_DOWN - 1, WARP_DOWN - 1 - WARP_UP, -1)
+
+    def forward(self, picture: Tensor, descriptor: Tensor) -> Tensor:
+        levels = [self.encoder.get_submodule("input_layer")(picture)]
+        for level in range(WARP_DOWN):
+            levels.append(self.encoder.get_submodule(f"encoder{level}")(levels[-1], descriptor))
+        x = levels.pop()
+        for level in self.up_levels:
+            x = torch.cat([self.decoder.get_submodule(f"decoder{level}")(x, descriptor), levels.pop()], 1)
+        return x
+
+
+class _Warping(nn.Module):
+    """The flow and the source picture along it."""
+
+    def __init__(self, padding: Padding) -> None:
+        super().__init__()
+        self.padding = padding
+        self.hourglass = _Hourglass()
+        channels = self.hourglass.channels
+        self.flow_out = nn.Sequential(_LayerNorm(channels), nn.LeakyReLU(SLOPE), nn.Conv2d(channels, 2, 7, padding=3))
+
+    def forward(self, picture: Tensor, descriptor: Tensor) -> tuple[Tensor, Tensor]:
+        flow = self.flow_out(self.hourglass(picture, descriptor))
+        height, width = flow.shape[-2:]
+        steps = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=flow.device)
+        y, x = torch.meshgrid(*(torch.linspace(-1, 1, n, device=flow.device) for n in (height, width)), indexing="ij")
+        places = (torch.stack([x, y], -1) + flow.permute(0, 2, 3, 1) * steps).permute(0, 3, 1, 2)
+        places = functional.interpolate(places, picture.shape[-2:], mode="bilinear", align_corners=False)
+        grid = places.permute(0, 2, 3, 1)
+        return flow, functional.grid_sample(picture, grid, padding_mode=self.padding, align_corners=False)
+
+
+class _Fine(nn.Module):
+    """A fine residual block. Its first convolution and normalisation have weights that nothing uses."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(channels, channels, 3, padding=1), _AdaIn(channels)
+        self.conv2, self.norm2 = nn.Conv2d(channels, channels, 3, padding=1), _AdaIn(channels)
+
+    def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
+        return x + self.norm2(self.conv2(x), descriptor)
+
+
+class _FineBlocks(nn.Module):
+    """Fine residual blocks in a row."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for number in range(EDIT_BLOCKS):
+            self.add_module(f"res{number}", _Fine(channels))
+
+    def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
+        for number in range(EDIT_BLOCKS):
+            x = self.get_submodule(f"res{number}")(x, descriptor)
+        return x
+
+
+class _Stack(nn.Module):
+    """Layers in a row under the name ``model``, as the checkpoint has them."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class _Editing(nn.Module):
+    """Three steps down from source and warped picture, three up by the descriptor, each beside a jump across."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [min(EDIT_BASE * 2**level, MOST_CHANNELS) for level in range(EDIT_LAYERS + 1)]
+        self.encoder, self.decoder = nn.Module(), nn.Module()
+        self.encoder.add_module("first", _Stack(*_convolved(6, widths[0], 7)))
+        for level in range(EDIT_LAYERS):
+            down = _Stack(*_convolved(widths[level], widths[level + 1]), nn.AvgPool2d(2))
+            self.encoder.add_module(f"down{level}", down)
+            self.decoder.add_module(f"res{level}", _FineBlocks(widths[level + 1]))
+            self.decoder.add_module(f"up{level}", _Stack(*_convolved(widths[level + 1], widths[level])))
+            self.decoder.add_module(f"jump{level}", _Stack(*_convolved(widths[level], widths[level])))
+        self.decoder.add_module("final", _Stack(nn.Conv2d(widths[0], 3, 7, padding=3), nn.Tanh()))
+
+    def forward(self, source: Tensor, warped: Tensor, descriptor: Tensor) -> Tensor:
+        levels = [self.encoder.get_submodule("first")(torch.cat([source, warped], 1))]
+        for level in range(EDIT_LAYERS):
+            levels.append(self.encoder.get_submodule(f"down{level}")(levels[-1]))
+        part = self.decoder.get_submodule
+        x = levels.pop()
+        for level in reversed(range(EDIT_LAYERS)):
+            x = functional.interpolate(part(f"res{level}")(x, descriptor), scale_factor=2, mode="nearest")
+            x = part(f"up{level}")(x) + part(f"jump{level}")(levels.pop())
+        return part("final")(x)
+
+
+def _convolved(inputs: int, outputs: int, size: int = 3) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, size, padding=size // 2), _LayerNorm(outputs), nn.LeakyReLU(SLOPE)]
+
+
+def _active(x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, SLOPE)

@@ -1,0 +1,1 @@
+"""Listeners without weights, the baselines of the papers: one file each."""

@@ -1,0 +1,230 @@
+"""The loop that trains every listener: AdamW, one checkpoint an epoch, validation, early stopping, exact resume.
+
+torch alone: it runs in one process or, where `torch.distributed` is set up, in several, each with its share of every
+batch. All draws of an epoch are seeded by (seed, epoch), so a training that goes on from ``last.safetensors`` ends with
+the weights that it would have had without the stop: bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from stages.train.checkpoint import load_training, save_training, save_weights
+from stages.train.corpus import open_corpus
+from stages.train.curves import Curves
+from stages.train.listener import Batch
+from stages.train.plan import SPLITS
+from stages.train.progress import Log, Progress
+from stages.train.run_folder import Run, RunFolder
+from stages.train.windows import Windows, draw_seed, epoch_batches, to_device, training_windows
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that train together."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    def total(self, *values: Tensor) -> Tensor:
+        """The values' sums over all workers, float64."""
+        summed = torch.stack([value.detach().double() for value in values])
+        if self.count > 1:
+            dist.all_reduce(summed)
+        return summed
+
+
+@dataclass
+class History:
+    """What has been reached: a row of figures an epoch, the best loss, and how many epochs ago."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: float = math.inf
+    since_best: int = 0
+
+    def add(self, row: dict[str, float]) -> bool:
+        """Take in an epoch; whether it is the best so far."""
+        loss = row.get("validation", row["loss"])
+        self.rows.append(row)
+        self.since_best = 0 if loss < self.best else self.since_best + 1
+        self.best = min(self.best, loss)
+        return self.since_best == 0
+
+
+def train(folder: RunFolder, worker: Worker, on_epoch: Callable[[dict[str, float]], None] | None = None) -> None:
+    """Train the run of a folder to its end, from the last whole epoch if there is one.
+
+    Parameters
+    ----------
+    on_epoch : called by every worker with the figures of each epoch, after its checkpoint is written.
+    """
+    run = folder.read()
+    settings = run.resolved()
+    training, validation = _windows(run, folder)
+    log = Log(folder.log if worker.rank == 0 else None)
+    trainer = Trainer(run, worker, log)
+    history = trainer.restore(folder)
+    with Curves(folder, history.rows, log) if worker.rank == 0 else contextlib.nullcontext() as curves:
+        for epoch in range(len(history.rows), settings.epochs):
+            if settings.patience and history.since_best >= settings.patience:
+                break
+            row = trainer.epoch(training, epoch)
+            if len(validation):
+                row["validation"] = trainer.validate(validation)
+            best = history.add(row)
+            if curves is not None:
+                trainer.save(folder, history, best)
+                curves.add(row)
+            if on_epoch is not None:
+                on_epoch(row)
+
+
+def _windows(run: Run, folder: RunFolder) -> tuple[Windows, Windows]:
+    """Windows to train on and, one after the other without overlap, to validate on."""
+    settings = run.resolved()
+    corpus = open_corpus(run.roots, run.inputs, SPLITS, folder.frames)
+    held_out = [clip for clip in corpus.clips if clip.clip_id in run.held_out and clip.attitude in run.vocabulary]
+    others = [clip for clip in corpus.clips if clip.clip_id not in run.held_out]
+    apart = replace(settings, stride_frames=settings.window_frames)
+    training = training_windows(corpus, others, run.scores, run.vocabulary, settings)
+    return training, training_windows(corpus, held_out, run.scores, run.vocabulary, apart)
+
+
+class Trainer:
+    """A listener with its optimizer, on one worker."""
+
+    def __init__(self, run: Run, worker: Worker, log: Log) -> None:
+        self.settings, self.worker, self.log = run.resolved(), worker, log
+        torch.manual_seed(draw_seed("weights", self.settings.seed))
+        self.model = run.build().to(worker.device)
+        self.step_model: Any = self.model
+        if worker.count > 1:
+            # static_graph: a model may have weights that only `predict` uses
+            self.step_model = DistributedDataParallel(self.model, static_graph=True)
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), rate, weight_decay=decay)
+        self.dtype = _dtype(self.settings.precision, worker.device)
+        self.scaler = torch.amp.GradScaler(worker.device.type, enabled=self.dtype == torch.float16)
+
+    def epoch(self, windows: Windows, epoch: int) -> dict[str, float]:
+        """One pass over the training windows; returns mean losses over frames."""
+        torch.manual_seed(draw_seed("dropout", self.settings.seed, epoch, self.worker.rank))
+        generator = self._generator("training", epoch)
+        self.model.train()
+        picks = list(epoch_batches(len(windows), self.settings, epoch))
+        sums: dict[str, Tensor] = {}
+        frames = torch.zeros((), dtype=torch.float64, device=self.worker.device)
+        with Progress(epoch, len(windows), self.log) as progress:
+            for number, (batch, share) in enumerate(self._batches(windows, picks)):
+                rate = self.model.learning_rate_factor(epoch + number / len(picks)) * self.settings.learning_rate
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                count = batch.mask.sum() * share
+                terms = self._step(batch, count, generator)
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0.0) + term.detach().double() * count
+                frames += count
+                progress.advance(len(picks[number]), sums, frames)
+            self.model.end_epoch()
+            row = self._means(sums, frames)
+            return {"epoch": epoch + 1, **row, "learning_rate": rate, "windows_a_second": progress.rate()}
+
+    def validate(self, windows: Windows) -> float:
+        """The loss on held-out windows, with the same draws in every epoch."""
+        generator = self._generator("validation", 0)
+        self.model.eval()
+        sums: dict[str, Tensor] = {}
+        frames = torch.zeros((), dtype=torch.float64, device=self.worker.device)
+        picks = list(epoch_batches(len(windows), self.settings, 0))
+        with torch.no_grad():
+            for batch, share in self._batches(windows, picks):
+                count = batch.mask.sum() * share
+                with self._autocast():
+                    terms = self.model(batch, generator)
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0.0) + term.double() * count
+                frames += count
+        return self._means(sums, frames)["loss"]
+
+    def save(self, folder: RunFolder, history: History, best: bool) -> None:
+        """Write the last state and, if it is the best, the checkpoint."""
+        row = history.rows[-1]
+        if best:
+            save_weights(folder.checkpoint, self.model, row)
+        note = {"rows": history.rows, "best": history.best, "since_best": history.since_best}
+        save_training(folder.last, self.model, self.optimizer, {**note, "scaler": self.scaler.state_dict()})
+
+    def restore(self, folder: RunFolder) -> History:
+        """Take up the last state, if there is one."""
+        if not folder.last.is_file():
+            return History()
+        note = load_training(folder.last, self.model, self.optimizer)
+        self.scaler.load_state_dict(note.pop("scaler"))
+        return History(**note)
+
+    def _step(self, batch: Batch, count: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """One step of the optimizer; a worker's part of the loss weighs as much as its part of the frames."""
+        with self._autocast():
+            terms: dict[str, Tensor] = self.step_model(batch, generator)
+        (everywhere,) = self.worker.total(count)
+        weight = (count * self.worker.count / everywhere.clamp(min=1)).float()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(torch.stack(list(terms.values())).sum() * weight).backward()
+        if self.settings.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return terms
+
+    def _batches(self, windows: Windows, picks: list[Any]) -> Iterator[tuple[Batch, int]]:
+        """This worker's share of every batch, and 0 where it has none and only keeps step with the others, else 1."""
+
+        def gathered() -> Iterator[tuple[Batch, int]]:
+            for batch in picks:
+                mine = batch[self.worker.rank :: self.worker.count]
+                yield to_device(windows.batch(mine if len(mine) else batch[:1]), self.worker.device), int(len(mine) > 0)
+
+        return ahead(gathered()) if self.worker.device.type == "cuda" else gathered()
+
+    def _generator(self, purpose: str, epoch: int) -> torch.Generator:
+        seed = draw_seed(purpose, self.settings.seed, epoch, self.worker.rank)
+        return torch.Generator(self.worker.device).manual_seed(seed)
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.worker.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _means(self, sums: dict[str, Tensor], frames: Tensor) -> dict[str, float]:
+        """Means over the frames of all workers: of the loss, and of each of its terms."""
+        *totals, count = self.worker.total(*sums.values(), frames).tolist()
+        means = {name: total / max(count, 1.0) for name, total in zip(sums, totals, strict=True)}
+        return {"loss": sum(means.values()), **means}
+
+
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items, each made in a thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type in which matrices are multiplied; weights stay float32."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return DTYPES[precision]

@@ -1,0 +1,120 @@
+"""Prediction: a trained run, or several as an ensemble, says what the listener of a clip does.
+
+The listener's own motion does not get to the model, but for the reference frame: the first one with valid coefficients,
+or none where the run has a neutral start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import ManifestError
+from pipeline.weights import file_sha256
+from schemas.coefficients import split
+from stages.train.checkpoint import load_weights
+from stages.train.corpus import clip_arrays, one_clip, open_corpus
+from stages.train.inputs import NO_LABEL, Inputs, check_alike, inputs_of
+from stages.train.listener import Batch
+from stages.train.run_folder import Run, RunFolder
+from stages.train.windows import draw_seed, to_device, whole_clips
+
+CLOSED = 0.5  # probability from which eyes are closed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a stochastic listener's draws depend on, besides the clip."""
+
+    seed: int = 0
+    sample: int = 0
+
+
+class Predictor:
+    """A run's listener, ready to predict clips."""
+
+    def __init__(self, folder: RunFolder, device: torch.device) -> None:
+        self.folder = folder
+        self.run: Run = folder.read()
+        self.device = device
+        self.model = self.run.build().to(device)
+        if self.model.learned:
+            if not folder.checkpoint.is_file():
+                raise ManifestError(f"{folder.checkpoint}: missing; finish the training: python -m jobs.train --resume")
+            load_weights(folder.checkpoint, self.model)
+        else:
+            self.model.remember([to_device(batch, device) for batch in self._training_clips()])
+        self.model.eval()
+
+    def check(self, root: Path) -> None:
+        """Raise `ManifestError` or `MixedCoefficientsError` if the run cannot read a data set."""
+        inputs = self.run.inputs
+        check_alike(root, inputs_of([root], inputs.order, inputs.extra), inputs)
+
+    def account(self) -> dict[str, Any]:
+        """Who predicts, for ``dataset.json``."""
+        found = file_sha256(self.folder.checkpoint) if self.model.learned else ""
+        names = {"listener": self.run.listener, "preset": self.run.preset, "run": str(self.folder.root)}
+        return {**names, "sha256": found, "causal": self.model.causal, "start": self.run.settings["start"]}
+
+    def predict(self, row: Mapping[str, Any], draw: Draw) -> tuple[np.ndarray, np.ndarray | None]:
+        """Raw motion (frame, coefficients) and probability of closed eyes (frame,) of a clip, from its columns."""
+        batch = self._batch(row)
+        seed = draw_seed("prediction", draw.seed, draw.sample, row["clip_id"])
+        torch.manual_seed(seed)
+        with torch.inference_mode():
+            said = self.model.predict(batch, torch.Generator(self.device).manual_seed(seed))
+        motion = self.run.scores.motion.from_z(said.motion[0].double()).float()
+        return _array(motion), None if said.blink is None else _array(said.blink[0].float())
+
+    def _batch(self, row: Mapping[str, Any]) -> Batch:
+        run, label = self.run, row["attitude"] or NO_LABEL
+        if label not in run.vocabulary:
+            raise ManifestError(
+                f"clip {row['clip_id']!r}: attitude: expected {', '.join(run.vocabulary)}, found {label}; name one for "
+                "all clips with --attitude"
+            )
+        arrays = blind(clip_arrays(row, run.inputs), run.inputs)
+        corpus = one_clip(row["clip_id"], label, arrays, run.inputs)
+        batch = whole_clips(corpus, corpus.clips, run.scores, run.vocabulary, run.resolved()).batch(np.array([0]))
+        return to_device(replace(batch, listener=torch.zeros_like(batch.listener)), self.device)
+
+    def _training_clips(self) -> list[Batch]:
+        run = self.run
+        corpus = open_corpus(run.roots, run.inputs, ("train",))
+        clips = [clip for clip in corpus.clips if clip.attitude in run.vocabulary]
+        windows = whole_clips(corpus, clips, run.scores, run.vocabulary, run.resolved())
+        return [windows.batch(np.array([i])) for i in range(len(windows))]
+
+
+def predict_clip(predictors: Sequence[Predictor], row: Mapping[str, Any], draw: Draw) -> dict[str, np.ndarray]:
+    """Columns of the listener of a clip, the mean over all predictors: ``listener_exp`` ... and ``listener_blink``."""
+    said = [predictor.predict(row, draw) for predictor in predictors]
+    motion = np.mean([motion for motion, _ in said], axis=0, dtype=np.float64).astype(np.float32)
+    order = predictors[0].run.inputs.order
+    columns = {f"listener_{name}": values for name, values in split(motion, order).items()}
+    blinks = [blink for _, blink in said if blink is not None]
+    if blinks:
+        columns["listener_blink"] = np.mean(blinks, axis=0) >= CLOSED
+    return columns
+
+
+def blind(arrays: Mapping[str, np.ndarray], inputs: Inputs) -> dict[str, np.ndarray]:
+    """A clip's arrays with the listener reduced to the reference frame, and the listener's other columns to zeros."""
+    known = np.flatnonzero(np.isfinite(arrays["listener"]).all(axis=1))
+    reference = arrays["listener"][known[0]] if len(known) else np.full(arrays["listener"].shape[1], np.nan, np.float32)
+    seen = {**arrays, "listener": np.broadcast_to(reference, arrays["listener"].shape)}
+    for name in inputs.extra:
+        if name.startswith("listener_") and inputs.runs_along_frames(name):
+            seen[name] = np.zeros_like(arrays[name])
+    return seen
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

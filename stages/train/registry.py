@@ -1,0 +1,50 @@
+"""The registry of listeners is the folder listing: every file here or in ``baselines/`` that defines one is one.
+
+The file's name is the listener's; adding a listener is adding one file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.config import ManifestError
+from stages.train.listener import Listener
+
+FOLDERS = {"stages.train": Path(__file__).parent, "stages.train.baselines": Path(__file__).parent / "baselines"}
+
+
+def find_listeners() -> dict[str, type[Listener]]:
+    """All listeners by name: the learned ones, then the baselines.
+
+    Raises
+    ------
+    ManifestError : a file defines more than one.
+    """
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.glob("[a-z]*.py")):
+            if path.stem != "listener":
+                classes = _listeners_of(importlib.import_module(f"{package}.{path.stem}"))
+                if len(classes) > 1:
+                    raise ManifestError(f"{path}: expected one subclass of Listener, found {len(classes)}; split it up")
+                found.update((path.stem, listener) for listener in classes)
+    return found
+
+
+def find_listener(name: str) -> type[Listener]:
+    """The listener of a name; `ManifestError` lists the known ones."""
+    known = find_listeners()
+    if name not in known:
+        raise ManifestError(f"unknown listener {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
+def _listeners_of(module: ModuleType) -> list[type[Listener]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Listener) and value.__module__ == module.__name__
+        if "paper" in vars(value)  # a class without one is a base of others
+    ]

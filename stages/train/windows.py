@@ -1,0 +1,138 @@
+"""Windows: spans of clips of up to ``window_frames``, their order in an epoch, and batches of them.
+
+The rule is the ViCo baseline's: a window every ``stride_frames``, tails down to ``min_frames``, a clip that is no
+longer than a window whole. Unlike there, padding does not count in any loss. The order of an epoch depends on the seed
+and the epoch alone, so that any number of workers trains on the same batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schemas.column import ROLES
+from stages.train.corpus import ClipFrames, Corpus
+from stages.train.listener import Batch, TrainingSettings
+from stages.train.scores import Scores
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of some clips of a corpus.
+
+    Attributes
+    ----------
+    first, frames, place, attitude : of each window: its first row in the corpus, its length, its clip's row in arrays
+        with one row a clip, the index of the listener's attitude; (window,), int64.
+    neutral_start : the reference is zeros instead of the listener's first frame.
+    """
+
+    corpus: Corpus
+    scores: Scores
+    first: np.ndarray
+    frames: np.ndarray
+    place: np.ndarray
+    attitude: np.ndarray
+    neutral_start: bool
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def batch(self, picks: np.ndarray) -> Batch:
+        """The windows of some indexes, padded to the longest, in memory."""
+        first, frames = self.first[picks, None], self.frames[picks, None]
+        steps = np.arange(frames.max())
+        rows = np.where(steps < frames, first + steps, self.corpus.padding)  # (batch, frame)
+        motion = {role: self.scores.motion.to_z(self._take(role, rows)) for role in ROLES}
+        audio = self.scores.audio.to_z(self._take("audio", rows))
+        known = {role: torch.isfinite(z).all(dim=-1) for role, z in motion.items()}
+        motion = {role: z.nan_to_num(0.0) for role, z in motion.items()}
+        start = motion["listener"][torch.arange(len(picks)), known["listener"].int().argmax(dim=1)]
+        extra = self.corpus.arrays.keys() - {*ROLES, "audio"}
+        return Batch(
+            **motion,
+            audio=audio.nan_to_num(0.0),
+            reference=torch.zeros_like(start) if self.neutral_start else start,
+            attitude=torch.from_numpy(self.attitude[picks]),
+            mask=known["speaker"] & known["listener"] & torch.isfinite(audio).all(dim=-1),
+            extra={name: self._take(name, self._places(name, picks, rows)) for name in sorted(extra)},
+        )
+
+    def _places(self, name: str, picks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return self.place[picks] if name in self.corpus.per_clip else rows
+
+    def _take(self, name: str, rows: np.ndarray) -> Tensor:
+        array = torch.from_numpy(self.corpus.arrays[name])
+        return array.index_select(0, torch.from_numpy(rows.reshape(-1))).view(*rows.shape, *array.shape[1:])
+
+
+def training_windows(
+    corpus: Corpus, clips: Sequence[ClipFrames], scores: Scores, vocabulary: Sequence[str], settings: TrainingSettings
+) -> Windows:
+    """Overlapping windows of some clips; those without two valid frames are left out."""
+    spans = [span for clip in clips for span in cut(clip, settings)]
+    return _windows(corpus, spans, scores, vocabulary, settings)
+
+
+def whole_clips(
+    corpus: Corpus, clips: Sequence[ClipFrames], scores: Scores, vocabulary: Sequence[str], settings: TrainingSettings
+) -> Windows:
+    """Every clip as one window."""
+    spans = [(clip, clip.first, clip.num_frames) for clip in clips]
+    return _windows(corpus, spans, scores, vocabulary, settings)
+
+
+def cut(clip: ClipFrames, settings: TrainingSettings) -> list[tuple[ClipFrames, int, int]]:
+    """(clip, first row, frames) of the windows of a clip."""
+    longest = settings.window_frames
+    starts = [0]
+    if clip.num_frames > longest:
+        starts = list(range(0, clip.num_frames - settings.min_frames + 1, settings.stride_frames)) or [0]
+    return [(clip, clip.first + start, min(longest, clip.num_frames - start)) for start in starts]
+
+
+def epoch_batches(windows: int, settings: TrainingSettings, epoch: int) -> Iterator[np.ndarray]:
+    """Indexes of the windows of every batch of an epoch, each window once; the last batch may be smaller."""
+    generator = torch.Generator().manual_seed(draw_seed("order", settings.seed, epoch))
+    order = torch.randperm(windows, generator=generator).numpy()
+    for start in range(0, windows, settings.batch_size):
+        yield order[start : start + settings.batch_size]
+
+
+def draw_seed(*parts: object) -> int:
+    """A seed that depends on all parts and is the same on every machine."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device; towards a GPU through pinned memory, without waiting for the copy."""
+
+    def move(tensor: Tensor) -> Tensor:
+        if device.type != "cuda":
+            return tensor.to(device)
+        return tensor.pin_memory().to(device, non_blocking=True)
+
+    names = ("speaker", "listener", "audio", "reference", "attitude", "mask")
+    moved = {name: move(getattr(batch, name)) for name in names}
+    return replace(batch, **moved, extra={name: move(tensor) for name, tensor in batch.extra.items()})
+
+
+def _windows(
+    corpus: Corpus,
+    spans: Sequence[tuple[ClipFrames, int, int]],
+    scores: Scores,
+    vocabulary: Sequence[str],
+    settings: TrainingSettings,
+) -> Windows:
+    usable = np.isfinite(corpus.arrays["speaker"][:, 0]) & np.isfinite(corpus.arrays["listener"][:, 0])
+    before = np.concatenate([[0], np.cumsum(usable)])  # usable frames before each row
+    spans = [(clip, first, frames) for clip, first, frames in spans if before[first + frames] - before[first] >= 2]
+    table = [(first, frames, clip.place, vocabulary.index(clip.attitude)) for clip, first, frames in spans]
+    first, frames, place, attitude = np.array(table, np.int64).reshape(-1, 4).T.copy()
+    return Windows(corpus, scores, first, frames, place, attitude, settings.start == "neutral")

@@ -1,0 +1,28 @@
+"""The document of the metrics says what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.describe_metrics import main, metrics_markdown
+from stages.evaluate.registry import definitions
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+
+def test_the_document_is_up_to_date(tmp_path: Path) -> None:
+    copy = tmp_path / "metrics.md"
+    copy.write_text(DOCUMENT.read_text())
+    assert main(["--write", str(copy)]) == 0
+    assert copy.read_text() == DOCUMENT.read_text(), "python -m jobs.describe_metrics --write docs/metrics.md"
+
+
+def test_every_metric_stands_in_both_tables() -> None:
+    rows = [line for line in metrics_markdown().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == 2 * list(definitions())
+    assert len({row.replace("\\|", "").count("|") for row in rows[: len(definitions())]}) == 1
+
+
+def test_own_metrics_that_the_document_names_are_not_published() -> None:
+    for name in ("identity_cosine_3dmm", "lmd_lips_facemesh", "diversity_fitted_angle"):
+        assert name in DOCUMENT.read_text() and not definitions()[name].published_as

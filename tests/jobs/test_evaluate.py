@@ -1,0 +1,257 @@
+"""``jobs.evaluate`` from the command line to the page in a real browser, on generated shards and videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import evaluate
+from pipeline import run
+from pipeline.encode import VideoWriter
+from schemas.score import CLIP_SCORE_SCHEMA
+from tests.browser_lab import Page, browser, find_browser
+from tests.media_lab import numbered_frame
+from tests.prediction_lab import LabClip, moving_clip, write_data_set, write_prediction
+
+SIDE_PX = 96
+HOSTILE = "<img src=x onerror=alert(1)>|`*"
+METRICS = (
+    "fd_*",
+    "expl1_2023",
+    "posel1_2023",
+    "*fd_frechet_pooled",
+    "vd_exp_sum",
+    "psnr_piq",
+    "ssim_piq",
+    "cpbd",
+    "csim_arcface",
+)
+VOID = {"meta", "img", "br", "input", "link"}
+
+
+def write_film(path: Path, num_frames: int, first: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, (SIDE_PX, SIDE_PX)) as writer:
+        for number in range(num_frames):
+            writer.write(numbered_frame(first + number, (SIDE_PX, SIDE_PX)))
+
+
+def filmed(clip: LabClip, root: Path) -> LabClip:
+    """The clip with videos of both people."""
+    names = {}
+    for role in ("listener", "speaker"):
+        names[f"{role}_video"] = f"media/{clip.clip_id}/{role}.mp4"
+        write_film(root / names[f"{role}_video"], clip.num_frames)
+    return replace(clip, values={**clip.values, **names})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference with videos, two predictions, and rendered videos of each: one as the reference, one later."""
+    root = tmp_path_factory.mktemp("world")
+    attitudes = ("positive", "negative", None)
+    clips = [moving_clip(f"clip_{i}", 24 + 2 * i, seed=i, attitude=a) for i, a in enumerate(attitudes)]
+    clips.append(moving_clip("clip_3", 26, seed=3, split="ood"))
+    clips = [filmed(clip, root / "reference") for clip in clips]
+    write_data_set(root / "reference", clips, name=HOSTILE)
+    write_prediction(root / "near", clips, lambda name, values: values + 0.01)
+    write_prediction(root / "far", clips, lambda name, values: values + 0.2)
+    for clip in clips:
+        write_film(root / "near_videos" / f"{clip.clip_id}.mp4", clip.num_frames)
+        write_film(root / "far_videos" / f"{clip.clip_id}.mp4", clip.num_frames, first=7)
+    return root
+
+
+@pytest.fixture(scope="module")
+def written(world: Path) -> Path:
+    """The folder of an evaluation of both runs, one of which bears a hostile name."""
+    arguments = [
+        "--reference",
+        world / "reference",
+        "--predicted",
+        f"near={world / 'near'}",
+        f"{HOSTILE}={world / 'far'}",
+    ]
+    arguments += ["--videos", world / "near_videos", world / "far_videos", "--out", world / "out", "--address", "none"]
+    assert evaluate.main([str(a) for a in [*arguments, "--metrics", *METRICS]]) == 0
+    return world / "out"
+
+
+class Structure(HTMLParser):
+    """Elements that are left open, and what stands where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [str(found["id"])] if "id" in found else []
+        self.links += [str(found["href"])] if "href" in found else []
+        self.sources += [str(found["src"])] if "src" in found else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def structure(page: Path) -> Structure:
+    found = Structure()
+    found.feed(page.read_text(encoding="utf-8"))
+    return found
+
+
+def scores_of(folder: Path) -> dict[tuple[str, str, str, str], float]:
+    content = json.loads((folder / "scores.json").read_text())
+    return {(s["run"], s["metric"], s["split"], s["attitude"]): s["value"] for s in content["scores"]}
+
+
+def test_both_runs_are_scored_on_coefficients_and_pictures(written: Path) -> None:
+    scores = scores_of(written)
+    assert scores["near", "fd_exp_eccv2022", "test", "all"] == pytest.approx(1, rel=1e-4)
+    assert scores[HOSTILE, "fd_exp_eccv2022", "ood", "all"] == pytest.approx(20, rel=1e-4)
+    assert scores["near", "psnr_piq", "test", "all"] == pytest.approx(80, abs=1e-6)
+    assert scores[HOSTILE, "psnr_piq", "test", "all"] < 40
+    assert ("near", "fd_exp_eccv2022", "test", "positive") in scores
+
+
+def test_the_table_of_clips_has_a_row_a_clip_and_metric(written: Path) -> None:
+    table = pq.read_table(written / "scores.parquet")
+    assert table.schema.equals(CLIP_SCORE_SCHEMA)
+    rows = [row for row in table.to_pylist() if row["metric"] == "ssim_piq"]
+    assert len(rows) == 2 * 4
+    assert {row["num_frames"] for row in rows} == {24, 26, 28}
+
+
+def test_what_was_not_computed_stands_everywhere(written: Path) -> None:
+    for name in ("scores.json", "leaderboard.md", "leaderboard.html"):
+        text = (written / name).read_text(encoding="utf-8").replace("\\", "")
+        assert "arcface_r100_ms1mv3" in text and "missing, get them with" in text
+
+
+def test_the_page_is_whole_and_its_links_lead_somewhere(written: Path) -> None:
+    page = structure(written / "leaderboard.html")
+    assert not page.open
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert len(page.sources) == 4 * 4  # reference, speaker and two runs of four clips
+    assert all((written / source).is_file() for source in page.sources)
+
+
+def test_names_of_others_stay_text(written: Path) -> None:
+    assert "img" not in structure(written / "leaderboard.html").tags
+    markdown = (written / "leaderboard.md").read_text(encoding="utf-8")
+    assert "<img" not in markdown
+    widths = {
+        line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")
+    }
+    assert len(widths) <= 2  # of the scores and of the differences: no name adds a column
+
+
+def test_the_same_evaluation_again_writes_the_same(world: Path, written: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--reference",
+        world / "reference",
+        "--predicted",
+        f"near={world / 'near'}",
+        f"{HOSTILE}={world / 'far'}",
+    ]
+    options = [*arguments, "--out", tmp_path, "--address", "none", "--metrics", "fd_*", "vd_exp_sum"]
+    assert evaluate.main([str(a) for a in options]) == 0
+    first = scores_of(written)
+    assert all(first[key] == value for key, value in scores_of(tmp_path).items())
+
+
+def test_videos_alone_are_a_run_and_their_lengths_are_checked(world: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["--reference", world / "reference", "--out", tmp_path, "--address", "none", "--metrics", "psnr_piq"]
+    assert evaluate.main([str(a) for a in [*arguments, "--videos", world / "near_videos"]]) == 0
+    assert scores_of(tmp_path)["near_videos", "psnr_piq", "test", "all"] == pytest.approx(80, abs=1e-6)
+    for i, frames in enumerate((20, 26, 28, 26)):
+        write_film(tmp_path / "short" / f"clip_{i}.mp4", frames)
+    assert evaluate.main([str(a) for a in [*arguments, "--videos", tmp_path / "short"]]) == 2
+    assert "clip_0: reference 24 frames, predicted video 20" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--predicted", "nowhere"], "no such folder"),
+        ([], "expected runs of different names, found none"),
+        (["--predicted", "a=near", "a=far"], "expected runs of different names, found a, a"),
+        (["--predicted", "near", "far", "--videos", "near_videos"], "expected a --videos for each of 2 --predicted"),
+        (["--predicted", "near", "--metrics", "fd_toe"], "no such metric; known: fd_angle_eccv2022"),
+        (["--predicted", "near", "--split", "val"], "no clip in val"),
+    ],
+)
+def test_what_does_not_fit_is_said_and_ends_with_2(
+    arguments: list[str], message: str, world: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(world)
+    fixed = ["--reference", "reference", "--out", str(tmp_path), "--address", "none"]
+    assert evaluate.main([*fixed, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_work_that_is_spread_over_ray_comes_back_with_its_position() -> None:
+    assert dict(run.spread(double, range(20))) == {i: 2 * i for i in range(20)}
+
+
+@pytest.fixture(scope="module")
+def page():
+    program = find_browser()
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with browser(program) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_a_browser_shows_the_page_without_errors_or_sideways_scrolling(
+    width: int, height: int, page: Page, written: Path
+) -> None:
+    page.open(written / "leaderboard.html", width, height)
+    page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.run("document.querySelectorAll('#scatter .dot').length") == 4
+    assert page.run("document.querySelector('.clip tbody').rows.length") > 3
+    assert not page.trouble
+    assert {url.partition(":")[0] for url in page.requests} <= {"file", "data"}
+
+
+def test_a_browser_plays_the_videos_of_a_clip_together(page: Page, written: Path) -> None:
+    page.open(written / "leaderboard.html", 1280, 900)
+    play = """new Promise((done) => {
+        const videos = [...document.querySelectorAll('.clip[open] video')];
+        document.querySelector('[data-play]').click();
+        const look = () => videos.every((v) => v.currentTime > 0) ? done(videos.length) : setTimeout(look, 50);
+        look();
+    })"""
+    assert page.run(play) == 4
+    assert not page.trouble
+
+
+def test_numbers_of_the_page_are_those_of_the_table(page: Page, written: Path) -> None:
+    page.open(written / "leaderboard.html", 1280, 900)
+    rows = pq.read_table(written / "scores.parquet").to_pylist()
+    expected = {r["clip_id"]: r["value"] for r in rows if (r["run"], r["metric"]) == (HOSTILE, "ssim_piq")}
+    clips = page.run("data.clips.map((clip) => clip.id)")
+    values = page.run(f"data.values.ssim_piq[{json.dumps(HOSTILE)}]")
+    assert np.allclose([expected[clip] for clip in clips], values, rtol=1e-5)

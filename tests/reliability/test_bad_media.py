@@ -1,0 +1,174 @@
+"""More than a thousand bad files through the sandboxed reader: each ends as frames or as a reason, and none gets out.
+
+The sample of the ordinary run and the whole of the slow one differ in number only. What "gets out" means is watched
+from outside: canary files and folders by inotify, addresses on loopback by sockets that listen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from pipeline.clock import Span
+from pipeline.media import MEDIA_REASONS, Limits, MediaError, SourceReader
+from tests.media_lab import ffmpeg_binary
+from tests.reliability.mutants import Specimen, Targets, every, make_seeds
+from tests.reliability.witness import TOUCHED, WRITTEN, FolderWitness, PortWitness
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIMITS = Limits(wall_s=60, cpu_s=60, threads=1)
+HANGS_S = 120.0  # for one file, on however busy a machine: every request to the reader has its own limit of 60 s
+FAMILIES = ("flipped", "cut", "grafted", "lying", "nested", "misnamed", "leading")
+SAMPLE = 40
+
+
+@dataclass(frozen=True)
+class Yard:
+    """Where bad files are opened, watched on all sides."""
+
+    folder: Path  # of the bad files
+    canary: Path  # that nobody may touch
+    specimens: dict[str, list[Specimen]]
+    touched: FolderWitness
+    written: tuple[FolderWitness, ...]
+    port: PortWitness
+
+    def check(self, known: Sequence[str]) -> None:
+        """Nobody has touched the canary, called out, or written anywhere but where the test itself did."""
+        assert not self.touched.seen()
+        assert not self.port.seen()
+        for witness in self.written:
+            assert not set(witness.seen()) - set(known)
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    folder, canaries = tmp_path_factory.mktemp("yard"), tmp_path_factory.mktemp("canaries")
+    seeds = make_seeds(tmp_path_factory.mktemp("seeds"))
+    canary = canaries / "film.mp4"
+    canary.write_bytes(seeds["mp4"])
+    with ExitStack() as stack:
+        port = PortWitness()
+        stack.callback(port.close)
+        touched = FolderWitness(canaries, TOUCHED)
+        written = tuple(FolderWitness(place, WRITTEN) for place in (folder, REPOSITORY, Path.home()))
+        for witness in (touched, *written):
+            stack.callback(witness.close)
+        yield Yard(folder, canary, every(seeds, Targets(canary, port.port)), touched, written, port)
+
+
+def outcome(yard: Yard, specimen: Specimen) -> str:
+    """What reading everything of a bad file comes to: "read" or a reason. Anything else is an error of ours."""
+    path = yard.folder / specimen.name
+    path.write_bytes(specimen.data)
+    started = time.monotonic()
+    try:
+        with SourceReader(path, LIMITS) as reader:
+            reader.info()
+            list(reader.frames(reader.frame_times().pts, size=(64, 36)))
+            reader.audio(Span(Fraction(0), Fraction(1)))
+        return "read"
+    except MediaError as error:
+        assert error.reason in MEDIA_REASONS and path.name in error.detail, specimen.name
+        return error.reason
+    finally:
+        path.unlink()
+        assert time.monotonic() - started < HANGS_S, f"{specimen.name} hangs"
+
+
+def outcomes(yard: Yard, specimens: Sequence[Specimen]) -> Counter[str]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        count = Counter(pool.map(lambda specimen: outcome(yard, specimen), specimens))
+    yard.check([specimen.name for specimen in specimens])
+    return count
+
+
+def test_a_sample_of_bad_files_is_read_or_refused_with_a_reason_and_none_gets_out(yard: Yard) -> None:
+    whole = [specimen for family in yard.specimens.values() for specimen in family]
+    count = outcomes(yard, whole[:: len(whole) // SAMPLE])
+    assert count.total() >= SAMPLE
+    assert count["read"] and count["unreadable"], "a fair sample holds both"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_bad_files_of_a_family_are_read_or_refused_with_a_reason_and_none_gets_out(
+    yard: Yard, family: str, record_property: pytest.RecordProperty
+) -> None:
+    assert set(yard.specimens) == set(FAMILIES) and sum(map(len, yard.specimens.values())) >= 1000
+    count = outcomes(yard, yard.specimens[family])
+    record_property("outcomes", dict(count))
+    print(f"\n{family}: {count.total()} files: " + ", ".join(f"{reason} {n}" for reason, n in count.most_common()))
+    assert not count["decoder_crashed"] and not count["timed_out"], "no decoder is known to crash or hang on these"
+
+
+def test_the_witnesses_see_what_a_reader_without_a_sandbox_does(yard: Yard, tmp_path: Path) -> None:
+    """The very files that lead nowhere in ours lead ffmpeg's command line to the canary and to the port."""
+    for name, options in (
+        ("leading_ffconcat_path", ["-safe", "0"]),
+        ("leading_m3u8_http", ["-protocol_whitelist", "file,http,tcp"]),
+    ):
+        (specimen,) = (one for one in yard.specimens["leading"] if one.name.startswith(name + "."))
+        path = tmp_path / f"list.{name.split('_')[1]}"
+        path.write_bytes(specimen.data)
+        command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", *options, "-i", str(path), "-f", "null", "-"]
+        with pytest.raises(subprocess.TimeoutExpired) if "http" in name else nullcontext():  # the port never answers
+            subprocess.run(command, capture_output=True, timeout=5)
+    assert yard.touched.seen()
+    assert yard.port.seen()
+
+
+@pytest.mark.slow
+def test_the_kernel_sees_no_call_that_opens_a_file_or_a_socket_once_the_reader_is_confined(
+    yard: Yard, tmp_path: Path
+) -> None:
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace")
+    for specimen in yard.specimens["leading"][:: len(yard.specimens["leading"]) // 6]:
+        path = tmp_path / specimen.name
+        path.write_bytes(specimen.data)
+        log = tmp_path / "calls"
+        program = (
+            "import sys; from pathlib import Path; from pipeline.media import MediaError, SourceReader\n"
+            "with SourceReader(Path(sys.argv[1])) as reader:\n"
+            "    try: list(reader.frames(reader.frame_times().pts))\n"
+            "    except MediaError: pass"
+        )
+        command = [strace, "-f", "-o", str(log), "-e", "trace=%file,%network,prctl", sys.executable, "-c", program]
+        subprocess.run([*command, str(path)], cwd=REPOSITORY, check=True, capture_output=True)
+        assert not list(escapes(log.read_text().splitlines())), specimen.name
+    yard.check([])
+
+
+def escapes(calls: Sequence[str]) -> Iterator[str]:
+    """Calls with success, after a process was confined, that reach a socket or a file outside of Python's folders."""
+    seen, confined = set(), set()
+    ours = tuple({sys.prefix, sys.base_prefix})
+    harmless = re.compile(
+        r"= -1 E|^(<\.\.\. )?(sendto|recvfrom|recvmsg|sendmsg)\b|AT_EMPTY_PATH|^[+-]{3}|\?$|unfinished \.\.\.>$"
+    )
+    for line in calls:
+        process, _, call = line.partition(" ")
+        call = call.strip()
+        if call.startswith("prctl(PR_SET_SECCOMP") and call.endswith("= 0") or confined and process not in seen:
+            confined.add(process)
+        elif process in confined and not harmless.search(call):
+            path = re.search(r'"([^"]*)"', call)
+            if not (path and path[1].startswith(ours)):
+                yield line
+        seen.add(process)
+    assert confined, "the reader was never confined"

@@ -1,0 +1,309 @@
+"""Data sets, weights and answers of somebody who means harm: nothing in them is executed, followed or believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av.error
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.export_vico import Release
+from pipeline import sandbox
+from pipeline.check import check_dataset
+from pipeline.config import ManifestError
+from pipeline.encode import count_frames
+from pipeline.fetch import fetch
+from pipeline.media import Limits, MediaError, SourceReader
+from pipeline.shards import media_file, read_clips
+from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, registry
+from tests.media_lab import Recipe, make_source
+from tests.reliability.mutants import REFERENCES
+from tests.reliability.witness import witnesses
+from tests.toy_build import ToyProject
+from tests.web_lab import Request, serve
+
+# --- shards
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    ToyProject(folder).build()
+    return folder / "out"
+
+
+@pytest.fixture
+def theirs(built: Path, tmp_path: Path) -> Path:
+    """A data set as others hand it on, to be spoilt."""
+    return Path(shutil.copytree(built, tmp_path / "theirs"))
+
+
+def first_shard(root: Path) -> Path:
+    return sorted((root / "shards").glob("train-*.parquet"))[0]
+
+
+def rewrite(path: Path, column: str, values: pa.Array) -> None:
+    table = pq.read_table(path, partitioning=None)
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, pa.field(column, values.type), values), path)
+
+
+class Rebuilt(pa.ExtensionType):
+    """A type that notes when somebody has it rebuilt from a file, as an unpickling one would run what it holds."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__(pa.string(), "test.rebuilt")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return pickle.dumps(os.getcwd)
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> Rebuilt:
+        cls.calls += 1
+        return cls()
+
+
+def test_an_extension_type_in_a_shard_is_refused_before_anything_rebuilds_it(theirs: Path) -> None:
+    path = first_shard(theirs)
+    names = pq.read_table(path, partitioning=None)["speaker_id"].combine_chunks()
+    pa.register_extension_type(Rebuilt())
+    try:
+        rewrite(path, "speaker_id", pa.ExtensionArray.from_storage(Rebuilt(), names))
+        Rebuilt.calls = 0
+        pq.read_schema(path)
+        assert Rebuilt.calls, "Arrow alone rebuilds it"
+        Rebuilt.calls = 0
+        with pytest.raises(ManifestError, match=f"{path.name}: it holds an extension type"):
+            list(read_clips(theirs))
+        assert any("it holds an extension type" in finding for finding in check_dataset(theirs))
+        assert not Rebuilt.calls
+    finally:
+        pa.unregister_extension_type("test.rebuilt")
+
+
+@pytest.mark.parametrize("clip_id", ["../../pwned", "/tmp/pwned", "a b", "", None])
+def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, clip_id: str | None) -> None:
+    path = first_shard(theirs)
+    rows = pq.read_metadata(path).num_rows
+    rewrite(path, "clip_id", pa.array([clip_id] * rows, pa.string()))
+    with pytest.raises(ManifestError, match="found clip .*, allowed: an id"):
+        list(read_clips(theirs))
+
+
+@pytest.mark.parametrize(
+    "relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media/link.wav", "media"]
+)
+def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(theirs: Path, relative: str) -> None:
+    (theirs.parent / "secret.wav").write_bytes(b"private")
+    (theirs / "media/link.wav").symlink_to(theirs.parent / "secret.wav")
+    with pytest.raises(ManifestError, match="a clip names the file .*, expected one that lies in"):
+        media_file(theirs, relative)
+    row = {"clip_id": "a", "speaker_video": relative, "listener_video": relative, "audio": relative}
+    with pytest.raises(ManifestError, match="a clip names the file"):
+        Release.copy(theirs, theirs.parent / "exported", row)
+    path = first_shard(theirs)
+    rewrite(path, "note", pa.array([relative] * pq.read_metadata(path).num_rows, pa.string()))
+    assert any("outside the data set" in finding or "missing" in finding for finding in check_dataset(theirs))
+
+
+DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a shard elsewhere": lambda whole: whole | {"shards": [{"file": "../../x.parquet"}]},
+    "a shard by no name": lambda whole: whole | {"shards": [{"file": 1}]},
+    "no shards": lambda whole: {},
+    "no table": lambda whole: [],
+    "a bomb": lambda whole: None,
+}
+
+
+@pytest.mark.parametrize("kind", DESCRIPTIONS)
+def test_a_description_that_leads_elsewhere_is_refused(theirs: Path, kind: str) -> None:
+    path = theirs / "dataset.json"
+    spoilt = DESCRIPTIONS[kind](json.loads(path.read_text()))
+    path.write_text("[" * 100_000 if spoilt is None else json.dumps(spoilt))
+    with pytest.raises(ManifestError, match=r"dataset\.json"):
+        list(read_clips(theirs))
+
+
+@pytest.mark.parametrize("kind", ["m3u8", "ffconcat", "mpd", "sdp"])
+def test_a_playlist_in_the_place_of_a_head_video_leads_nowhere(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "canaries").mkdir()
+    canary = make_source(tmp_path / "canaries" / "film", Recipe(".mp4", {"vcodec": "libx264"}, num_frames=5))
+    with witnesses(canary.parent) as (files, port):
+        for place in (str(canary), f"http://127.0.0.1:{port.port}/film.mp4"):
+            (tmp_path / "speaker.mp4").write_bytes(REFERENCES[kind](place))
+            with pytest.raises(av.error.InvalidDataError):
+                count_frames(tmp_path / "speaker.mp4")
+        assert not files.seen() and not port.seen()
+        assert count_frames(canary) == 5 and files.seen()
+
+
+# --- weights
+
+
+@dataclass
+class Payload:
+    """What a pickle is told to do when it is opened."""
+
+    folder: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.makedirs, (str(self.folder), 0o777, True)
+
+
+def load_tddfa(path: Path, statistics: Path) -> object:
+    from stages.morphable.tddfa import Tddfa
+
+    return Tddfa(path, statistics)
+
+
+def load_deep3d(path: Path, statistics: Path) -> object:
+    from stages.morphable.deep3d import Deep3D
+
+    return Deep3D(path)
+
+
+def load_whisper(path: Path, statistics: Path) -> object:
+    from stages.transcribers.openai_whisper import Whisper
+
+    return Whisper(path, None, "cpu")
+
+
+def load_basis(path: Path, statistics: Path) -> object:
+    from stages.morphable import basis
+
+    return basis.load_basis(statistics)
+
+
+@pytest.mark.parametrize("load", [load_tddfa, load_deep3d, load_whisper, load_basis])
+def test_weights_with_a_payload_are_refused_and_it_does_not_run(
+    tmp_path: Path, load: Callable[[Path, Path], object]
+) -> None:
+    import torch
+
+    pwned = tmp_path / "pwned"
+    checkpoint, statistics = tmp_path / "net.pth", tmp_path / "statistics.npz"
+    torch.save({"state_dict": Payload(pwned), "net_recon": Payload(pwned), "dims": Payload(pwned)}, checkpoint)
+    np.savez(statistics, mean=np.array([Payload(pwned)], object), name=np.array([Payload(pwned)], object))
+    with pytest.raises((pickle.UnpicklingError, ValueError), match="(?i)weights.only|allow_pickle|expected the arrays"):
+        load(checkpoint, statistics)
+    assert not pwned.exists()
+    torch.load(checkpoint, weights_only=False)
+    assert pwned.exists(), "a reader without care runs it"
+
+
+def test_text_models_are_read_from_safetensors_and_from_nothing_else(tmp_path: Path) -> None:
+    import torch
+
+    from stages.text import load_encoder
+
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    torch.save({"embeddings": Payload(tmp_path / "pwned")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        load_encoder(tmp_path)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('["../x"]\nfiles = {a = ""}\nlicence = ""\nsource = ""', "the name is not made of"),
+        ('[".."]\nfiles = {a = ""}\nlicence = ""\nsource = ""', "the name is not made of"),
+        ('[x]\nfiles = {"../../.bashrc" = ""}\nlicence = ""\nsource = ""', "allowed: a path inside the entry's own"),
+        ('[x]\nfiles = {"/etc/cron.d/x" = ""}\nlicence = ""\nsource = ""', "allowed: a path inside the entry's own"),
+        ('[x]\nfiles = {a = "00"}\nlicence = ""\nsource = ""', "allowed: 64 digits"),
+        ('[x]\nfiles = {a = ""}\nlicence = ""\nsource = ""\nurls = {a = "file:///etc/passwd"}', "http or https"),
+        ('[x]\nfiles = {a = ""}\nlicence = ""\nsource = ""\nurls = {b = "https://x/"}', "one of the files"),
+        ('[x]\nfiles = {a = ""}\nlicence = ""\nsource = ""\nfolder = "/"', "not a table of files, licence"),
+        ("[x]\nfiles = 1\nlicence = 2\nsource = 3", "files: found 1, allowed: dict"),
+    ],
+)
+def test_a_list_of_weights_that_would_write_elsewhere_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "weights.toml").write_text(text)
+    with pytest.raises(WeightsError, match=f"weights.toml: .*{expected}"):
+        registry.__wrapped__(tmp_path / "weights.toml")
+
+
+def test_a_server_that_never_stops_sending_weights_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+
+    def endless(request: Request) -> None:
+        request.handler.send_response(200)
+        request.handler.end_headers()
+        for _ in range(1000):
+            request.handler.wfile.write(bytes(2**20))
+
+    with serve({"/net.bin": endless}) as web:
+        urls = {"net.bin": web.url("/net.bin")}
+        weights = Weights("net", {"net.bin": "0" * 64}, "none", "a test", urls=urls, bytes=5 * 2**20)
+        with pytest.raises(WeightsError, match="sent more than 5242880 bytes"):
+            fetch(weights)
+    assert {path.name for path in (tmp_path / "cache/net").iterdir()} == {"net.bin.lock"}
+
+
+# --- a reader's process that a source has taken over
+
+
+HEAD = "import json, struct, sys, time; import socket; wire = socket.socket(fileno=0)\n"
+SAY = (
+    "def say(header, data=b''):\n"
+    "    text = header if isinstance(header, bytes) else json.dumps(header).encode()\n"
+    "    wire.sendall(struct.pack('<IQ', len(text), len(data)) + text + data)\n"
+)
+INFO = "{'width': 8, 'height': 8, 'audio': None, 'average_fps': '25', 'dtype': 'uint8', 'shape': [0]}"
+TAKEN_OVER = {
+    "noise": "wire.sendall(bytes(range(256)) * 100)",
+    "a length without end": "wire.sendall(struct.pack('<IQ', 2**31, 2**62))",
+    "no JSON": "say(b'{')",
+    "a bomb": "say(b'[' * 900_000)",
+    "a list": "say([1])",
+    "a pickle": "say({'dtype': 'object', 'shape': [1]}, b'cos\\nsystem\\n(S\"id\"\\ntR.')",
+    "a shape that does not fit": "say({'dtype': 'uint8', 'shape': [9, 9]}, b'x')",
+    "an answer without its facts": f"say({INFO}); say({{'done': True}})",
+    "an answer twice": f"say({INFO}); say({INFO})",
+    "answers without end": f"while True: say({INFO})",
+    "a reason of its own": "say({'error': ['x']})",
+    "nothing": "time.sleep(60)",
+    "half an answer": "wire.sendall(b'x'); time.sleep(60)",
+    "the end": "sys.exit(0)",
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN_OVER)
+def test_a_reader_that_was_taken_over_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (tmp_path / "media_child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
+    monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    with (
+        SourceReader(tmp_path / "film.mp4", Limits(wall_s=2)) as reader,
+        pytest.raises((MediaError, RuntimeError)) as e,
+    ):
+        reader.info()
+    if isinstance(e.value, RuntimeError):  # it left of its own accord: that is our own fault, and says so
+        assert "ended with status 0" in str(e.value)
+    else:
+        assert e.value.reason in ("decoder_crashed", "timed_out")
+
+
+def test_pictures_that_nobody_asked_for_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = "say({'position': k, 'dtype': 'uint8', 'shape': [2, 2, 3]}, bytes(12))"
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
+    for sent in (f"for k in range(10**9): {picture}", f"for k in (0, 0): {picture}", f"for k in (5,): {picture}"):
+        (tmp_path / "media_child.py").write_text(HEAD + SAY + sent)
+        reader = SourceReader(tmp_path / "film.mp4", Limits(wall_s=5))
+        with reader, pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"):
+            list(reader.frames(np.arange(3), size=(2, 2)))

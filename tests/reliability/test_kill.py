@@ -1,0 +1,39 @@
+"""Builds that are killed anywhere go on where they were and end as if nobody had disturbed them."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from tests.reliability.kill_lab import KillLab
+
+
+@pytest.fixture
+def seed(record_property) -> int:
+    """Another one every time, printed where the test fails."""
+    seed = secrets.randbelow(2**32)
+    record_property("seed", seed)
+    print(f"seed {seed}")
+    return seed
+
+
+def test_a_build_that_is_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, seed: int) -> None:
+    lab = KillLab(tmp_path, seed)
+    lab.live(max_kills=8)
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_nothing_and_repeat_nothing(tmp_path, seed: int) -> None:
+    lab = KillLab(tmp_path, seed)
+    while lab.kills < 50:
+        lab.live(max_kills=8)
+    print(f"{lab.kills} kills of {lab.lives} data sets")
+
+
+@pytest.mark.slow
+def test_a_build_on_ray_survives_the_kill_of_workers_of_its_driver_and_of_the_whole_cluster(tmp_path, seed) -> None:
+    lab = KillLab(tmp_path, seed, slowness_s=0.03)
+    lab.live_on_ray(["worker", "worker", "driver", "worker", "cluster", "driver"])
+    assert lab.kills >= 5
+    print(f"{lab.kills} kills")

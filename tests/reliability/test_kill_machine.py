@@ -1,0 +1,136 @@
+"""The machine gets in the way: the disk is full or read-only, the clock jumps, somebody else builds already."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import build
+from pipeline.check import check_dataset
+from pipeline.lock import locked
+from pipeline.store import Store
+from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
+
+BIG = PEAK.replace("write_text(f", "write_text('x' * 200_000 + f")  # a file of 200 kB for every clip
+Mount = Callable[[str], None]
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Mount]:
+    """Mounts ``out`` as a file system of its own, in memory; again with other options."""
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def mount(options: str) -> None:
+        kind = ["-o", f"remount,{options}"] if out.is_mount() else ["-t", "tmpfs", "-o", options, "tmpfs"]
+        result = subprocess.run(["mount", *kind, out], capture_output=True, text=True)
+        if result.returncode:
+            pytest.skip(f"mounting needs privileges: {result.stderr.strip()}")
+
+    yield mount
+    if out.is_mount():
+        subprocess.run(["umount", "--lazy", out], check=True)
+
+
+def toy_with_big_files(folder: Path) -> ToyProject:
+    toy = ToyProject(folder)
+    toy.add_stage("peak", BIG)
+    toy.build("undisturbed")
+    return toy
+
+
+def outcomes(root: Path) -> set[str]:
+    """What the whole files of a data set say; raises if one is not whole."""
+    store = Store(root)
+    files = [(path.parent.name, path.stem) for path in (root / "columns").glob("*/*.parquet")]
+    return {row.outcome for stage, part in files for row in store.read_outcomes(stage, part).values()}
+
+
+def test_a_full_disk_stops_the_build_fails_no_clip_and_costs_nothing_that_is_finished(tmp_path, disk: Mount) -> None:
+    toy = toy_with_big_files(tmp_path)
+    disk("size=360k")
+    with pytest.raises(OSError) as stop:
+        toy.build()
+    assert stop.value.errno == errno.ENOSPC
+    assert outcomes(tmp_path / "out") <= {"ok", "rejected"}
+    disk("size=8m")
+    assert 0 < sum(computed(toy.build()).values()) < 7
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed") != {}
+    assert list(check_dataset(tmp_path / "out")) == []
+
+
+def test_a_disk_that_becomes_read_only_stops_the_build_and_the_data_set_stays_sound(tmp_path, disk: Mount) -> None:
+    toy = toy_with_big_files(tmp_path)
+    disk("size=8m")
+    toy.build()
+    toy.add_stage("peak", BIG.replace("reads =", "version = 2\n    reads ="))
+    disk("ro")
+    with pytest.raises(OSError) as stop:
+        toy.build()
+    assert stop.value.errno == errno.EROFS
+    assert list(check_dataset(tmp_path / "out")) == []
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_full_disk_on_ray_ends_with_status_2_and_a_sentence(tmp_path, disk: Mount, capsys) -> None:
+    toy = toy_with_big_files(tmp_path)
+    disk("size=360k")
+    assert build.main(toy.arguments("out")) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    disk("size=8m")
+    assert build.main(toy.arguments("out")) == 0
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("year", [1970, 2037], ids=["into the past", "into the future"])
+def test_nothing_is_computed_again_when_the_clock_jumps(tmp_path, year: int) -> None:
+    toy = ToyProject(tmp_path)
+    toy.build()
+    then = time.mktime((year, 6, 1, 0, 0, 0, 0, 0, 0))
+    for number, path in enumerate(sorted(tmp_path.rglob("*"))):
+        os.utime(path, (then + number, then - number))
+    report = toy.build()
+    assert computed(report) == {}
+    assert report.shards_written == 0
+
+
+def test_parts_of_a_killed_build_count_whatever_their_dates_say(tmp_path) -> None:
+    toy = ToyProject(tmp_path)
+    toy.build("undisturbed")
+    toy.build()
+    shutil.rmtree(tmp_path / "out" / "shards")
+    (tmp_path / "out" / "columns" / "peak" / "part-00003.parquet").unlink()
+    for path in (tmp_path / "out").rglob("*"):
+        os.utime(path, (0, 0))
+    assert computed(toy.build()) == {"peak": 1}
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed")
+
+
+def hold(root: Path, ready) -> None:
+    with locked(root):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_second_build_of_a_folder_is_refused_with_the_host_and_process_of_the_first(tmp_path, capsys) -> None:
+    toy = ToyProject(tmp_path)
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    first = spawn.Process(target=hold, args=(tmp_path / "out", ready))
+    first.start()
+    assert ready.wait(timeout=60)
+    assert build.main(toy.arguments("out", "--plan")) == 2
+    assert f"is being built by {socket.gethostname()} process {first.pid}" in capsys.readouterr().err
+    first.kill()  # the lock ends with its holder, however that ends
+    first.join()
+    assert build.main(toy.arguments("out", "--plan")) == 0

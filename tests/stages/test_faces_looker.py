@@ -1,0 +1,85 @@
+"""The detection schedule: following finds the faces that searching finds, with a fraction of the searches."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages.faces.boxes import iou
+from stages.faces.detector import FaceDetector, Faces
+from stages.faces.looker import Looker, boxes_between
+
+SEARCH_EVERY = 5
+NUM_LOOKS = 11  # the first, and two times five
+
+
+class CountingDetector(FaceDetector):
+    """Knows how many whole frames it has searched."""
+
+    searched = 0
+
+    def detect(self, frames: NDArray[np.uint8], min_face_px: float = 20) -> list[Faces]:
+        self.searched += len(frames)
+        return super().detect(frames, min_face_px)
+
+
+def two_heads(look: int) -> NDArray[np.uint8]:
+    """Two real faces (NASA, public domain, in scikit-image): the left one sways by a third of its width in a second."""
+    from skimage.data import astronaut
+
+    face = astronaut()[0:220, 110:330]
+    frame = np.full((270, 480, 3), 90, np.uint8)
+    left = 40 + round(25 * np.sin(look / 2))
+    frame[30:210, left : left + 180] = cv2.resize(face, (180, 180), interpolation=cv2.INTER_AREA)
+    frame[60:220, 300:460] = cv2.resize(face[:, ::-1], (160, 160), interpolation=cv2.INTER_AREA)
+    return frame
+
+
+def looks_of(frames: list[NDArray[np.uint8]], search_every: int) -> tuple[list[Faces], int]:
+    detector = CountingDetector()
+    with Looker(detector, 1.0, 0.4, search_every) as looker:
+        for frame in frames:
+            looker.add(frame)
+        return looker.finish(), detector.searched
+
+
+def test_followed_faces_are_where_a_search_finds_them() -> None:
+    frames = [two_heads(look) for look in range(NUM_LOOKS)]
+    followed, searched = looks_of(frames, SEARCH_EVERY)
+    everywhere, searched_all = looks_of(frames, 1)
+    assert (searched, searched_all) == (3, NUM_LOOKS)
+    assert [len(faces) for faces in followed] == [len(faces) for faces in everywhere] == [2] * NUM_LOOKS
+    overlap = [iou(a.boxes[:, None], b.boxes).max(axis=1) for a, b in zip(followed, everywhere, strict=True)]
+    assert np.mean(overlap) > 0.9 and np.min(overlap) > 0.75  # MTCNN's box depends on its proposal
+
+
+def test_a_look_that_loses_a_face_is_searched_whole() -> None:
+    frames = [two_heads(look) for look in range(NUM_LOOKS)]
+    frames[3][:, 250:] = 90  # the right person is gone in this one
+    looks, searched = looks_of(frames, SEARCH_EVERY)
+    assert searched == 3 + 1
+    assert [len(faces) for faces in looks] == [1 if look == 3 else 2 for look in range(NUM_LOOKS)]
+
+
+def test_somebody_who_comes_is_found_by_the_next_search_and_followed_back() -> None:
+    frames = [two_heads(look) for look in range(NUM_LOOKS)]
+    for look in range(4):
+        frames[look][:, 250:] = 90
+    looks, _ = looks_of(frames, SEARCH_EVERY)
+    assert [len(faces) for faces in looks] == [1, 1, 1, 1] + [2] * (NUM_LOOKS - 4)
+
+
+@pytest.mark.parametrize("num_looks", [0, 1, 4])
+def test_any_number_of_looks_gives_an_answer_each(num_looks: int) -> None:
+    looks, _ = looks_of([two_heads(look) for look in range(num_looks)], SEARCH_EVERY)
+    assert [len(faces) for faces in looks] == [2] * num_looks
+
+
+def test_a_face_found_twice_is_proposed_in_between_and_a_lone_one_where_it_was() -> None:
+    before = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    after = np.array([[90, 90, 99, 99], [4, 0, 14, 10]], np.float32)
+    expected = [[1, 0, 11, 10], [50, 50, 60, 60], [90, 90, 99, 99]]
+    np.testing.assert_allclose(boxes_between(before, after, 0.25), expected)
+    np.testing.assert_allclose(boxes_between(before[:0], after, 0.5), after)

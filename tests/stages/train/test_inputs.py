@@ -1,0 +1,85 @@
+"""Data that a run cannot read are refused, with the column named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import ManifestError
+from schemas.coefficients import MixedCoefficientsError
+from schemas.column import Column
+from stages.train.inputs import check_alike, inputs_of
+from tests.trainer_lab import changed, described, small_set
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_set(tmp_path_factory.mktemp("inputs") / "set", clips=5, frames=300)
+
+
+def of(root: Path) -> Any:
+    return inputs_of([root], "paper70", ("listener_blink",))
+
+
+def test_a_missing_column_is_named(root: Path, tmp_path: Path) -> None:
+    without = described(root, tmp_path / "set", lambda d: d["packed"].remove("listener_blink"))
+    with pytest.raises(ManifestError, match="no column listener_blink"):
+        of(without)
+
+
+def test_ten_expressions_of_another_fitter_are_not_64(root: Path, tmp_path: Path) -> None:
+    like = Column("listener_exp", "float32", ("frame", 10))
+    narrow = changed(root, tmp_path / "set", "listener_exp", lambda rows: [row[:10] for row in rows], like)
+    with pytest.raises(ManifestError, match=r"'listener_exp': expected axes \('frame', 64\).*found \('frame', 10\)"):
+        of(narrow)
+
+
+def test_text_is_no_input(root: Path) -> None:
+    with pytest.raises(ManifestError, match="'clip_id': a listener reads numbers"):
+        inputs_of([root], "paper70", ("clip_id",))
+
+
+def other_fitter(description: dict[str, Any]) -> None:
+    description["stages"]["threedmm"]["settings"]["fitter"] = "deep3d"
+
+
+def other_sound(description: dict[str, Any]) -> None:
+    description["stages"]["acoustic"]["settings"]["preset"] = "vico45-code"
+
+
+def other_rate(description: dict[str, Any]) -> None:
+    description["fps"] = 25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_fitter, "columns speaker_exp.*listener_exp.*landmark_gn.*found deep3d"),
+        (other_sound, "columns acoustic.*vico45-paper.*found.*vico45-code"),
+        (other_rate, "expected 30 frames a second, found 25"),
+    ],
+)
+def test_data_made_otherwise_than_a_run_learned_from_are_refused(
+    root: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    other = described(root, tmp_path / "set", change)
+    with pytest.raises(ManifestError, match=message):
+        check_alike(other, of(other), of(root))
+
+
+def test_settings_that_do_not_touch_the_columns_read_are_no_reason(root: Path, tmp_path: Path) -> None:
+    def faster(description: dict[str, Any]) -> None:
+        description["stages"]["threedmm"]["settings"]["batch"] = 1
+        description["stages"]["asr"]["settings"]["no_speech"] = 0.5
+
+    other = described(root, tmp_path / "set", faster)
+    check_alike(other, of(other), of(root))
+
+
+def test_data_sets_of_two_fitters_are_not_learned_from_together(root: Path, tmp_path: Path) -> None:
+    other = described(root, tmp_path / "set", other_fitter)
+    with pytest.raises(MixedCoefficientsError, match="expected coefficients of one fitter"):
+        inputs_of([root, other], "paper70", ())

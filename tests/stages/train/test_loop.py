@@ -1,0 +1,138 @@
+"""The loop: it learns, it repeats itself, it goes on where it stopped, two workers do as one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.config import ManifestError
+from stages.train.loop import ahead, train
+from stages.train.plan import continue_run
+from tests.trainer_lab import CPU, changed, planned, rows_of, small_set, trained, weights_of
+
+PROJECT = Path(__file__).resolve().parents[3]
+ROUNDING = 1e-5  # relative: sums of float32 in another order
+SEVERAL_LENGTHS = 5e-4
+
+
+class Stop(Exception):
+    """What kills a training in these tests."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_set(tmp_path_factory.mktemp("loop") / "set")
+
+
+def test_the_loss_falls_and_the_run_folder_shows_it(root: Path, tmp_path: Path) -> None:
+    folder = trained(root, tmp_path / "run", epochs=6, learning_rate=5e-3)
+    rows = rows_of(folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"] and all(row["validation"] > 0 for row in rows)
+    assert (folder.root / "curves.png").read_bytes().startswith(b"\x89PNG")
+    (events,) = (folder.root / "tensorboard").iterdir()
+    assert all(tag in events.read_bytes() for tag in (b"loss", b"validation", b"learning_rate"))
+    assert "windows/s" in (folder.root / "log.txt").read_text()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(root: Path, tmp_path: Path) -> None:
+    one, two, other = (trained(root, tmp_path / str(i), seed=i // 2) for i in range(3))
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(one).values(), weights_of(two).values(), strict=True))
+    assert not torch.equal(weights_of(one)["model.out.weight"], weights_of(other)["model.out.weight"])
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(root: Path, tmp_path: Path) -> None:
+    whole = trained(root, tmp_path / "whole", epochs=4)
+    stopped = planned(root, tmp_path / "stopped", epochs=4)
+
+    def stop(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(stopped, CPU, stop)
+    continue_run([root], "vico_lstm", {}, stopped)
+    train(stopped, CPU)
+    expected, found = weights_of(whole), weights_of(stopped)
+    assert expected.keys() == found.keys() and "optimizer.out.weight.exp_avg" in found
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert rows_of(whole) == rows_of(stopped)
+
+
+def test_a_finished_training_can_be_given_more_epochs_but_no_other_settings(root: Path, tmp_path: Path) -> None:
+    longer = trained(root, tmp_path / "longer", epochs=3)
+    folder = trained(root, tmp_path / "run", epochs=2)
+    with pytest.raises(ManifestError, match="batch_size is 8 in this run"):
+        continue_run([root], "vico_lstm", {"batch_size": 4}, folder)
+    continue_run([root], "vico_lstm", {"epochs": 3}, folder)
+    train(folder, CPU)
+    assert torch.equal(weights_of(folder)["model.out.weight"], weights_of(longer)["model.out.weight"])
+
+
+def test_changed_data_are_not_gone_on_with(root: Path, tmp_path: Path) -> None:
+    folder = trained(root, tmp_path / "run", epochs=1)
+    other = small_set(tmp_path / "set", seed=1)
+    with pytest.raises(ManifestError, match="these data have changed"):
+        continue_run([other], "vico_lstm", {}, folder)
+
+
+def test_two_workers_learn_as_one_does_with_the_same_batches(root: Path, tmp_path: Path) -> None:
+    """Windows of one length: but for rounding. Of several: a worker's mean over steps between frames, of which a window
+    has one less than frames, weighs as its frames do."""
+    alike = {"dropout": 0.0, "epochs": 3, "window_frames": 30, "stride_frames": 30}
+    several = {"dropout": 0.0, "epochs": 3, "window_frames": 60, "stride_frames": 30}
+    ones = [trained(root, tmp_path / f"one{i}", **settings) for i, settings in enumerate((alike, several))]
+    twos = [planned(root, tmp_path / f"two{i}", **settings) for i, settings in enumerate((alike, several))]
+    program = """
+import sys, torch, torch.distributed as dist
+from pathlib import Path
+from stages.train.loop import Worker, train
+from stages.train.run_folder import RunFolder
+rank, *runs = sys.argv[1:]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{runs[0]}/meeting", rank=int(rank), world_size=2)
+for run in runs:
+    train(RunFolder(Path(run)), Worker(torch.device("cpu"), int(rank), 2))
+dist.destroy_process_group()
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    runs = [str(two.root) for two in twos]
+    workers = [subprocess.Popen([*command, str(rank), *runs], cwd=PROJECT) for rank in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    for one, two, tolerance in zip(ones, twos, (ROUNDING, SEVERAL_LENGTHS), strict=True):
+        for expected, found in zip(rows_of(one), rows_of(two), strict=True):
+            assert found == pytest.approx(expected, rel=tolerance)
+
+
+def test_held_out_listeners_are_not_trained_on_and_z_scores_do_not_know_them(root: Path, tmp_path: Path) -> None:
+    run = planned(root, tmp_path / "run", validation_share=0.5).read()
+    assert run.held_out
+    louder = changed(root, tmp_path / "set", "acoustic", lambda rows: rows)
+    without = planned(louder, tmp_path / "all", validation_share=0.0).read()
+    assert not without.held_out and without.scores != run.scores
+
+
+def test_without_progress_training_stops_early_and_the_checkpoint_is_the_best(root: Path, tmp_path: Path) -> None:
+    folder = trained(root, tmp_path / "run", epochs=40, patience=3, learning_rate=0.05)
+    losses = [row["validation"] for row in rows_of(folder)]
+    assert len(losses) < 40 and losses.index(min(losses)) == len(losses) - 4
+
+
+def test_unlabelled_clips_are_an_attitude_of_their_own(root: Path, tmp_path: Path) -> None:
+    partly = changed(root, tmp_path / "set", "attitude", lambda label: None if label == "neutral" else label)
+    run = planned(partly, tmp_path / "run").read()
+    assert run.vocabulary == ("positive", "neutral", "negative", "unlabelled") and run.sizes.attitudes == 4
+
+
+def test_half_precision_learns_too(root: Path, tmp_path: Path) -> None:
+    folder = trained(root, tmp_path / "run", precision="bfloat16", epochs=3, learning_rate=5e-3)
+    assert rows_of(folder)[-1]["loss"] < rows_of(folder)[0]["loss"]
+    assert weights_of(folder)["model.out.weight"].dtype == torch.float32
+
+
+def test_batches_gathered_ahead_come_in_order() -> None:
+    assert list(ahead(iter(range(50)))) == list(range(50))

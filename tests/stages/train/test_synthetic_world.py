@@ -1,0 +1,75 @@
+"""In a world with a known rule, learned listeners find the rule, and those without weights do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.shards import read_clips
+from schemas.clip import ATTITUDES
+from stages.train.registry import find_listeners
+from tests.listener_comparison import REDUCED, SPLITS, WORLD, Scores, compare, table
+from tests.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World
+
+LEARNED = [name for name in REDUCED if find_listeners()[name].learned]
+BASELINES = [name for name in REDUCED if name not in LEARNED]
+STOCHASTIC = [name for name in LEARNED if find_listeners()[name].stochastic]
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
+    """All listeners trained and measured; minutes."""
+    root = tmp_path_factory.mktemp("world")
+    found, seconds = compare(WORLD.write(root / "data"), root / "runs")
+    print(table(found, seconds))
+    return found
+
+
+def test_the_same_world_is_written_twice(tmp_path: Path) -> None:
+    small = World(clips={"train": 2, "ood": 1})
+    shards = [sorted((small.write(tmp_path / name) / "shards").iterdir()) for name in ("one", "two")]
+    assert [path.read_bytes() for path in shards[0]] == [path.read_bytes() for path in shards[1]]
+    rows = list(read_clips(tmp_path / "one", ["listener_exp", "frame_token"]))
+    assert sorted(row["split"] for row in rows) == ["ood", "train", "train"]
+    assert all(len(row["frame_token"]) == row["num_frames"] for row in rows)
+
+
+def test_nobody_of_ood_is_seen_in_training() -> None:
+    clips = list(WORLD.list_clips())
+    people = {split: {p for c in clips if c.split == split for p in (c.speaker, c.listener)} for split in WORLD.clips}
+    assert not people["ood"] & people["train"]
+    assert {clip.listener for clip in clips if clip.split == "test"} <= set(range(WORLD.people))
+
+
+def test_the_rule_holds_in_the_truth() -> None:
+    """Nods in pauses, smiles by attitude, eyelids after long words; drawn again, it comes out otherwise."""
+    smile: dict[str, list[float]] = {attitude: [] for attitude in ATTITUDES}
+    pitch: dict[bool, list[float]] = {True: [], False: []}
+    lids: dict[bool, list[float]] = {True: [], False: []}
+    for clip in WORLD.list_clips():
+        motion, rest = WORLD.listen(clip), WORLD.persons()[clip.listener]
+        smile[clip.attitude].append(float((motion.exp - rest.exp)[:, SMILE].mean()))
+        pausing = np.zeros(len(motion.exp), bool)
+        for start, end in clip.speech.pauses:
+            pausing[start:end] = True
+        for now in (True, False):
+            pitch[now].append(float((motion.angle - rest.angle)[pausing == now, PITCH].mean()))
+        for spoken, _, end in clip.speech.words:
+            after = (motion.exp - rest.exp)[end + 3 : end + 14, EYELIDS]
+            if len(after) == 11:
+                lids[spoken >= VOCABULARY // 2].append(float(after.mean()))
+    assert np.mean(smile["positive"]) > 0.4 and np.mean(smile["negative"]) < -0.2
+    assert abs(np.mean(smile["neutral"])) < 0.02
+    assert np.mean(pitch[True]) > np.mean(pitch[False]) + 0.02
+    assert np.mean(lids[True]) < np.mean(lids[False]) - 0.2
+    clip = next(iter(WORLD.list_clips()))
+    assert not np.allclose(WORLD.listen(clip, 0).angle, WORLD.listen(clip, 1).angle)
+
+
+def test_a_learned_listener_finds_the_smile_in_seconds(tmp_path: Path) -> None:
+    """The quick look at what the slow tests see in full: pchg after a few epochs."""
+    found, _ = compare(WORLD.write(tmp_path / "data"), tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}})
+    assert all(found["pchg"].sample[split] < found["mirror"].sample[split] for split in SPLITS)
+    assert found["pchg"].smile["positive"] > found["pchg"].smile["negative"] + 0.2
