@@ -8,11 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,9 +27,11 @@ from pipeline.config import ManifestError
 from pipeline.lock import Lease, locked
 from pipeline.manifest import load_manifest
 from pipeline.object_storage import ObjectPath, location
+from pipeline.plain_parquet import read_plain
 from pipeline.registry import find_stages
 from pipeline.report import RunReport
-from pipeline.shards import read_clips
+from pipeline.shards import media_file, read_clips
+from pipeline.store import Store
 from tests.s3_server import KEY_ID, SECRET, Server, s3_server
 from tests.toy_build import ToyProject, computed, in_process
 
@@ -141,6 +146,33 @@ def test_damage_on_object_storage_is_found(server: Server, toy: ToyProject) -> N
     findings = "\n".join(check_dataset(remote))
     for expected in ("note.txt is missing", "ood-00000-of-00001.parquet: cannot be read", "lacks fingerprint"):
         assert expected in findings
+
+
+@pytest.mark.parametrize("relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media", "shards/x"])
+def test_a_clip_on_object_storage_that_names_a_file_elsewhere_is_refused(relative: str) -> None:
+    with pytest.raises(ManifestError, match="a clip names the file .*, expected one that lies in"):
+        media_file(location("s3://bucket/set"), relative)
+
+
+def test_an_extension_type_on_object_storage_is_refused(server: Server, tmp_path: Path) -> None:
+    remote, field = server.root("extension") / "x.parquet", pa.field("a", pa.int32())
+    for metadata, refused in (({}, False), ({"ARROW:extension:name": "test.any"}, True)):
+        schema = pa.schema([field.with_metadata(metadata)])
+        pq.write_table(pa.table([pa.array([1], pa.int32())], schema=schema), tmp_path / "x.parquet")
+        remote.upload(tmp_path / "x.parquet")
+        with pytest.raises(ManifestError, match="extension type") if refused else nullcontext():
+            assert read_plain(remote).num_rows == 1
+
+
+def test_local_copies_do_not_go_where_somebody_else_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = location("s3://bucket/set")
+    place = Store(root).local.parent
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ManifestError, match="is not ours"):
+        Store(root)
 
 
 @pytest.mark.slow
