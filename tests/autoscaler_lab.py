@@ -83,12 +83,11 @@ def fake_config(config: dict[str, Any], address: str) -> dict[str, Any]:
     """ray_cluster.yaml with the provider exchanged: the same node types, of one core or GPU, and no commands."""
     types = {HEAD_TYPE if name == config["head_node_type"] else name: kind for name, kind in node_types(config)}
     return {
-        **{key: config[key] for key in ("cluster_name", "max_workers", "upscaling_speed")},
+        **{key: config[key] for key in ("cluster_name", "max_workers", "upscaling_speed", "idle_timeout_minutes")},
         **{key: [] for key in config if key.endswith("_commands")},
         **{key: {} for key in ("auth", "docker", "file_mounts")},
         **{key: [] for key in ("cluster_synced_files", "rsync_filter", "rsync_exclude")},
         "file_mounts_sync_continuously": False,
-        "idle_timeout_minutes": 0.1,
         "provider": {"type": "fake_multinode", "gcs_address": address},
         "head_node_type": HEAD_TYPE,
         "available_node_types": types,
