@@ -84,13 +84,14 @@ class Measured:
 
 @dataclass
 class Evaluation:
-    """All that was measured, and per run why a metric was not."""
+    """All that was measured, per run why a metric was not, and what else a reader has to know."""
 
     request: Request
     description: Mapping[str, Any]
     fitter: Provenance | None
     measured: list[Measured] = field(default_factory=list)
     not_computed: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate(request: Request, spread: Spread) -> Evaluation:
@@ -186,12 +187,11 @@ def _no_columns(name: str, run: Run) -> str:
 def _no_weights(metric: Definition) -> str:
     if not metric.weights:
         return ""
+    weights = find_weights(metric.weights)
     try:
-        weights = find_weights(metric.weights)
         weights.paths()
-    except WeightsError as error:
-        remedy = weights.remedy() if "weights" in locals() else str(error)
-        return f"weights `{metric.weights}` missing, get them with: {remedy}"
+    except WeightsError:
+        return f"weights `{metric.weights}` missing, get them with: {weights.remedy()}"
     return ""
 
 
