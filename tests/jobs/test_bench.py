@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from jobs import bench
+from jobs import bench, stage_speed
 
 
 def test_the_table_sums_the_stages_and_divides_by_the_chain() -> None:
     ours = {"clip": 1.0, "face": 7.0, "landmarks": 3.0, "acoustic": 0.5, "blink": 0.5}
     slow = {"MTCNN on every full frame": 160.0, "FaceMesh in static mode": 35.0, "audio chunk by chunk": 5.0}
-    rows = {line.split("  ")[0]: line.split() for line in bench.stage_table(ours, slow).splitlines() if line}
+    rows = {line.split("  ")[0]: line.split() for line in stage_speed.stage_table(ours, slow).splitlines() if line}
     assert rows["all stages"][-2:] == ["12.00", "2.78"]  # 12 ms a frame at 33.3 ms a frame of real time
     assert rows["MTCNN on every full frame"][-1] == "20.0"  # 160 ms against clip + face
     assert rows["all steps"][-1] == f"{200 / 12:.1f}"
