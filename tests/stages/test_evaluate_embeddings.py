@@ -17,6 +17,7 @@ from stages.evaluate.embeddings import NETWORKS, Embedding, why_not_computed
 from stages.evaluate.networks import arcface, hopenet, inception, vggface2
 from stages.evaluate.registry import definitions
 from stages.faces.facenet import import_facenet
+from stages.morphable.resnet50 import ResNet50
 
 
 def by_formula(make: Callable[[], nn.Module]) -> nn.Module:
@@ -72,10 +73,10 @@ def test_the_network_of_vggface2_is_facenet_pytorchs_and_its_checkpoint_loads(
     assert why_not_computed(definitions()["csim_vggface2"]) == ""
 
 
-def test_the_trunk_of_hopenet_is_torchvisions_resnet(torchvision) -> None:
+def test_the_trunk_of_hopenet_and_deep3d_is_torchvisions_resnet(torchvision) -> None:
     theirs = by_formula(torchvision.models.resnet50)
     theirs.fc = nn.Identity()
-    ours = by_formula(hopenet.Hopenet)
+    ours = by_formula(ResNet50)
     ours.load_state_dict(theirs.state_dict())
     pictures = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours(pictures), theirs(pictures))
