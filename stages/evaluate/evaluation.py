@@ -6,8 +6,9 @@ It defines no mathematics: metrics (`stages.evaluate.registry`) take arrays and 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stages.evaluate.definition import PREDICTED, REFERENCE, Definition
 from stages.evaluate.runs import (
     COEFFICIENTS,
     COLUMNS,
+    OF_SAMPLES,
     Policy,
     ReferenceClip,
     Run,
@@ -143,6 +145,7 @@ def _prepare(run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> Meas
     elif chosen:
         for sample in run.samples:
             _add_sample(measured, *_pair(sample, clips, measured, done))
+        _bring_samples_together(measured)
     return measured
 
 
@@ -152,12 +155,32 @@ def _add_sample(measured: Measured, clips: Sequence[ReferenceClip], tasks: list[
     measured.results.append([ClipResult()] * len(tasks))
 
 
+def _bring_samples_together(measured: Measured) -> None:
+    """Give every task the values of all samples where a metric compares them: (frame, sample, dimension)."""
+    for name in {name for metric in measured.metrics for name in metric.inputs if name.split(".")[1] in OF_SAMPLES}:
+        values: dict[str, list[np.ndarray]] = defaultdict(list)
+        for task in (task for tasks in measured.tasks for task in tasks):
+            values[task.clip_id].append(task.arrays[name])
+        together = {clip_id: _stacked(samples) for clip_id, samples in values.items()}
+        measured.tasks = [
+            [replace(task, arrays={**task.arrays, name: together[task.clip_id]}) for task in tasks]
+            for tasks in measured.tasks
+        ]
+
+
+def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
+    shortest = min(map(len, samples))
+    return np.stack([values[:shortest] for values in samples], axis=1)
+
+
 def _obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> str:
     """Why a metric cannot be computed for a run; empty if it can."""
     own = run.name == REFERENCE_RUN
     inputs = metric.of_reference().inputs if own else metric.inputs
     for name in inputs:
         owner, quantity = name.split(".")
+        if quantity in OF_SAMPLES and len(run.samples) < 2:
+            return "one sample has no spread: python -m jobs.predict --samples 5"
         if quantity not in COLUMNS:
             if reason := _no_pictures(owner, run, clips):
                 return reason

@@ -23,10 +23,10 @@ EVERY = list(definitions().values())
 OF_FLOATS = [one for one in EVERY if one.inputs[0] not in ("predicted.blink", "predicted.frames")]
 COMPARING = [one for one in EVERY if one.direction is not Direction.REFERENCE and len(one.inputs) > 1]
 
-OF_MOTION = ("vd_", "sts_", "rpcc_", "tlcc_", "wtlcc_", "diversity_")
+OF_MOTION = ("vd_", "sts_", "rpcc_", "tlcc_", "wtlcc_", "diversity_", "sample_spread_")
 POWERS = (  # of ids: how a metric grows when all numbers grow
     *((name, 2) for name in ("*_squared", "*frechet*", "vd_*", "fid_*")),
-    *((name, 1) for name in ("*fd_*", "*l1_20*", "sts_*", "diversity_*", "lmd_*")),
+    *((name, 1) for name in ("*fd_*", "*l1_20*", "sts_*", "diversity_*", "sample_spread_*", "lmd_*")),
     *((name, 0) for name in ("sid_*", "rpcc_*", "tlcc_*", "wtlcc_*", "csim_*", "identity_cosine_*")),
 )
 
