@@ -16,20 +16,18 @@ import numpy as np
 
 from pipeline.config import ManifestError
 from pipeline.shards import read_description
-from pipeline.weights import WeightsError, find_weights
 from schemas.coefficients import Provenance, one_fitter
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.clip_work import ClipResult, ClipTask, work_on
 from stages.evaluate.definition import PREDICTED, REFERENCE, Definition
+from stages.evaluate.obstacles import obstacle
 from stages.evaluate.runs import (
     COEFFICIENTS,
-    COLUMNS,
     OF_SAMPLES,
     Policy,
     ReferenceClip,
     Run,
     Sample,
-    columns_of,
     fit_lengths,
     read_predictions,
     read_reference,
@@ -134,7 +132,7 @@ def _prepare(run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> Meas
     metrics = [metric for metric in request.metrics if metric.perfect is None] if own else list(request.metrics)
     chosen = []
     for metric in metrics:
-        reason = _obstacle(metric, run, clips, done)
+        reason = obstacle(metric, run, clips)
         if not reason:
             chosen.append(metric)
         elif not own:
@@ -171,51 +169,6 @@ def _bring_samples_together(measured: Measured) -> None:
 def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
     shortest = min(map(len, samples))
     return np.stack([values[:shortest] for values in samples], axis=1)
-
-
-def _obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> str:
-    """Why a metric cannot be computed for a run; empty if it can."""
-    own = run.name == REFERENCE_RUN
-    inputs = metric.of_reference().inputs if own else metric.inputs
-    for name in inputs:
-        owner, quantity = name.split(".")
-        if quantity in OF_SAMPLES and len(run.samples) < 2:
-            return "one sample has no spread: python -m jobs.predict --samples 5"
-        if quantity not in COLUMNS:
-            if reason := _no_pictures(owner, run, clips):
-                return reason
-        elif owner != PREDICTED and not all(name in clip.arrays for clip in clips):
-            return f"the reference holds no column {', '.join(columns_of([name], (owner,)))}"
-        elif owner == PREDICTED and (missing := _no_columns(name, run)):
-            return missing
-    return _no_weights(metric)
-
-
-def _no_pictures(owner: str, run: Run, clips: Sequence[ReferenceClip]) -> str:
-    if owner == REFERENCE and not all(clip.video for clip in clips):
-        return "the reference has no videos of all its clips"
-    if owner == PREDICTED and not all(sample.videos for sample in run.samples):
-        return "no videos: python -m jobs.render PRED --out VIDEOS, then --videos VIDEOS"
-    return ""
-
-
-def _no_columns(name: str, run: Run) -> str:
-    for sample in run.samples:
-        packed = read_description(sample.data)["packed"] if sample.data else []
-        if missing := [column for column in columns_of([name], (PREDICTED,)) if column not in packed]:
-            return f"the predictions hold no column {', '.join(missing)}"
-    return ""
-
-
-def _no_weights(metric: Definition) -> str:
-    if not metric.weights:
-        return ""
-    weights = find_weights(metric.weights)
-    try:
-        weights.paths()
-    except WeightsError:
-        return f"weights `{metric.weights}` missing, get them with: {weights.remedy()}"
-    return ""
 
 
 def _pair(
