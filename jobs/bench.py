@@ -31,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--end", type=Fraction, help="end of the clip in seconds")
     parser.add_argument("--speaker-side", default="left", help="left or right")
     parser.add_argument("--clips", type=int, default=12, help="how often the clip is built; the first warms up")
-    parser.add_argument(
-        "--only", nargs="+", help="stages, fitters, metrics, trainer (default: all)"
-    )
+    parser.add_argument("--only", nargs="+", help="stages, fitters, metrics, trainer (default: all)")
     options = parser.parse_args(arguments)
     sections: dict[str, Callable[[], str]] = {
         "stages": lambda: _build_tables(options),
