@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,19 @@ def test_the_demo_is_built_read_and_extended_as_it_says(tmp_path, monkeypatch, c
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     computed = {line[0] for line in table if len(line) > 5 and line[4].isdigit()}
     assert computed == {"mouth_opening"}
+    for job, arguments in listener_commands():
+        assert importlib.import_module(f"jobs.{job}").main(arguments) == 0, job
+    assert "fd_exp_eccv2022" in (tmp_path / "out" / "scores" / "leaderboard.md").read_text()
+
+
+def listener_commands() -> list[tuple[str, list[str]]]:
+    """Job and arguments of every command that trains, predicts, renders and evaluates."""
+    (block,) = (block for block in blocks("sh") if "jobs.train" in block)
+    data = re.search(r"^data=(\S+)", block, flags=re.MULTILINE)[1]
+    lines = [shlex.split(line.replace("$data", data), comments=True) for line in block.splitlines()]
+    return [(line[2].removeprefix("jobs."), line[3:]) for line in lines if line[:2] == ["python", "-m"]]
+
+
+def test_the_listeners_commands_are_read_off_it() -> None:
+    assert [job for job, _ in listener_commands()] == ["train", "predict", "render", "evaluate"]
+    assert all("out/demo/data" in arguments for _, arguments in listener_commands())
