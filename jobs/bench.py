@@ -1,5 +1,6 @@
-"""Measure the project: ``python -m jobs.bench``. Stages and metrics beside the published scripts, Ray's share, fitters.
+"""Measure the project: ``python -m jobs.bench``.
 
+Stages and metrics beside the published scripts, Ray's share of a build, fitters, and the trainer.
 All figures come from one run on one machine, so that their ratios hold where the machine is shared and noisy. The
 default video is the demo's, enlarged to 1920x1080; ``--video`` measures another.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from jobs.fitter_speed import fitter_table
 from jobs.metric_speed import metric_table
 from jobs.stage_speed import Sample, build_tables, demo_sample
+from jobs.trainer_speed import trainer_table
 from pipeline.clock import Span
 
 
@@ -29,12 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--end", type=Fraction, help="end of the clip in seconds")
     parser.add_argument("--speaker-side", default="left", help="left or right")
     parser.add_argument("--clips", type=int, default=12, help="how often the clip is built; the first warms up")
-    parser.add_argument("--only", nargs="+", help="sections to measure: stages, fitters, metrics (default: all)")
+    parser.add_argument("--only", nargs="+", help="stages, fitters, metrics, trainer (default: all)")
     options = parser.parse_args(arguments)
     sections: dict[str, Callable[[], str]] = {
         "stages": lambda: _build_tables(options),
         "fitters": fitter_table,
         "metrics": metric_table,
+        "trainer": trainer_table,
     }
     if unknown := set(options.only or ()) - set(sections):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")

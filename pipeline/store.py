@@ -214,10 +214,18 @@ def remove_tree(path: Location) -> None:
 
 
 def _folder_of_process(root: ObjectPath) -> Path:
-    """Where this process keeps local files of a data set in object storage; removes those of dead processes."""
+    """Where this process keeps local files of a data set in object storage; removes those of dead processes.
+
+    Raises
+    ------
+    ManifestError : somebody else has taken the place, and could exchange the files.
+    """
     name = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     base = Path(tempfile.gettempdir()) / f"vico-{os.getuid()}-{name}"
-    for other in base.glob("*") if base.is_dir() else ():
+    base.mkdir(mode=0o700, exist_ok=True)
+    if base.is_symlink() or base.stat().st_uid != os.getuid():
+        raise ManifestError(f"{base} is not ours; remove it, or set TMPDIR to a folder in which nobody else writes")
+    for other in base.glob("*"):
         if not Path("/proc", other.name).exists():
             shutil.rmtree(other, ignore_errors=True)
     return base / str(os.getpid())

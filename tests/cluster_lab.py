@@ -18,7 +18,7 @@ from tests.toy_build import ToyProject
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_CLIPS = 24
-WAIT_S = 150
+WAIT_S = 240  # for anything, on a machine that has much else to do
 
 STAGE = '''"""Takes its time, and leaves a file that says on which node and device it ran."""
 import time, uuid
@@ -70,12 +70,14 @@ class Journal(ToyProject):
         return ["-m", "jobs.build", str(self.toml), "--out", str(self.folder / out), *stages, *more]
 
     @contextmanager
-    def building(self, address: str, *more: str, out: str = "out") -> Iterator[subprocess.Popen[str]]:
+    def building(
+        self, address: str, *more: str, out: str = "out", environment: dict[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
         """The build on a cluster, in a process of its own, ended with the block."""
         command = [sys.executable, *self.command(out, "--address", address, *more)]
         log = self.folder / f"build-{len(list(self.folder.glob('build-*')))}.log"
         with log.open("w") as output:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, text=True)
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
             try:
                 yield process
             finally:

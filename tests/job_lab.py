@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.cluster_lab import WAIT_S
 from tests.ray_head import RAY, free_port, running, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,7 @@ class Jobs:
     stranger: dict[str, str]
 
     def __call__(
-        self, verb: str, *words: str | Path, token: bool = True, timeout_s: float = 150
+        self, verb: str, *words: str | Path, token: bool = True, timeout_s: float = WAIT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run ``ray job VERB``."""
         command = [RAY, "job", verb, "--address", self.address, *words]
@@ -48,7 +49,7 @@ class Jobs:
 
     def until(self, submission: str, *wanted: str) -> str:
         """Wait for one of some states; returns it."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + WAIT_S
         while (state := self.status(submission)) not in wanted:
             assert time.monotonic() < end, f"{submission} is {state}, not {wanted}: {self('logs', submission).stdout}"
             time.sleep(0.5)
@@ -67,13 +68,13 @@ def job_server(num_cpus: int = 1) -> Iterator[Jobs]:
         stranger = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "HOME": home, "OMP_NUM_THREADS": "1"}
         member = {**stranger, "RAY_HEAD_IP": "127.0.0.1", "RAY_AUTH_TOKEN": secrets.token_hex()}
         jobs = Jobs(address, {**member, "RAY_AUTH_MODE": "token"}, {**stranger, "RAY_AUTH_MODE": "disabled"})
-        with running(f"{head} --temp-dir={home} {_agent_ports()}", member):
+        with running(f"{head} --temp-dir={home} {agent_ports()}", member):
             wait_for(f"{address}/api/version")
-            with running(f"{worker} --num-cpus={num_cpus} {_agent_ports()}", member):
+            with running(f"{worker} --num-cpus={num_cpus} {agent_ports()}", member):
                 yield jobs
 
 
-def _agent_ports() -> str:
+def agent_ports() -> str:
     """Other Rays on this machine have the usual ones, and an agent without a port takes no jobs."""
     options = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
     return " ".join(f"--{option}={free_port()}" for option in options)

@@ -33,19 +33,19 @@ SPLITS = ("test", "ood")
 NOD = 64 + PITCH
 
 REDUCED: dict[str, dict[str, Any]] = {
-    "vico_lstm": {"epochs": 40, "batch_size": 16},
-    "pchg": {"epochs": 40, "batch_size": 16, "width": 64, "hidden": 64},
+    "vico_lstm": {"epochs": 12, "batch_size": 16, "learning_rate": 2e-3},
+    "pchg": {"epochs": 12, "batch_size": 16, "width": 64, "hidden": 64},
     "hsp": {
-        "epochs": 40, "batch_size": 48, "learning_rate": 4e-3, "window_frames": 60, "stride_frames": 40,
+        "epochs": 5, "learning_rate": 4e-3, "window_frames": 60, "stride_frames": 60,
         "audio_width": 2, "width": 24, "hidden": 32,
     },
     "elp": {
-        "epochs": 60, "batch_size": 16, "learning_rate": 3e-3, "stride_frames": 30, "heads": 8, "codes": 8,
+        "epochs": 14, "batch_size": 16, "learning_rate": 3e-3, "heads": 8, "codes": 8,
         "width": 32, "audio_width": 4, "audio_outputs": 16, "channels": 8, "dropout": 0.1,
     },
     "mfr": {
-        "epochs": 150, "learning_rate": 2e-3, "window_frames": 80, "stride_frames": 30, "width": 96, "layers": 2,
-        "heads": 4, "dropout": 0.0, "steps": 100, "sampling_steps": 20,
+        "epochs": 40, "learning_rate": 2e-3, "window_frames": 80, "stride_frames": 30, "width": 96, "layers": 2,
+        "heads": 4, "dropout": 0.0, "steps": 100, "sampling_steps": 50,
     },
     "random": {}, "simulation": {}, "mirror": {},
 }  # fmt: skip

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from pipeline.check import check_dataset
-from tests.cluster_lab import NUM_CLIPS, Journal, until
+from tests.autoscaler_lab import autoscaling_head
+from tests.cluster_lab import NUM_CLIPS, WAIT_S, Journal, until
 from tests.job_lab import FILE, ROOT, Jobs, job_server
 
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
@@ -149,3 +150,21 @@ def test_a_stopped_build_goes_on_where_it_was_when_it_is_submitted_again(jobs: J
 def test_a_build_that_is_wrong_fails_its_job_and_says_why_in_the_logs(jobs: Jobs, tmp_path: Path) -> None:
     result = jobs.submit(["python", "-m", "jobs.build", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")])
     assert result.returncode == 1 and "none.toml" in result.stdout, result.stdout + result.stderr
+
+
+# --- the node types, started by Ray's autoscaler with its fake provider
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a head, an autoscaler, a node and a build, beside others on a shared machine
+def test_a_build_on_a_cluster_without_workers_gets_its_nodes(tmp_path: Path) -> None:
+    project = Journal(tmp_path, seconds=0.1)
+    with autoscaling_head() as head:
+        until(lambda: head.num_nodes() == 1, "the head's own node")
+        wait = ("--wait-s", str(WAIT_S))
+        with project.building(head.address, *wait, environment=head.environment) as process:
+            assert process.wait(timeout=WAIT_S) == 0, project.said()
+        assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in project.said()
+        nodes = {node for *_, node, _ in project.entries()}
+        assert nodes and all(node.startswith("ffff") for node in nodes)  # ids that the fake provider gives
+    assert list(check_dataset(tmp_path / "out")) == []

@@ -136,8 +136,7 @@ class BlinkDecoder(nn.Module):
 def lasting_gumbel_noise(shape: torch.Size, memory_s: float, generator: torch.Generator) -> Tensor:
     """Gumbel noise (batch, frame, ...) that lasts: in every frame Gumbel distributed, from frame to frame correlated.
 
-    The normal numbers behind it form an autoregressive process with correlation exp(-t / ``memory_s``), drawn in one
-    piece as a sum over the past with weights that have fallen under 1 % at the far end.
+    The normal numbers behind it form an autoregressive process with correlation exp(-t / ``memory_s``).
     """
     keep = math.exp(-1 / (memory_s * FPS)) if memory_s > 0 else 0.0
     white = torch.randn(shape, generator=generator, device=generator.device)

@@ -21,9 +21,11 @@ What the paper leaves open, and our choice:
 * The listener's portrait reaches only its renderer. Data sets of many people need their resting faces: the first frame
   is added to the motion, each coefficient with a learned weight that starts at 1.
 * **Sampling.** Eq. 3 alone teaches the codes to be ignored: whatever a draw adds to the mean raises the loss, and all
-  samples become one. We draw twice and take half the distance between the two motions off eq. 3, ``spread`` times.
-  With 1 this is the energy score (Gneiting and Raftery, JASA 2007), least when samples are distributed as the truth;
-  0 is the paper's letter. The score is taken of every frame and of its changes over ``spans`` frames.
+  samples become one. We draw twice, and in the place of eq. 3 stands the energy score (Gneiting and Raftery, JASA
+  2007): the distance to the truth less half that between the draws, least when samples are distributed as the truth.
+  It is taken of every coefficient for itself: of the norm of all it would be least for samples too wide in what the
+  codes can say, because these would make up for the trembling of 64 coefficients, which they cannot. With
+  ``diverse=False`` it is the paper's letter.
 * The "initial" learning rate falls to a hundredth on a cosine.
 * Noise drawn anew in every frame makes a listener tremble: it lasts ``memory_s``, Gumbel distributed all the same.
 """
@@ -41,7 +43,7 @@ from schemas.coefficients import WIDTHS
 from stages.train import adaptive_space
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
 from stages.train.schedule import cosine
-from stages.train.sequence import both_frames, changes, inside, moving_deviation
+from stages.train.sequence import both_frames, changes, distance, inside, moving_deviation
 
 EXPRESSION = WIDTHS["exp"]
 FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
@@ -65,7 +67,7 @@ class Settings(TrainingSettings):
     style_frames: int = setting(15, "frames over which sigma of eq. 1 is taken, odd")
     temperature: float = setting(1.0, "of the Gumbel-softmax")
     memory_s: float = setting(0.5, "how long the noise of a code lasts; 0 draws it anew in every frame")
-    spread: float = setting(1.0, "share of the energy score's second term; 0 is the paper's loss")
+    diverse: bool = setting(True, "the energy score of two draws in the place of eq. 3")
     sampling: float = setting(1.0, "scale of the noise in prediction; 0 takes the most probable code")
     blink_weight: float = setting(5.0, "lambda 1 of eq. 7")
     emotion_weight: float = setting(5.0, "lambda 2 of eq. 7")
@@ -105,7 +107,7 @@ class Elp(Listener):
         steps = sum(masked_mean(changes(p.sigmoid()).abs(), both_frames(batch.mask)) for _, p in (one, two)) / 2
         emotion = crossed(heard, functional.one_hot(batch.attitude, self.sizes.attitudes).to(heard.dtype))
         terms = {
-            "motion": energy_score(one[0], two[0], batch, self.settings.spread),
+            "motion": (energy_score if self.settings.diverse else mean_error)(one[0], two[0], batch),
             "blink": self.settings.blink_weight * blink,
             "steadiness": self.settings.steadiness_weight * steps,
         }
@@ -146,11 +148,18 @@ class Elp(Listener):
         return motion * frames[..., None], self.blink(space, frames)
 
 
-def energy_score(one: Tensor, two: Tensor, batch: Batch, spread: float) -> Tensor:
-    """Eq. 3 for two draws, less ``spread`` times half their distance; of expression and pose apart."""
+def mean_error(one: Tensor, two: Tensor, batch: Batch) -> Tensor:
+    """Eq. 3, mean over frames, of two draws."""
+    parts = (slice(EXPRESSION), slice(EXPRESSION, None))
+    wanted = batch.listener
+    return sum(distance(said[..., p], wanted[..., p], batch.mask) for said in (one, two) for p in parts) / 2
+
+
+def energy_score(one: Tensor, two: Tensor, batch: Batch) -> Tensor:
+    """The energy score of every coefficient, from two draws; as large as eq. 3 where all coefficients err alike."""
     total = one.new_zeros(())
     for part in (slice(EXPRESSION), slice(EXPRESSION, None)):
         first, second, truth = (values[..., part] for values in (one, two, batch.listener))
-        for found, expected, weight in ((first, truth, 0.5), (second, truth, 0.5), (first, second, -0.5 * spread)):
-            total = total + weight * masked_mean((found - expected).norm(dim=-1), batch.mask)
+        errors = ((first - truth).abs() + (second - truth).abs() - (first - second).abs()) / 2
+        total = total + masked_mean(errors.mean(dim=-1) * first.shape[-1] ** 0.5, batch.mask)
     return total

@@ -39,7 +39,7 @@ from schemas.coefficients import WIDTHS
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings
 from stages.train.schedule import cosine
 from stages.train.se_resnet import SEResNet34, SqueezeExcite
-from stages.train.sequence import MaskedConv, distance, inside, motion_distance, run_packed
+from stages.train.sequence import BidirectionalGru, MaskedConv, distance, inside, motion_distance
 
 EXPRESSION = WIDTHS["exp"]
 CEPSTRUM = 42  # of the acoustic features: 14 coefficients, their differences, and the differences of those
@@ -106,9 +106,7 @@ class Hsp(Listener):
         self.fuse = nn.ModuleList(nn.Linear(size, width) for size in inputs)
         self.norm = nn.LayerNorm(width)
         self.start = nn.Linear(start, 2 * LAYERS * settings.hidden)
-        self.gru = nn.GRU(
-            width, settings.hidden, LAYERS, batch_first=True, dropout=settings.dropout, bidirectional=True
-        )
+        self.gru = BidirectionalGru(width, settings.hidden, LAYERS, settings.dropout)
         self.last = nn.Linear(2 * settings.hidden, sizes.coefficients)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -143,8 +141,8 @@ class Hsp(Listener):
             start = torch.cat([start, functional.one_hot(batch.attitude, self.sizes.attitudes).to(start.dtype)], dim=1)
         parts = [batch.speaker[..., :EXPRESSION], batch.speaker[..., EXPRESSION:], audio, start[:, None]]
         fused = sum(read(part) for read, part in zip(self.fuse, parts, strict=True))
-        state = self.start(start).tanh().unflatten(1, (2 * LAYERS, -1)).transpose(0, 1).contiguous()
-        following = batch.reference[:, None] + self.last(run_packed(self.gru, self.norm(fused).relu(), frames, state))
+        state = self.start(start).tanh().unflatten(1, (2 * LAYERS, -1)).transpose(0, 1)
+        following = batch.reference[:, None] + self.last(self.gru(self.norm(fused).relu(), frames, state))
         return torch.cat([batch.reference[:, None], following[:, :-1]], dim=1)
 
     def _contrast(self, batch: Batch, levels: list[Tensor], generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.check import check_dataset
-from tests.cluster_lab import NUM_CLIPS, Journal, ray_cluster, until, worker
+from tests.cluster_lab import NUM_CLIPS, WAIT_S, Journal, ray_cluster, until, worker
 from tests.toy_build import in_process, shard_bytes
 
 
@@ -66,7 +66,7 @@ def test_a_node_that_goes_in_mid_run_costs_nothing_but_time(cluster: Any, nodes:
         safe = project.whole()
         cluster.remove_node(doomed, allow_graceful=False)
         assert len(safe) < NUM_CLIPS, "the node went too late for this test to say anything"
-        assert process.wait(timeout=150) == 0, project.said()
+        assert process.wait(timeout=WAIT_S) == 0, project.said()
     assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in project.said()
     runs = project.runs()
     assert all(runs[done] == 1 for done in safe)
@@ -82,7 +82,7 @@ def test_a_node_that_joins_in_mid_run_is_used(cluster: Any, nodes: Any, tmp_path
     with project.building(cluster.address) as process:
         until(project.entries, "the first clip")
         late = nodes(num_cpus=1)
-        assert process.wait(timeout=150) == 0, project.said()
+        assert process.wait(timeout=WAIT_S) == 0, project.said()
     assert any(node == late.node_id for *_, node, _ in project.entries())
     assert set(project.runs().values()) == {1}
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
@@ -98,7 +98,7 @@ def test_a_lost_gpu_node_is_replaced_and_the_build_goes_on(cluster: Any, nodes: 
         until(lambda: any(stage == "second" for stage, *_ in project.entries()), "work on the GPU")
         cluster.remove_node(doomed, allow_graceful=False)
         other = nodes(num_cpus=1, num_gpus=1)
-        assert process.wait(timeout=150) == 0, project.said()
+        assert process.wait(timeout=WAIT_S) == 0, project.said()
     assert any((stage, node) == ("second", other.node_id) for stage, _, node, _ in project.entries())
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
 
@@ -112,7 +112,7 @@ def test_a_build_goes_on_after_the_head_was_lost(tmp_path: Path) -> None:
             until(lambda: len(project.whole()) >= 4, "files of parts")
             first.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
             first.head_node = None
-            assert process.wait(timeout=150) != 0
+            assert process.wait(timeout=WAIT_S) != 0
     safe = project.whole()
     assert 4 <= len(safe) < 2 * NUM_CLIPS
     with ray_cluster() as second:
@@ -125,6 +125,6 @@ def test_a_build_goes_on_after_the_head_was_lost(tmp_path: Path) -> None:
 def test_a_cluster_without_room_is_refused_before_anything_runs(cluster: Any, tmp_path: Path) -> None:
     project = Journal(tmp_path, seconds=0)
     with project.building(cluster.address) as process:
-        assert process.wait(timeout=60) == 2
+        assert process.wait(timeout=WAIT_S) == 2
     assert "the cluster has 0 CPU and 0 GPU (nodes: 0 CPU)" in project.said()
     assert "Traceback" not in project.said() and not project.entries()

@@ -8,11 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,14 +27,17 @@ from pipeline.config import ManifestError
 from pipeline.lock import Lease, locked
 from pipeline.manifest import load_manifest
 from pipeline.object_storage import ObjectPath, location
+from pipeline.plain_parquet import read_plain
 from pipeline.registry import find_stages
 from pipeline.report import RunReport
-from pipeline.shards import read_clips
+from pipeline.shards import media_file, read_clips
+from pipeline.store import Store
 from tests.s3_server import KEY_ID, SECRET, Server, s3_server
 from tests.toy_build import ToyProject, computed, in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Lease(renew_s=0.3, lost_s=3.0)  # the server's clock ticks in seconds
+KILLS = 8  # of one data set: the tenth death of a clip, kills from outside included, would give it up
 READER = '''"""A stage that reads another stage's file."""
 from pipeline.stage import Stage
 from schemas.column import Column
@@ -52,8 +58,8 @@ from pipeline.object_storage import location
 from tests.reliability.test_storage import build_at
 
 root = location(sys.argv[2])
-print("begins", flush=True)
 with locked(root, Lease(0.3, 1.0)):
+    print("begins", flush=True)
     build_at(Path(sys.argv[1]), root)
 """
 
@@ -140,6 +146,33 @@ def test_damage_on_object_storage_is_found(server: Server, toy: ToyProject) -> N
     findings = "\n".join(check_dataset(remote))
     for expected in ("note.txt is missing", "ood-00000-of-00001.parquet: cannot be read", "lacks fingerprint"):
         assert expected in findings
+
+
+@pytest.mark.parametrize("relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media", "shards/x"])
+def test_a_clip_on_object_storage_that_names_a_file_elsewhere_is_refused(relative: str) -> None:
+    with pytest.raises(ManifestError, match="a clip names the file .*, expected one that lies in"):
+        media_file(location("s3://bucket/set"), relative)
+
+
+def test_an_extension_type_on_object_storage_is_refused(server: Server, tmp_path: Path) -> None:
+    remote, field = server.root("extension") / "x.parquet", pa.field("a", pa.int32())
+    for metadata, refused in (({}, False), ({"ARROW:extension:name": "test.any"}, True)):
+        schema = pa.schema([field.with_metadata(metadata)])
+        pq.write_table(pa.table([pa.array([1], pa.int32())], schema=schema), tmp_path / "x.parquet")
+        remote.upload(tmp_path / "x.parquet")
+        with pytest.raises(ManifestError, match="extension type") if refused else nullcontext():
+            assert read_plain(remote).num_rows == 1
+
+
+def test_local_copies_do_not_go_where_somebody_else_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = location("s3://bucket/set")
+    place = Store(root).local.parent
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ManifestError, match="is not ours"):
+        Store(root)
 
 
 @pytest.mark.slow
@@ -280,34 +313,49 @@ def test_a_build_whose_claim_was_taken_away_is_stopped(server: Server, capsys) -
 # --- kills
 
 
-def kill_and_check(server: Server, toy: ToyProject, name: str, kills: int) -> None:
-    """Kill a build again and again; whatever is visible is whole, and the end is that of an undisturbed build."""
-    remote = server.root(name)
-    address = f"s3://{remote.key}?{remote.options}"
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    for _ in range(kills):
-        command = [sys.executable, "-c", BUILDER, str(toy.folder), address]
+def kill_and_check(server: Server, toy: ToyProject, name: str, chance: random.Random) -> int:
+    """Kill the build of one data set up to `KILLS` times; whatever is visible is whole, and the end as if undisturbed.
+
+    Returns the number of kills that hit a build at work.
+    """
+    calm, remote, kills = server.root(f"{name}-calm"), server.root(name), 0
+    started = time.monotonic()
+    build_at(toy.folder, calm)
+    seconds = time.monotonic() - started
+    command = [sys.executable, "-c", BUILDER, str(toy.folder), f"s3://{remote.key}?{remote.options}"]
+    for _ in range(KILLS):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout and process.stdout.readline() == "begins\n"
-            time.sleep(chance.uniform(0, 2))
+            time.sleep(chance.uniform(0, 1.2 * seconds))
             process.kill()
         for path in remote.glob("**"):
             if path.name.endswith(".parquet"):
                 assert pq.read_metadata(io.BytesIO(path.read_bytes())).num_rows > 0
             elif path.name == "note.txt":
                 assert len(path.read_text().split()) == 2
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
     build_at(toy.folder, remote)
-    build_at(toy.folder, toy.folder / "undisturbed")
-    assert contents(remote) == contents(toy.folder / "undisturbed")
+    assert contents(remote) == contents(calm)
     assert list(check_dataset(remote)) == []
+    return kills
 
 
 def test_a_killed_build_leaves_nothing_half_written_on_object_storage(server: Server, toy: ToyProject) -> None:
-    kill_and_check(server, toy, "kills", 3)
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    kill_and_check(server, toy, "kills", random.Random(seed))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # forty builds and more, each in a process of its own
 def test_thirty_kills_leave_nothing_half_written_on_object_storage(server: Server, toy: ToyProject) -> None:
-    kill_and_check(server, toy, "thirty-kills", 30)
+    seed, kills, sets = random.randrange(10**6), 0, 0
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    while kills < 30:
+        sets += 1
+        kills += kill_and_check(server, toy, f"thirty-kills-{sets}", chance)
+    print(f"{kills} kills of {sets} data sets")

@@ -10,11 +10,12 @@ import torch
 from scipy import stats
 
 from stages.train.adaptive_space import gumbel_softmax, lasting_gumbel_noise
-from stages.train.elp import Elp, Settings, energy_score
+from stages.train.elp import Elp, Settings, energy_score, mean_error
 from stages.train.sequence import moving_deviation
 from tests.listener_lab import SIZES, longer, only, random_batch, speaker_changed_from
 
 SMALL = {"heads": 8, "codes": 4, "width": 12, "audio_width": 4, "audio_outputs": 8, "channels": 4, "dropout": 0.0}
+WIDTHS = (0.0, 0.5, 1.0, 1.5, 3.0)  # of samples, in deviations of the truth
 
 
 def listener(**settings: object) -> Elp:
@@ -100,12 +101,17 @@ def test_the_energy_score_is_least_for_samples_that_are_spread_as_the_truth() ->
     truth = torch.randn(1, 40_000, 70, generator=draws(1))
     batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
     one, two = (torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (2, 3))
-    scores = {
-        spread: {width: float(energy_score(width * one, width * two, batch, spread)) for width in (0.0, 0.5, 1.0, 1.5)}
-        for spread in (0.0, 1.0)
-    }
-    assert min(scores[1.0], key=scores[1.0].__getitem__) == 1.0
-    assert min(scores[0.0], key=scores[0.0].__getitem__) == 0.0
+    assert min(WIDTHS, key=lambda width: float(energy_score(width * one, width * two, batch))) == 1.0
+    assert min(WIDTHS, key=lambda width: float(mean_error(width * one, width * two, batch))) == 0.0
+
+
+def test_noise_that_samples_cannot_have_does_not_widen_what_they_can() -> None:
+    """All coefficients of the truth tremble, samples differ in the first alone."""
+    truth = torch.randn(1, 40_000, 70, generator=draws(1))
+    batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
+    first = torch.eye(70)[0]
+    one, two = (first * torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (2, 3))
+    assert min(WIDTHS, key=lambda width: float(energy_score(width * one, width * two, batch))) == 1.0
 
 
 @torch.no_grad()

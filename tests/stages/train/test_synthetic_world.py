@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.shards import read_clips
 from schemas.clip import ATTITUDES
+from stages.train.prediction import Predictor
 from stages.train.registry import find_listeners
-from tests.listener_comparison import REDUCED, SPLITS, WORLD, Scores, compare, table
+from stages.train.run_folder import RunFolder
+from tests.listener_comparison import REDUCED, SPLITS, WORLD, Scores, compare, say, table
 from tests.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World
 
 LEARNED = [name for name in REDUCED if find_listeners()[name].learned]
@@ -19,10 +22,17 @@ STOCHASTIC = [name for name in LEARNED if find_listeners()[name].stochastic]
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world's shards in ``data``; runs in ``runs``."""
+    folder = tmp_path_factory.mktemp("world")
+    WORLD.write(folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(root: Path) -> dict[str, Scores]:
     """All listeners trained and measured; minutes."""
-    root = tmp_path_factory.mktemp("world")
-    found, seconds = compare(WORLD.write(root / "data"), root / "runs")
+    found, seconds = compare(root / "data", root / "runs")
     print(table(found, seconds))
     return found
 
@@ -68,8 +78,51 @@ def test_the_rule_holds_in_the_truth() -> None:
     assert not np.allclose(WORLD.listen(clip, 0).angle, WORLD.listen(clip, 1).angle)
 
 
-def test_a_learned_listener_finds_the_smile_in_seconds(tmp_path: Path) -> None:
+def test_a_learned_listener_finds_the_smile_in_seconds(root: Path, tmp_path: Path) -> None:
     """The quick look at what the slow tests see in full: pchg after a few epochs."""
-    found, _ = compare(WORLD.write(tmp_path / "data"), tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}})
+    found, _ = compare(root / "data", tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 3}})
     assert all(found["pchg"].sample[split] < found["mirror"].sample[split] for split in SPLITS)
     assert found["pchg"].smile["positive"] > found["pchg"].smile["negative"] + 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_learned_listener_beats_those_without_weights(name: str, figures: dict[str, Scores]) -> None:
+    for split in SPLITS:
+        for baseline in BASELINES:
+            assert figures[name].sample[split] < figures[baseline].sample[split], (split, baseline)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_attitude_asked_for_changes_the_smile_as_the_rule_says(name: str, figures: dict[str, Scores]) -> None:
+    smile = figures[name].smile
+    assert smile["positive"] > smile["neutral"] > smile["negative"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", LEARNED)
+def test_samples_are_spread_as_the_truth_where_a_listener_samples(name: str, figures: dict[str, Scores]) -> None:
+    """As near as docs/synthetic_world.md says: variances are half the truth's to twice that."""
+    for part, ratio in figures[name].spread.items():
+        assert 0.5 < ratio < 2 if name in STOCHASTIC else ratio == 0, part
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_windows_of_mfr_are_joined_without_seams(root: Path, figures: dict[str, Scores]) -> None:
+    """Where a window begins or ends, motion bends no more than elsewhere: second differences of a trained model."""
+    predictor = Predictor(RunFolder(root / "runs" / "mfr"), torch.device("cpu"))
+    stride = predictor.model.settings.model_stride
+    seams, others = [], []
+    for said in say(predictor, root / "data", samples=2):
+        bends = np.abs(np.diff(said.motion, n=2, axis=1)).mean(axis=(0, 2))  # of frames 1, 2, ...
+        frames = np.arange(1, len(bends) + 1)
+        inner = (frames >= stride) & (frames < len(frames) - stride)
+        at_seam = (frames % stride == 0) | (frames % stride == stride - 1)
+        seams.append(bends[inner & at_seam])
+        others.append(bends[inner & ~at_seam])
+    assert np.concatenate(seams).mean() == pytest.approx(np.concatenate(others).mean(), rel=0.1)
