@@ -73,9 +73,13 @@ def _note_undefined(scores: Sequence[Score], done: Evaluation) -> None:
         if (score.run, score.key.metric) in defined:
             absent[score.key.split, least][score.key.metric] = None
         else:
-            done.not_computed[score.run, score.key.metric] = f"not defined for these clips; it needs {least} frames"
+            done.not_computed[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
     for (split, least), metrics in absent.items():
-        done.notes.append(f"not defined for the clips of {split}, as it needs {least} frames: {', '.join(metrics)}")
+        done.notes.append(f"not defined for the clips of {split}: {', '.join(metrics)}: {_need(least)}")
+
+
+def _need(least: int) -> str:
+    return f"fewer than {least} frames each" if least > 1 else "they show none of what it measures"
 
 
 def replicate(group: Group) -> Replicates:
