@@ -36,7 +36,7 @@ REDUCED: dict[str, dict[str, Any]] = {
     "vico_lstm": {"epochs": 12, "batch_size": 16, "learning_rate": 2e-3},
     "pchg": {"epochs": 12, "batch_size": 16, "width": 64, "hidden": 64},
     "hsp": {
-        "epochs": 5, "learning_rate": 4e-3, "window_frames": 60, "stride_frames": 60,
+        "epochs": 10, "batch_size": 48, "learning_rate": 4e-3, "window_frames": 60, "stride_frames": 40,
         "audio_width": 2, "width": 24, "hidden": 32,
     },
     "elp": {
