@@ -11,10 +11,13 @@ help: ## list the targets
 setup: ## make .venv with every dependency; does nothing where it is complete
 	@$(PYTHON) -m jobs.setup
 
-demo: setup ## make a small two-person video, rebuild a data set from it, check the data set
+demo: setup ## make a small two-person video, rebuild a data set from it, train a listener on it, predict with it
 	$(RUN) -m jobs.make_demo --out $(DEMO)/input
 	$(RUN) -m jobs.build $(DEMO)/input/demo.toml --out $(DEMO)/data
 	$(RUN) -m jobs.check $(DEMO)/data
+	rm -rf $(DEMO)/run $(DEMO)/predicted
+	$(RUN) -m jobs.train $(DEMO)/data --listener vico_lstm --set epochs=40 --out $(DEMO)/run
+	$(RUN) -m jobs.predict $(DEMO)/run $(DEMO)/data --split test --out $(DEMO)/predicted
 
 test: setup ## run the tests, without the slow ones
 	$(RUN) -m pytest -m "not slow"

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from pipeline import run
 from pipeline.answer import is_machine_trouble
-from pipeline.build import Build, BuildOptions, Runner, locked
+from pipeline.build import Build, BuildOptions, Runner
 from pipeline.config import ManifestError, as_plain, describe, parse_overrides
+from pipeline.lock import locked
 from pipeline.manifest import load_manifest
+from pipeline.object_storage import location
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
@@ -46,8 +48,9 @@ def _build(options: argparse.Namespace) -> int:
     for warning in manifest.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     choices = BuildOptions(parse_overrides(options.set), tuple(options.redo))
-    with locked(options.out):
-        build = Build(manifest, options.out, find_stages(options.stage), choices)
+    out = location(options.out)
+    with locked(out):
+        build = Build(manifest, out, find_stages(options.stage), choices)
         for stage in build.pipeline.stages:
             print(f"[stages.{stage.name}] version {stage.version} {json.dumps(as_plain(stage.settings))}")
         found = build.survey()
@@ -57,20 +60,20 @@ def _build(options: argparse.Namespace) -> int:
         if found.todo:
             clips = sum(len(part.clips) for part in found.todo)
             print(f"{clips} clips in {len(found.todo)} parts to compute, Ray: {options.address}", flush=True)
-        report = build.run(found, _on_ray(options.address, options.workers))
+        report = build.run(found, _on_ray(options))
     print(report.table())
     print("\n".join(report.missing_lines()), end="\n" if report.missing_lines() else "")
     print(report.summary())
     return 0 if report.enough else 1
 
 
-def _on_ray(address: str, workers: int | None) -> Runner:
+def _on_ray(options: argparse.Namespace) -> Runner:
     """A runner that connects to Ray only when there is something to run."""
 
     def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-        run.connect(address, workers)
+        run.connect(options.address, options.workers)
         try:
-            yield from run.run_parts(job, pipeline, parts, workers)
+            yield from run.run_parts(job, pipeline, parts, options.workers, options.wait_s)
         finally:
             run.disconnect()
 
@@ -85,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("manifest", type=Path, help="the manifest, a TOML file")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of the data set")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where the data set goes: a folder, or s3://bucket/prefix"
+    )
     parser.add_argument("--plan", action="store_true", help="say what would be done and stop")
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting")
     parser.add_argument(
@@ -99,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         "--address",
         default="auto" if os.environ.get("RAY_ADDRESS") else "local",
         help="Ray cluster: local (default), auto, or ray://host:port",
+    )
+    parser.add_argument(
+        "--wait-s",
+        type=float,
+        default=0.0,
+        help="how long a cluster may take to add the first nodes",
     )
     return parser
 

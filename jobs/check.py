@@ -1,20 +1,26 @@
-"""Check a built data set: ``python -m jobs.check DIR``. Exit status: 0 no findings, 1 findings."""
+"""Check a built data set: ``python -m jobs.check DIR``. Exit status: 0 no findings, 1 findings, 2 no such
+place."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.check import check_dataset
+from pipeline.config import ManifestError
+from pipeline.object_storage import location
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.check", description="Check a built data set.")
-    parser.add_argument("dataset", type=Path, help="the folder that jobs.build wrote")
-    findings = list(check_dataset(parser.parse_args(arguments).dataset))
+    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
+    try:
+        findings = list(check_dataset(location(parser.parse_args(arguments).dataset)))
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for finding in findings:
         print(finding)
     print(f"{len(findings)} findings" if findings else "no findings: the data set is sound")

@@ -1,7 +1,6 @@
-"""Describe stages and listeners from their files: ``python -m jobs.describe``; ``--write FILE`` renews its tables.
+"""Describe stages, listeners and metrics from their code: ``python -m jobs.describe``; ``--write`` renews docs/.
 
-Everything is read off the classes: columns, settings, reasons for rejects; what listeners read, say and weigh. The
-tests compare it with README.md and docs/trainer.md.
+A document has its tables between two markers; the tests compare them with the code.
 """
 
 from __future__ import annotations
@@ -10,29 +9,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pipeline.config import describe
-from pipeline.download import DownloadSettings
-from pipeline.limits import Limits
-from pipeline.pack import PackSettings
-from pipeline.plan import Pipeline
-from pipeline.registry import find_stages
-from pipeline.report import markdown_table
-from pipeline.stage import Stage
-from schemas.clip import ATTITUDES, CLIP_COLUMNS
-from schemas.coefficients import ORDERS, WIDTHS
-from schemas.column import Column
+from jobs.describing.listeners import listeners_markdown
+from jobs.describing.metrics import metrics_markdown
+from jobs.describing.stages import stages_markdown
 
-BLINK, ACOUSTIC_WIDTH = "listener_blink", 45
-BEGIN, END = "<!-- begin: python -m jobs.describe{topic} -->", "<!-- end -->"
-
-
-def stages_markdown() -> str:
-    """Tables of all columns, settings and reasons, in Markdown."""
-    pipeline = Pipeline(find_stages(), {})
-    blocks = ["### Columns", _columns_table(pipeline), "### Settings", _settings_table(pipeline.stages)]
-    return "\n\n".join([*blocks, "### Reasons", _reasons_table(pipeline.stages)])
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+TOPICS = {"stages": stages_markdown, "listeners": listeners_markdown, "metrics": metrics_markdown}
+BEGIN, END = "<!-- begin: python -m jobs.describe {topic} -->", "<!-- end -->"
 
 
 def renew(text: str) -> str:
@@ -45,94 +29,18 @@ def renew(text: str) -> str:
     return text
 
 
-def _columns_table(pipeline: Pipeline) -> str:
-    rows = [(column, "manifest") for column in CLIP_COLUMNS]
-    rows += [(column, pipeline.writer[column.name]) for column in pipeline.columns.values()]
-    return markdown_table(["column", "type", "unit", "stage", "meaning"], [_column_row(*row) for row in rows])
-
-
-def _column_row(column: Column, stage: str) -> list[str]:
-    kind = "path" if column.media else str(column.element_type)
-    notes = " (heavy: in shards on request)" if column.heavy else ""
-    return [f"`{column.name}`", f"{kind} {column.shape}".strip(), column.unit, stage, column.meaning + notes]
-
-
-def _settings_table(stages: Sequence[Stage]) -> str:
-    described = [(stage.name, describe(stage.Settings)) for stage in stages] + [
-        ("pack", describe(PackSettings)),
-        ("download", describe(DownloadSettings)),
-        ("limits", describe(Limits)),
-    ]
-    rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
-    return markdown_table(["setting", "default", "meaning"], rows)
-
-
-def _reasons_table(stages: Sequence[Stage]) -> str:
-    rows = [[stage.name, f"`{reason}`", meaning] for stage in stages for reason, meaning in stage.rejects.items()]
-    return markdown_table(["stage", "reason", "meaning"], rows)
-
-
-def listeners_markdown() -> str:
-    """A table of all listeners and their presets, and one of the settings of each."""
-    from stages.train.registry import find_listeners
-
-    rows, settings = [], []
-    for name, listener in find_listeners().items():
-        for preset in listener.presets or ("",):
-            rows.append(_listener_row(name, listener, preset))
-        settings += [[f"`{name}`", f"`{key}`", f"`{default}`", text] for key, default, text in _own(listener)]
-    columns = ["listener", "preset", "paper", "reads", "says", "parameters", "causal", "stochastic"]
-    shared = [[f"`{key}`", f"`{default}`", text] for key, default, text in describe(_training_settings())]
-    return "\n\n".join(
-        [
-            markdown_table(columns, rows),
-            "Settings that all have (`--set key=value`), with the defaults of those that do not set their own:",
-            markdown_table(["setting", "default", "meaning"], shared),
-            "Settings that differ or that a listener has for itself:",
-            markdown_table(["listener", "setting", "default", "meaning"], settings),
-        ]
-    )
-
-
-def _training_settings() -> type:
-    from stages.train.listener import TrainingSettings
-
-    return TrainingSettings
-
-
-def _own(listener: Any) -> list[tuple[str, str, str]]:
-    """Settings of a listener that are not as every listener has them."""
-    shared = describe(_training_settings())
-    return [row for row in describe(listener.Settings) if row not in shared]
-
-
-def _listener_row(name: str, listener: Any, preset: str) -> list[str]:
-    from stages.train.listener import Sizes
-
-    settings = listener.Settings(**listener.presets.get(preset, {}))
-    order = listener.layout(settings)
-    columns = Pipeline(find_stages(), {}).columns
-    extra = {column: ([a for a in columns[column].axes if isinstance(a, int)] or [1])[-1] for column in listener.reads}
-    width = sum(WIDTHS[part] for part in ORDERS[order])
-    model = listener(settings, Sizes(width, ACOUSTIC_WIDTH, len(ATTITUDES), extra))
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    reads = ", ".join(["motion, audio", *(f"`{column}`" for column in listener.reads if column != BLINK)])
-    says = f"`{order}`" + (" and blinks" if BLINK in listener.reads else "")  # blinks are read only to learn them
-    flags = ["yes" if flag else "no" for flag in (listener.causal, listener.stochastic)]
-    return [f"`{name}`", preset, listener.paper, reads, says, f"{weights:,}" if weights else "", *flags]
-
-
-TOPICS = {"": stages_markdown, " listeners": listeners_markdown}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.describe", description="Describe stages and listeners.")
-    parser.add_argument("--write", type=Path, help="renew the tables between the markers of this document")
-    document = parser.parse_args(arguments).write
-    if document is None:
-        print("\n\n".join(tables() for tables in TOPICS.values()))
-    else:
+    parser = argparse.ArgumentParser(prog="python -m jobs.describe", description="Describe the project's parts.")
+    parser.add_argument("topics", nargs="*", help=f"{', '.join(TOPICS)}; default: all")
+    parser.add_argument("--write", action="store_true", help="renew the tables in docs/ instead of printing them")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.topics) - set(TOPICS):
+        parser.error(f"nothing to describe under {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
+    if not options.write:
+        print("\n\n".join(TOPICS[topic]() for topic in options.topics or TOPICS))
+        return 0
+    for document in sorted(DOCS.glob("*.md")):
         document.write_text(renew(document.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 

@@ -118,7 +118,8 @@ def _summary(report: Report) -> str:
     header = ["metric", "split", *report.names]
     rows = [[row.metric, row.split, *row.cells] for row in report.summary_rows()]
     lines = [aligned([header, *rows])]
-    lines += [f"not computed for {name}: {', '.join(ids)}: {reason}" for name, reason, ids in report.missing()]
+    for gap in report.missing():
+        lines.append(f"not computed for {', '.join(gap.runs)}: {', '.join(gap.metrics)}: {gap.reason}")
     for ranking in report.rankings:
         results = ", ".join(f"{name} {score}" for name, score in ranking.results.items())
         lines.append(f"ranking on {ranking.split}, {ranking.rule}: {results} (over {', '.join(ranking.metrics)})")

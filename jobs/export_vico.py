@@ -20,6 +20,7 @@ from typing import Any
 from jobs.vico.features import Features
 from jobs.vico.layouts import CHALLENGE_COLUMNS, RELEASE_COLUMNS, RELEASE_CSV
 from pipeline.config import ManifestError
+from pipeline.object_storage import Location, local_file, location
 from pipeline.shards import media_file, read_clips, read_description
 from schemas.clip import SPLITS
 from schemas.column import ROLES
@@ -31,7 +32,7 @@ MEDIA = ("audio", *(f"{role}_video" for role in ROLES))
 Row = Mapping[str, Any]
 
 
-def export_vico(dataset: Path, out: Path, layout: str) -> int:
+def export_vico(dataset: Location, out: Path, layout: str) -> int:
     """Write a data set into ``out``; returns the number of clips.
 
     Raises
@@ -56,7 +57,7 @@ class Release:
     """``RLD_data.csv`` with ``videos/`` and ``audios/``."""
 
     @staticmethod
-    def copy(dataset: Path, out: Path, row: Row) -> None:
+    def copy(dataset: Location, out: Path, row: Row) -> None:
         """Copy the files of a clip."""
         for role in ROLES:
             _copy(media_file(dataset, row[f"{role}_video"]), out / "videos" / f"{row['clip_id']}.{role}.mp4")
@@ -72,7 +73,7 @@ class Challenge:
     """``listening_head/`` with a csv a split; its files bear the same names."""
 
     @staticmethod
-    def copy(dataset: Path, out: Path, row: Row) -> None:
+    def copy(dataset: Location, out: Path, row: Row) -> None:
         """Copy the files of a clip."""
         Release.copy(dataset, out / CHALLENGE_FOLDER, row)
 
@@ -109,20 +110,21 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterator[list[Any]]) -> 
         writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Location, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    with local_file(source) as file:
+        shutil.copyfile(file, target)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.export_vico", description="Export in ViCo's layouts.")
-    parser.add_argument("dataset", type=Path, help="the folder that jobs.build wrote")
+    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
     parser.add_argument("--out", type=Path, required=True, help="where the layout goes")
     parser.add_argument("--layout", choices=sorted(LAYOUTS), default="challenge", help="which one")
     options = parser.parse_args(arguments)
     try:
-        count = export_vico(options.dataset, options.out, options.layout)
+        count = export_vico(location(options.dataset), options.out, options.layout)
     except ManifestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

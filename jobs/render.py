@@ -53,6 +53,7 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
     ------
     ManifestError : it does not draw the data set's coefficients. WeightsError : its weights are missing.
     """
+    stages = read_description(data)["stages"]
     made = provenance_of(data)
     own = weights is not None and "/" in weights
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
@@ -62,7 +63,7 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
         )
     if name == "pirender":
         return Choice(name, find_weights(weights or "pirender").paths()[0], plain)
-    ((basis, sha256),) = read_description(data)["stages"][STAGE]["weights"].items()
+    ((basis, sha256),) = stages[STAGE]["weights"].items()
     found = find_weights(basis)
     if found.sha256 != sha256:
         raise WeightsError(f"{data} was fitted with {basis} of sha256 {sha256}, {found.root()} has {found.sha256}")

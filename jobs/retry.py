@@ -10,14 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.build import locked, new_run_id
+from pipeline.build import new_run_id
 from pipeline.config import ManifestError
 from pipeline.ledger import attempts_of
+from pipeline.lock import locked
+from pipeline.object_storage import location
 from pipeline.store import Store
 from schemas.ledger import CRASHED, FAILED, OUT_OF_MEMORY, TIMED_OUT, Outcome
 
@@ -29,17 +27,18 @@ SPELLINGS = {"timeout": TIMED_OUT}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.retry", description="Have failed clips tried again.")
-    parser.add_argument("folder", type=Path, help="the folder of the data set")
+    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
     parser.add_argument(
         "--class", dest="classes", required=True, help=f"one or more, by commas, of {', '.join(CLASSES)}"
     )
     options = parser.parse_args(arguments)
     try:
         classes = _classes(options.classes)
-        if not (options.folder / "columns").is_dir():
-            raise ManifestError(f"{options.folder} holds no data set: python -m jobs.build MANIFEST --out DIR")
-        with locked(options.folder):
-            freed = set_free(Store(options.folder), classes)
+        store = Store(location(options.dataset))
+        if not store.column_files():
+            raise ManifestError(f"{store.root} holds no data set: python -m jobs.build MANIFEST --out DIR")
+        with locked(store.root):
+            freed = set_free(store, classes)
     except ManifestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -59,15 +58,12 @@ def _classes(text: str) -> set[str]:
 def set_free(store: Store, classes: Collection[str]) -> list[tuple[str, str]]:
     """Forget the rows of some classes and the deaths that led to them; returns (stage, clip) of each."""
     freed = []
-    for path in sorted((store.root / "columns").glob("*/*.parquet")):
+    for path in store.column_files():
         stage, part = path.parent.name, path.stem
         clips = [clip for clip, row in store.read_outcomes(stage, part).items() if _class_of(row) in classes]
         if clips:
             attempts_of(store, part, new_run_id()).set_free(stage, clips)
-            table = pq.read_table(path, partitioning=None)
-            kept = pa.array([clip not in clips for clip in table["clip_id"].to_pylist()], pa.bool_())
-            with store.new_file(path) as temporary:
-                pq.write_table(table.filter(kept), temporary, compression="zstd")
+            store.drop_rows(path, clips)
             freed += [(stage, clip) for clip in clips]
     return freed
 

@@ -10,10 +10,11 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from pipeline.build import is_locked
+from pipeline.config import ManifestError
+from pipeline.lock import is_locked
+from pipeline.object_storage import location
 from pipeline.progress import RunCounts, RunStart, clock_time, progress_table
 from pipeline.report import run_table
 from pipeline.store import Store
@@ -24,8 +25,12 @@ MAX_IN_WORK = 10  # clips in work that are named
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.status", description="Say where a build stands.")
-    parser.add_argument("folder", type=Path, help="the folder of the data set")
-    store = Store(parser.parse_args(arguments).folder)
+    parser.add_argument("dataset", help="where the data set goes: a folder, or s3://bucket/prefix")
+    try:
+        store = Store(location(parser.parse_args(arguments).dataset))
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     start = RunStart.read(store)
     if start is None:
         print(f"{store.root}: no build has begun here", file=sys.stderr)

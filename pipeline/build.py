@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO
 
 from pipeline.absent import absent_clips, withdraw_clips
 from pipeline.card import describe_dataset, write_description
@@ -20,6 +15,7 @@ from pipeline.download import DownloadSettings
 from pipeline.ledger import assign_parts, write_ledger
 from pipeline.limits import Limits
 from pipeline.manifest import Manifest
+from pipeline.object_storage import Location
 from pipeline.pack import PackSettings, plan_shards, write_shards
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
@@ -30,8 +26,6 @@ from pipeline.sources import source_hashes
 from pipeline.store import Store
 from pipeline.survey import Survey, survey
 from pipeline.weights import resolve_all
-
-LOCK_PAUSES_S = (0.1, 0.2, 0.4)  # longer than anybody holds the lock who only asks whether it is free
 
 Runner = Callable[[Job, Pipeline, Sequence[Part]], Iterator[list[Done]]]
 """Runs parts and yields what was done: `pipeline.run.run_parts`, or a plain loop in tests."""
@@ -53,7 +47,7 @@ class Build:
     ManifestError, WeightsError : anything wrong that can be known before the first clip.
     """
 
-    def __init__(self, manifest: Manifest, root: Path, codes: Sequence[StageCode], options: BuildOptions) -> None:
+    def __init__(self, manifest: Manifest, root: Location, codes: Sequence[StageCode], options: BuildOptions) -> None:
         settings = merge(manifest.settings, options.overrides)
         chosen = select(codes, manifest.stages, settings)
         self.manifest = manifest
@@ -140,45 +134,3 @@ class Build:
 def new_run_id() -> str:
     """A name for this run that no other has, whatever the clock says."""
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the data set for one build at a time.
-
-    Raises
-    ------
-    ManifestError : another build holds it; names its host and process.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as file:
-        for pause_s in (*LOCK_PAUSES_S, None):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if pause_s is None:
-                    message = f"{root} is being built by {_holder(file)}; wait for it or build elsewhere"
-                    raise ManifestError(message) from None
-                time.sleep(pause_s)
-        file.truncate(0)
-        file.write(f"{socket.gethostname()} process {os.getpid()}")
-        file.flush()
-        yield
-
-
-def is_locked(root: Path) -> bool:
-    """Whether somebody builds the data set at this moment, here or on another host that shares the folder."""
-    try:
-        with (root / ".lock").open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: a build that starts waits that long
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-
-
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read() or "another process"

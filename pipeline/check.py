@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.clock import HOP_SAMPLES
 from pipeline.config import ManifestError
 from pipeline.ledger import read_ledger
+from pipeline.object_storage import Location, lies_in, local_file
 from pipeline.pack import fingerprint_of
 from pipeline.plain_parquet import read_plain
 from pipeline.store import Store
@@ -24,7 +25,7 @@ from schemas.ledger import OK, OUTCOMES
 from schemas.shard import SHARD_NAME
 
 
-def check_dataset(root: Path) -> Iterator[str]:
+def check_dataset(root: Location) -> Iterator[str]:
     """All findings on the data set under ``root``."""
     path = root / "dataset.json"
     if not path.is_file():
@@ -36,7 +37,7 @@ def check_dataset(root: Path) -> Iterator[str]:
     yield from _check_leftovers(root)
 
 
-def _check_shards(root: Path, description: dict[str, Any]) -> Iterator[str]:
+def _check_shards(root: Location, description: dict[str, Any]) -> Iterator[str]:
     listed = {shard["file"]: shard for shard in description["shards"]}
     present = {path.name for path in (root / "shards").glob("*") if SHARD_NAME.fullmatch(path.name)}
     for name in sorted(present - set(listed)):
@@ -63,7 +64,7 @@ def _check_shards(root: Path, description: dict[str, Any]) -> Iterator[str]:
         yield f"dataset.json: says {description['clips']['published']} clips are published, shards hold {len(seen)}"
 
 
-def _check_table(root: Path, name: str, table: pa.Table, description: dict[str, Any]) -> Iterator[str]:
+def _check_table(root: Location, name: str, table: pa.Table, description: dict[str, Any]) -> Iterator[str]:
     """Schema, frame clock and media of one shard."""
     columns = {column["name"]: column for column in description["columns"] if column["name"] in description["packed"]}
     found = {field.name: str(field.type) for field in table.schema}
@@ -86,15 +87,16 @@ def _check_table(root: Path, name: str, table: pa.Table, description: dict[str, 
                 yield from _check_media(root, where, str(value), num_frames)
 
 
-def _check_media(root: Path, where: str, relative: str, num_frames: int) -> Iterator[str]:
+def _check_media(root: Location, where: str, relative: str, num_frames: int) -> Iterator[str]:
     path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not lies_in(path, root):
         yield f"{where}: {relative} lies outside the data set"
     elif not path.is_file():
         yield f"{where}: file {relative} is missing"
     else:
         try:
-            unit, expected, found = _media_length(path, num_frames)
+            with local_file(path) as file:
+                unit, expected, found = _media_length(file, num_frames)
         except Exception as error:  # any fault of a media library is a finding about the file
             yield f"{where}: {relative} cannot be read: {type(error).__name__}: {error}"
             return
@@ -114,7 +116,7 @@ def _media_length(path: Path, num_frames: int) -> tuple[str, int, int]:
     return "files", 1, 1
 
 
-def _check_ledger(root: Path, description: dict[str, Any]) -> Iterator[str]:
+def _check_ledger(root: Location, description: dict[str, Any]) -> Iterator[str]:
     """Every clip accounted for once, and every fingerprint of the ledger in its column file."""
     store = Store(root)
     try:
@@ -151,6 +153,8 @@ def _check_fingerprints(store: Store, stage: str, part: str, rows: list[dict[str
                 yield f"columns/{stage}/{part}.parquet: clip {row['clip_id']} lacks fingerprint {row['fingerprint']}"
 
 
-def _check_leftovers(root: Path) -> Iterator[str]:
+def _check_leftovers(root: Location) -> Iterator[str]:
+    if not isinstance(root, Path):
+        return  # nothing is written there before it is whole
     for path in sorted((root / ".tmp").glob("**/*")) if (root / ".tmp").is_dir() else []:
         yield f"{path.relative_to(root)}: left by a build that was killed; the next build removes it"

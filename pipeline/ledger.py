@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.object_storage import Location, arrow_source
 from pipeline.plan import ClipTask, Part
-from pipeline.store import Store
+from pipeline.store import Store, append_text
 from schemas.ledger import CRASHED
 
 MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
@@ -64,7 +64,7 @@ class Attempts:
     watchdog adds a line of its own before it kills.
     """
 
-    path: Path
+    path: Location
     run_id: str
 
     def about(self, stage: str, clip_id: str, fingerprint: str) -> dict[str, Any]:
@@ -108,12 +108,10 @@ class Attempts:
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Write lines, in one go: a reader never sees them mixed with those of another process."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(event) + "\n" for event in events))
+        append_text(self.path, "".join(json.dumps(event) + "\n" for event in events))
 
 
-def read_diary(path: Path) -> Iterator[dict[str, Any]]:
+def read_diary(path: Location) -> Iterator[dict[str, Any]]:
     """The lines of a part's diary; none if there is no file."""
     if not path.is_file():
         return
@@ -144,5 +142,7 @@ def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
 
 def read_ledger(store: Store) -> list[dict[str, str]]:
     """The rows of the table of all outcomes."""
-    rows: list[dict[str, str]] = pq.read_table(store.ledger / "clips.parquet", partitioning=None).to_pylist()
+    rows: list[dict[str, str]] = pq.read_table(
+        arrow_source(store.ledger / "clips.parquet"), partitioning=None
+    ).to_pylist()
     return rows

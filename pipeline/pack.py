@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ManifestError
+from pipeline.object_storage import Location, arrow_source
 from pipeline.plan import ClipTask, Pipeline, digest
 from pipeline.stage import setting
 from pipeline.store import Store
@@ -109,11 +109,11 @@ def write_shards(
     return written
 
 
-def fingerprint_of(path: Path) -> str | None:
+def fingerprint_of(path: Location) -> str | None:
     """The fingerprint that a shard file carries, None if there is no such file."""
     if not path.is_file():
         return None
-    metadata = pq.read_schema(path).metadata or {}
+    metadata = pq.read_schema(arrow_source(path)).metadata or {}
     fingerprint: bytes = metadata.get(b"fingerprint", b"")
     return fingerprint.decode()
 

@@ -17,6 +17,7 @@ from pipeline.answer import Died, as_outcome, ask
 from pipeline.clip import Clip
 from pipeline.ledger import PRINT_DIGITS, Deaths, attempts_of
 from pipeline.limits import Limits
+from pipeline.object_storage import Location
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.registry import StageCode
 from pipeline.stage import Stage
@@ -32,7 +33,7 @@ SETUP = ""  # stands in a diary for the setup of a stage, where a clip's id stan
 class Job:
     """All that a worker must know, small enough to be sent to it."""
 
-    root: Path
+    root: Location
     codes: tuple[StageCode, ...]
     settings: Mapping[str, Mapping[str, Any]]
     run_id: str
@@ -75,6 +76,7 @@ class PartWorker:
             for segment in ([stage] for stage in run) if batched else [list(run)]:
                 work.compute(segment)
                 work.write(segment)
+        self.store.release_media(task.row.clip_id for task in part.clips)
         return work.done
 
 
@@ -142,7 +144,7 @@ class _PartWork:
 
     def _open(self, task: ClipTask) -> Clip:
         scratch = self.store.scratch / self.worker.job.run_id / task.row.clip_id
-        return Clip(task.row.columns(), task.row.span, task.source, self.store.root, scratch)
+        return Clip(task.row.columns(), task.row.span, task.source, self.store.local, scratch)
 
     def _load(self, clip: Clip, stage: Stage) -> None:
         """Bring the columns that the stage reads into the clip, from memory or from the files of earlier stages."""
@@ -151,6 +153,8 @@ class _PartWork:
             if writer is not None and name not in clip.values:
                 row = self.outcomes[writer][clip.clip_id]
                 clip.values[name] = row.values[name] if name in row.values else self._read(writer, name)[clip.clip_id]
+                if self.pipeline.columns[name].media and clip.values[name] is not None:
+                    self.store.fetch_media(clip.values[name])
 
     def _read(self, writer: str, column: str) -> dict[str, Any]:
         if column not in self._columns:

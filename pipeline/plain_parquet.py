@@ -12,12 +12,12 @@ import os
 import re
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ManifestError
+from pipeline.object_storage import Location, arrow_source
 
 _TAIL = struct.Struct("<I4s")  # length of the footer, magic
 _MAGIC = b"PAR1"
@@ -25,7 +25,7 @@ _EXTENSION_KEY = b"ARROW:extension:name"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}")
 
 
-def read_plain(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_plain(path: Location, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a file, or some columns of it.
 
     Raises
@@ -35,7 +35,8 @@ def read_plain(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         if _EXTENSION_KEY in _schemas(_footer(path)):
             raise ManifestError(f"{path}: it holds an extension type, expected plain Arrow types; open it nowhere else")
-        table = pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+        wanted = None if columns is None else list(columns)
+        table = pq.read_table(arrow_source(path), columns=wanted, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from None
     if missing := sorted(set(columns or ()) - set(table.column_names)):
@@ -43,7 +44,7 @@ def read_plain(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table
 
 
-def _footer(path: Path) -> bytes:
+def _footer(path: Location) -> bytes:
     """The last part of a Parquet file, which describes the rest."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline.ledger import GIVEN_UP, read_diary
+from pipeline.object_storage import Location, file_sizes
 from pipeline.report import aligned
 from pipeline.store import Store
 from schemas.ledger import OK, REJECTED
@@ -110,21 +110,20 @@ class RunCounts:
     def in_work(self) -> list[tuple[str, str]]:
         """(stage, clip) that were begun in this run and have not ended."""
         begun: dict[tuple[str, str], bool] = {}
-        for path in sorted(self._folder.glob("*.jsonl")):
+        for path in sorted((path for path, _ in file_sizes(self._folder)), key=str):
             for line in self._lines(path):
                 begun[line["stage"], line["clip"]] = line["event"] == "start"
         return [key for key, is_open in begun.items() if is_open]
 
     def _count(self) -> Counter[tuple[str, str]]:
         total: Counter[tuple[str, str]] = Counter()
-        for entry in os.scandir(self._folder) if self._folder.is_dir() else ():
-            size = entry.stat().st_size
-            if self._seen.get(entry.name, (-1,))[0] != size:
-                self._seen[entry.name] = (size, self._count_one(Path(entry.path)))
-            total.update(self._seen[entry.name][1])
+        for path, size in file_sizes(self._folder):
+            if self._seen.get(path.name, (-1,))[0] != size:
+                self._seen[path.name] = (size, self._count_one(path))
+            total.update(self._seen[path.name][1])
         return total
 
-    def _count_one(self, path: Path) -> Counter[tuple[str, str]]:
+    def _count_one(self, path: Location) -> Counter[tuple[str, str]]:
         last = {
             (line["stage"], line["clip"]): line["outcome"]
             for line in self._lines(path)
@@ -132,7 +131,7 @@ class RunCounts:
         }
         return Counter((stage, outcome) for (stage, _), outcome in last.items())
 
-    def _lines(self, path: Path) -> Iterator[dict[str, Any]]:
+    def _lines(self, path: Location) -> Iterator[dict[str, Any]]:
         return (line for line in read_diary(path) if line["run"] == self.start.run_id)
 
 

@@ -13,8 +13,8 @@ import math
 import os
 import pickle
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,12 @@ from pipeline.answer import is_machine_trouble
 from pipeline.config import ManifestError
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
+from pipeline.pools import Node, PoolSize, pool_sizes
 
 PROJECT = Path(__file__).resolve().parent.parent
+POLL_S = 5.0  # between looks at a cluster that is growing
 TASKS_AHEAD = 2  # a core: one that runs and one that waits for it
 OBJECT_STORE_BYTES = 256 * 2**20  # rows are a few kilobytes: the store stays small even in a container's /dev/shm
-
-
-@dataclass(frozen=True)
-class PoolSize:
-    """How many copies of a group run, and what each reserves."""
-
-    group: Group
-    copies: int
-    cpus: float
-
-    def __str__(self) -> str:
-        gpus = f", {self.group.gpus:g} GPU" if self.group.gpus else ""
-        return f"{'+'.join(self.group.stages)}: {self.copies} x ({self.cpus:g} CPU{gpus})"
 
 
 def connect(address: str, workers: int | None, quiet: bool = False) -> None:
@@ -69,48 +58,54 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
 
 
-def pool_sizes(pipeline: Pipeline, resources: dict[str, float], num_parts: int, workers: int | None) -> list[PoolSize]:
-    """Pools that fit into the cluster together, so that no pool waits for what another holds.
+def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: float = 0.0) -> list[PoolSize]:
+    """Pools that fit into the connected cluster. One that starts empty is asked for nodes, and given time to add them.
 
     Raises
     ------
     ManifestError : the cluster cannot hold one copy of every group; shows the sum.
     """
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    groups = pipeline.groups(with_gpus=gpus > 0)
-    gpu_groups = [group for group in groups if group.gpus]
-    sizes = {}
-    share = cpus
-    for group in gpu_groups:
-        copies = max(1, min(num_parts, math.floor(gpus / len(gpu_groups) / group.gpus)))
-        reserved = min(group.cpus, cpus / (2 * len(gpu_groups) * copies))
-        share -= reserved * copies
-        sizes[group] = PoolSize(group, copies, reserved)
-    cpu_groups = [group for group in groups if not group.gpus]
-    for group in cpu_groups:
-        each = min(group.cpus, share / len(cpu_groups))
-        fitting = max(1, math.floor(share / len(cpu_groups) / each)) if each > 0 else 1
-        sizes[group] = PoolSize(group, max(1, min(num_parts, fitting, workers or fitting)), each)
-    _check_fit(list(sizes.values()), cpus, gpus)
-    return [sizes[group] for group in groups]
+    end = time.monotonic() + wait_s
+    while True:
+        nodes = _nodes()
+        groups = pipeline.groups(with_gpus=any(node.gpus for node in nodes))
+        try:
+            sizes = pool_sizes(groups, nodes, num_parts, workers)
+        except ManifestError:
+            if time.monotonic() > end:
+                raise
+            _ask_for_nodes(groups)
+            time.sleep(min(POLL_S, wait_s))
+        else:
+            if wait_s:
+                _ask_for_nodes([])  # from here on the actors themselves keep the nodes
+            return sizes
 
 
-def _check_fit(sizes: Sequence[PoolSize], cpus: float, gpus: float) -> None:
-    wanted_cpus = sum(size.copies * size.cpus for size in sizes)
-    wanted_gpus = sum(size.copies * size.group.gpus for size in sizes)
-    if wanted_cpus > cpus + 1e-6 or wanted_gpus > gpus + 1e-6 or any(size.cpus <= 0 for size in sizes):
-        listing = "; ".join(map(str, sizes))
-        raise ManifestError(
-            f"the cluster has {cpus:g} CPU and {gpus:g} GPU, the pools need {wanted_cpus:g} and {wanted_gpus:g}: "
-            f"{listing}"
-        )
+def _nodes() -> list[Node]:
+    import ray
+
+    offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(offer.get("CPU", 0.0), offer.get("GPU", 0.0)) for offer in offers]
 
 
-def run_parts(job: Job, pipeline: Pipeline, parts: Sequence[Part], workers: int | None) -> Iterator[list[Done]]:
+def _ask_for_nodes(groups: Sequence[Group]) -> None:
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[{"CPU": max(1, math.ceil(g.cpus)), "GPU": math.ceil(g.gpus)} for g in groups])
+
+
+def run_parts(
+    job: Job, pipeline: Pipeline, parts: Sequence[Part], workers: int | None, wait_s: float = 0.0
+) -> Iterator[list[Done]]:
     """Run parts through the stages on the connected cluster; yields what was done as parts finish, in any order.
+
+    Pools grow when nodes join. Actors that were lost with their node start elsewhere, and what they were at is given
+    to others, for ever: Ray's own default for pools. What a clip may cost is counted in its part's diary, not here.
 
     Raises
     ------
+    ManifestError : the cluster cannot hold one copy of every group of stages.
     OSError : a worker's machine is in trouble: the disk is full or read-only.
     """
     import ray
@@ -121,11 +116,11 @@ def run_parts(job: Job, pipeline: Pipeline, parts: Sequence[Part], workers: int 
     context.execution_no_progress_timeout_s = -1  # no limit: a clip of an hour is no hang
     rows = [{"part": pickle.dumps(part), "done": pickle.dumps([]), "trouble": b""} for part in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    for size in pool_sizes(pipeline, ray.cluster_resources(), len(parts), workers):
+    for size in find_pools(pipeline, len(parts), workers, wait_s):
         dataset = dataset.map(
             _Operator,
             fn_constructor_args=(job, size.group),
-            compute=ray.data.ActorPoolStrategy(size=size.copies),
+            compute=ray.data.ActorPoolStrategy(min_size=size.copies, max_size=size.most, initial_size=size.copies),
             num_cpus=size.cpus,
             num_gpus=size.group.gpus or None,
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config import ManifestError, read_text, shown
+from pipeline.config import ManifestError, shown
+from pipeline.object_storage import Location, lies_in, text_of
 from pipeline.plain_parquet import read_plain
 from pipeline.takedown import WITHDRAWABLE, takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
@@ -18,7 +18,7 @@ from schemas.shard import SHARD_NAME
 MAX_DESCRIPTION_BYTES = 2**30
 
 
-def read_description(root: Path) -> dict[str, Any]:
+def read_description(root: Location) -> dict[str, Any]:
     """``dataset.json`` of a built data set.
 
     Raises
@@ -29,7 +29,7 @@ def read_description(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ManifestError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
     try:
-        description: dict[str, Any] = json.loads(read_text(path, MAX_DESCRIPTION_BYTES))
+        description: dict[str, Any] = json.loads(text_of(path, MAX_DESCRIPTION_BYTES))
         names = [shard["file"] for shard in description["shards"]]
         listed = all(isinstance(name, str) for name in [*names, *description["packed"]])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -39,7 +39,7 @@ def read_description(root: Path) -> dict[str, Any]:
     return description
 
 
-def media_file(root: Path, relative: str) -> Path:
+def media_file(root: Location, relative: str) -> Location:
     """The file that a media column names, which must lie in the data set's own folder ``media/``.
 
     Raises
@@ -47,12 +47,12 @@ def media_file(root: Path, relative: str) -> Path:
     ManifestError : it lies elsewhere, or is not there; a data set of other people's may name any path.
     """
     path = root / relative
-    if not path.resolve().is_relative_to((root / "media").resolve()) or not path.is_file():
+    if not lies_in(path, root / "media") or not path.is_file():
         raise ManifestError(f"{root}: a clip names the file {relative!r}, expected one that lies in {root / 'media'}")
     return path
 
 
-def read_clips(root: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
 
     Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import SHOWN, ManifestError, read_text
+from pipeline.config import SHOWN, ManifestError
+from pipeline.object_storage import Location, text_of
 from pipeline.store import Store
 
 FILE = "takedown.txt"
@@ -22,7 +23,7 @@ WITHDRAWABLE = re.compile(r"[A-Za-z0-9_-]{1,128}")  # a clip's id may be longer 
 KEYS = ("clip_id", "source_id", "speaker_id", "listener_id")  # columns in which an id is looked for
 
 
-def takedown_ids(root: Path) -> set[str]:
+def takedown_ids(root: Location) -> set[str]:
     """The ids of a data set's own list; empty if there is none.
 
     Raises
@@ -30,10 +31,10 @@ def takedown_ids(root: Path) -> set[str]:
     ManifestError : it cannot be read, or holds what can be no id: a clip must not stay because of a slip of the pen.
     """
     path = root / FILE
-    if not os.path.lexists(path):
+    if not (os.path.lexists(path) if isinstance(path, Path) else path.is_file()):
         return set()
     ids = set()
-    for number, line in enumerate(read_text(path, MAX_BYTES).split("\n"), start=1):
+    for number, line in enumerate(text_of(path, MAX_BYTES).split("\n"), start=1):
         name = line.partition("#")[0].strip()
         if name and not WITHDRAWABLE.fullmatch(name):
             raise ManifestError(f"{path}, line {number}: found {name[:SHOWN]!r}, allowed: one id, of A-Z a-z 0-9 _ -")

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.object_storage import Location
+
 _PROGRAM = Path(__file__).with_name("watchdog_child.py")
 
 
@@ -32,13 +34,14 @@ class Watchdog:
         self._process: subprocess.Popen[bytes] | None = None
 
     @contextmanager
-    def watching(self, limit_s: float, diary: Path, events: Sequence[dict[str, Any]]) -> Iterator[None]:
+    def watching(self, limit_s: float, diary: Location, events: Sequence[dict[str, Any]]) -> Iterator[None]:
         """Kill this process if the block takes longer than ``limit_s`` (0: no limit), after writing to the diary."""
         if not limit_s and not self._memory_bytes:
             yield
             return
         memory = {"memory_bytes": self._memory_bytes}
-        self._tell({"limit_s": limit_s, **memory, "diary": str(diary.absolute()), "events": list(events)})
+        address = str(diary.absolute() if isinstance(diary, Path) else diary)
+        self._tell({"limit_s": limit_s, **memory, "diary": address, "events": list(events)})
         try:
             yield
         finally:

@@ -2,19 +2,30 @@
 
 Run as a program by `pipeline.watchdog`. It reads the last of the lines on its standard input, a JSON object: {} for
 "nothing to watch", else ``limit_s``, ``memory_bytes`` (0: no limit), ``diary`` and ``events``: what to write there, one
-line each, before the parent is killed. Standard library only, so that it starts in milliseconds.
+line each, before the parent is killed. Standard library only, so that it starts in milliseconds; a diary in object
+storage is written by one more process, while the parent is halted.
 """
 
 import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
 
 POLL_S = 0.1  # a process fills about 0.2 GB of memory in that time
 TIMED_OUT, OUT_OF_MEMORY = "timed_out", "out_of_memory"  # as in schemas/ledger.py
+STORAGE_S = 60.0  # what object storage may take
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+APPEND = """
+import sys
+from pipeline.object_storage import location
+from pipeline.store import append_text
+
+append_text(location(sys.argv[1]), sys.stdin.read())
+"""
 
 
 def main() -> None:
@@ -34,6 +45,7 @@ def main() -> None:
         elif os.getppid() != parent:
             return  # it has ended, and a process that it forked holds our input open
         elif verdict := _verdict(task, parent, deadline_s):
+            os.kill(parent, signal.SIGSTOP)  # it takes no more memory, and writes nothing, while we write
             _write(task, verdict)
             os.kill(parent, signal.SIGKILL)
             return
@@ -58,12 +70,16 @@ def memory_of(pid: int) -> int:
 
 
 def _write(task: dict[str, Any], verdict: str) -> None:
+    lines = "".join(json.dumps({**event, "event": "killed", "why": verdict}) + "\n" for event in task["events"])
     try:
-        with open(task["diary"], "a", encoding="utf-8") as diary:
-            diary.writelines(
-                json.dumps({**event, "event": "killed", "why": verdict}) + "\n" for event in task["events"]
-            )
-    except OSError as error:  # a full disk must not save the parent: its attempt then counts as a crash
+        if "://" in task["diary"]:
+            command = [sys.executable, "-B", "-c", APPEND, task["diary"]]  # with -c it finds our rooms in its folder
+            subprocess.run(command, cwd=PROJECT, input=lines, text=True, timeout=STORAGE_S, check=True)
+        else:
+            with open(task["diary"], "a", encoding="utf-8") as diary:
+                diary.write(lines)
+    except (OSError, subprocess.SubprocessError) as error:
+        # Neither a full disk nor a storage that is away saves the parent: its attempt then counts as a crash.
         print(f"watchdog: {verdict}, and the diary cannot be written: {error}", file=sys.stderr)
 
 

@@ -104,7 +104,7 @@ def browser(program: str) -> Iterator[Page]:
             "--remote-debugging-pipe",
         )
         command = [program, *flags, "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"]
-        wired = ["/bin/sh", "-c", f'exec 3<&{to_browser} 4>&{from_browser} "$@"', "sh", *command]
+        wired = ["bash", "-c", f'exec 3<&{to_browser} 4>&{from_browser} "$@"', "bash", *command]  # sh knows no fd 10
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
         process = subprocess.Popen(wired, pass_fds=(to_browser, from_browser), start_new_session=True, **quiet)
         os.close(to_browser)

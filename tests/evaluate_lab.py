@@ -23,6 +23,8 @@ def made_up_clip(rng: np.random.Generator, num_frames: int) -> dict[str, np.ndar
     """Inputs of one person: coefficients, blinks, landmarks, pictures and embeddings."""
     clip = {what: wandering(rng, num_frames, width) for what, width in {**WIDTHS, **EMBEDDINGS}.items()}
     clip["pose"] = np.hstack([clip["angle"], clip["trans"]])
+    for what in ("exp", "pose"):
+        clip[f"{what}_samples"] = wandering(rng, num_frames, 3 * clip[what].shape[1]).reshape(num_frames, 3, -1)
     clip["landmarks"] = rng.uniform(0, SIDE_PX, (num_frames, 478, 3))
     clip["blink"] = wandering(rng, num_frames, 1)[:, 0] > 1.3
     clip["frames"] = rng.integers(40, 200, (num_frames, SIDE_PX, SIDE_PX, 3), np.uint8)

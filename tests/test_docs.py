@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from jobs.describe import BEGIN, TOPICS, renew
 from pipeline.availability import OUTCOMES
 from pipeline.weights import registry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def test_the_tables_of_the_documents_are_those_of_the_code() -> None:
+    documents = [path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")]
+    assert all(any(BEGIN.format(topic=topic) in text for text in documents) for topic in TOPICS)
+    assert all(renew(text) == text for text in documents), "renew them: python -m jobs.describe --write"
 
 
 def test_every_class_of_availability_is_explained_in_its_own_words() -> None:

@@ -122,10 +122,10 @@ def test_make_lists_its_targets(target: str) -> None:
     assert f"make {target} " in output
 
 
-def test_the_demo_makes_its_input_builds_it_and_checks_the_result() -> None:
+def test_the_demo_makes_its_input_builds_and_checks_it_trains_on_it_and_predicts() -> None:
     command = ["make", "--dry-run", "demo", "PYTHON=true"]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"-m jobs\.(\w+)", output) == ["setup", "make_demo", "build", "check"]
+    assert re.findall(r"-m jobs\.(\w+)", output) == ["setup", "make_demo", "build", "check", "train", "predict"]
 
 
 def test_ci_runs_the_tests_as_a_newcomer_does() -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import secrets
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.ray_head import RAY, free_port, running, wait_for
+from pipeline.check import check_dataset
+from tests.autoscaler_lab import autoscaling_head
+from tests.cluster_lab import NUM_CLIPS, WAIT_S, Journal, until
+from tests.job_lab import FILE, ROOT, Jobs, job_server
 
-ROOT = Path(__file__).resolve().parent.parent
-FILE = ROOT / "ray_cluster.yaml"
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
 COMMANDS += ("worker_start_ray_commands",)
 
@@ -107,41 +106,65 @@ def test_what_a_user_must_fill_in_is_explained_at_the_top() -> None:
 # --- the start commands, run here
 
 
-Submit = Callable[..., subprocess.CompletedProcess[str]]
-
-
 @pytest.fixture(scope="module")
-def submit() -> Iterator[Submit]:
-    """Submits a job to a head and a worker started by the file's own commands, on ports that are free here."""
-    config, port, dashboard_port = yaml.safe_load(FILE.read_text()), str(free_port()), free_port()
-    head = config["head_start_ray_commands"][-1].replace("6379", port)
-    head = re.sub(r"--autoscaling-config=\S+", f"--dashboard-port={dashboard_port} --num-cpus=0", head)
-    worker = config["worker_start_ray_commands"][-1].replace("6379", port)
-    address = f"http://127.0.0.1:{dashboard_port}"
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as home:  # short: for the paths of sockets
-        stranger = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "HOME": home}
-        member = {**stranger, "RAY_HEAD_IP": "127.0.0.1", "RAY_AUTH_TOKEN": secrets.token_hex()}
-
-        def job(program: str, *, token: bool) -> subprocess.CompletedProcess[str]:
-            command = [RAY, "job", "submit", "--address", address, "--working-dir", ROOT, "--", "python", "-c", program]
-            who = {**member, "RAY_AUTH_MODE": "token"} if token else {**stranger, "RAY_AUTH_MODE": "disabled"}
-            return subprocess.run(command, env=who, capture_output=True, text=True, timeout=120)
-
-        with running(f"{head} --temp-dir={home}", member):
-            wait_for(f"{address}/api/version")
-            with running(f"{worker} --num-cpus=1", member):
-                yield job
+def jobs() -> Iterator[Jobs]:
+    with job_server() as jobs:
+        yield jobs
 
 
 @pytest.mark.slow
-def test_a_job_with_the_token_runs_on_the_worker(submit: Submit) -> None:
+def test_a_job_with_the_token_runs_on_the_worker(jobs: Jobs) -> None:
     program = "import jobs, ray; ray.init('auto'); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
-    result = submit(program, token=True)
+    result = jobs.submit(["python", "-c", program])
     assert result.returncode == 0 and "\n42\n" in result.stdout, result.stdout + result.stderr
 
 
 @pytest.mark.slow
-def test_a_job_without_the_token_is_refused(submit: Submit) -> None:
-    result = submit("print(42)", token=False)
+def test_a_job_without_the_token_is_refused(jobs: Jobs) -> None:
+    result = jobs.submit(["python", "-c", "print(42)"], token=False)
     assert result.returncode != 0 and "submitted successfully" not in result.stdout
     assert re.search(r"authentication|unauthori[sz]ed|401", result.stdout + result.stderr, re.IGNORECASE)
+
+
+@pytest.mark.slow
+def test_a_stopped_build_goes_on_where_it_was_when_it_is_submitted_again(jobs: Jobs, tmp_path: Path) -> None:
+    project = Journal(tmp_path, seconds=0.5)
+    build = ["python", *project.command("out", "--address", "auto")]
+    first = jobs.submit(build, "--no-wait", "--submission-id", "first")
+    assert first.returncode == 0 and "first" in first.stdout, first.stdout + first.stderr
+    until(lambda: len(project.whole()) >= 4, "files of parts")
+    assert jobs.status("first") == "running"
+    assert jobs("stop", "first").returncode == 0
+    assert jobs.until("first", "stopped", "failed", "succeeded") == "stopped"
+    safe = project.whole()
+    assert 4 <= len(safe) < 2 * NUM_CLIPS
+    again = jobs.submit(build, "--submission-id", "again")
+    assert again.returncode == 0, again.stdout + again.stderr
+    logs = jobs("logs", "again").stdout
+    assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in logs and "[stages.first] version 1" in logs
+    assert all(project.runs()[done] == 1 for done in safe)
+    assert list(check_dataset(tmp_path / "out")) == []
+
+
+@pytest.mark.slow
+def test_a_build_that_is_wrong_fails_its_job_and_says_why_in_the_logs(jobs: Jobs, tmp_path: Path) -> None:
+    result = jobs.submit(["python", "-m", "jobs.build", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")])
+    assert result.returncode == 1 and "none.toml" in result.stdout, result.stdout + result.stderr
+
+
+# --- the node types, started by Ray's autoscaler with its fake provider
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a head, an autoscaler, a node and a build, beside others on a shared machine
+def test_a_build_on_a_cluster_without_workers_gets_its_nodes(tmp_path: Path) -> None:
+    project = Journal(tmp_path, seconds=0.1)
+    with autoscaling_head() as head:
+        until(lambda: head.num_nodes() == 1, "the head's own node")
+        wait = ("--wait-s", str(WAIT_S))
+        with project.building(head.address, *wait, environment=head.environment) as process:
+            assert process.wait(timeout=WAIT_S) == 0, project.said()
+        assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in project.said()
+        nodes = {node for *_, node, _ in project.entries()}
+        assert nodes and all(node.startswith("ffff") for node in nodes)  # ids that the fake provider gives
+    assert list(check_dataset(tmp_path / "out")) == []

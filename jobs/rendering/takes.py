@@ -63,8 +63,8 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
     ManifestError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
     MixedCoefficientsError : the two hold coefficients of different making.
     """
-    one_fitter([data, predictions])
     packed = read_description(predictions)["packed"]
+    one_fitter([data, predictions])
     optional = [f"listener_{name}" for name in OPTIONAL if f"listener_{name}" in packed]
     blink = ["listener_blink"] if "listener_blink" in read_description(data)["packed"] else []
     columns = [f"listener_{name}" for name in TRUTH]

@@ -1,8 +1,8 @@
 """Boards: numbers that may be ranked, because they share definition, data, split, attitude, space, scale, resolution.
 
 Our runs stand on the board of their own key; a published number joins them only where nothing differs. Papers name a
-fitter but no hash of its weights, so that of a space the fitter alone is compared. Numbers with a flag that says they
-were copied, averaged over sets or cannot be right are shown without a rank.
+fitter but no hash of its weights, so that of a space the fitter alone is compared. Without a rank stand numbers with a
+flag that says they were copied, averaged over sets or cannot be right, and ours beside published ones that differ.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Board:
 
     @property
     def ours(self) -> bool:
-        """Whether one of our runs stands on it."""
-        return any(not row.source for row in self.rows)
+        """Whether one of our runs is compared on it."""
+        return any(row.ranked and not row.source for row in self.rows)
 
 
 def make_boards(
@@ -78,12 +78,24 @@ def make_boards(
             goals.setdefault(number.key, number.value)
         row = Row(number.method, number.value, source=number.source, flags=number.flags, ranked=number.may_be_ranked)
         rows[ours.get(number.key, number.key)].append(replace(row, ranked=row.ranked and number.method != "GT"))
+    for key in rows.keys() - set(ours.values()):
+        rows[key] += _beside(key, scores)
     order = {id: position for position, id in enumerate(metrics)}
     boards = []
     for key, members in rows.items():
         goal = goals.get(key)
         boards.append(Board(key, _ranked(members, metrics[key.metric], goal), goal))
     return sorted(boards, key=lambda board: (not board.ours, order[board.key.metric], board.key.attitude != ALL))
+
+
+def _beside(key: Comparable, scores: Sequence[Score]) -> list[Row]:
+    """Our runs on the same split and attitude as a board of the published, without a rank."""
+    place, rows = (key.metric, key.split, key.attitude), []
+    for score in scores:
+        if (score.key.metric, score.key.split, score.key.attitude) == place and score.run != REFERENCE_RUN:
+            flags = ((f"not comparable: other {', '.join(why_apart(score.key, key))}", score.key.data),)
+            rows.append(Row(score.run, score.value, score.low, score.high, flags=flags, ranked=False))
+    return rows
 
 
 def named_fitter(key: Comparable) -> Comparable:

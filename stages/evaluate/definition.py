@@ -26,6 +26,8 @@ QUANTITIES = {
     "angle": "head angles (frame, 3) in rad",
     "trans": "head translation (frame, 3)",
     "pose": "angle and translation side by side (frame, 6)",
+    "exp_samples": "exp of every sample of a prediction (frame, sample, dimension)",
+    "pose_samples": "pose of every sample (frame, sample, 6)",
     "identity": "identity coefficients (frame, dimension)",
     "blink": "whether the eyes are closed, bool (frame,)",
     "landmarks": "MediaPipe's points (frame, 478, 2 or 3) in px",

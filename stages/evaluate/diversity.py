@@ -1,8 +1,9 @@
-"""Diversity: how different the poses of generated heads are, as the spread of head-pose embeddings.
+"""Diversity: how different the poses of generated heads are, and how far apart several answers to one speaker lie.
 
 Conventions
 -----------
-Embeddings are (sample, dimension); a sample is a generated frame. A still listener has 0.
+Embeddings are (frame, dimension). A still listener has no spread; one that always answers the same has no spread of
+samples, which are (frame, sample, dimension).
 
 Source
 ------
@@ -22,7 +23,7 @@ from stages.evaluate.validation import MismatchError, check
 
 
 def validate(embeddings: Sequence[np.ndarray]) -> None:
-    """Clips (sample, dimension) of the same dimension."""
+    """Clips (frame, dimension) of the same dimension."""
     for clip in embeddings:
         check(clip, ndim=2)
         if clip.shape[1] != embeddings[0].shape[1]:
@@ -30,9 +31,15 @@ def validate(embeddings: Sequence[np.ndarray]) -> None:
 
 
 def spread(embeddings: Sequence[np.ndarray]) -> float:
-    """Standard deviation over all samples, mean over dimensions."""
+    """Standard deviation over all frames, mean over dimensions."""
     validate(embeddings)
     return float(np.concatenate(embeddings).astype(np.float64).std(axis=0).mean())
+
+
+def sample_spread(samples: np.ndarray) -> float:
+    """Standard deviation over samples (frame, sample, dimension), mean over frames and dimensions."""
+    check(samples, ndim=3)
+    return float(samples.astype(np.float64).std(axis=1).mean())
 
 
 def _diversity(id: str, quantity: str, published_as: str, weights: str, unit: str) -> Definition:
@@ -55,7 +62,28 @@ def _diversity(id: str, quantity: str, published_as: str, weights: str, unit: st
     )
 
 
+def _sample_spread(quantity: str) -> Definition:
+    return Definition(
+        id=f"sample_spread_{quantity}",
+        name=f"Spread of samples ({quantity})",
+        published_as="",
+        formula=f"standard deviation of {quantity} over the samples of a clip, frame by frame, mean over dimensions",
+        source="this project",
+        unit="",
+        scale=1.0,
+        pooling=Pooling.FRAMES,
+        direction=Direction.HIGHER,
+        inputs=(f"{PREDICTED}.{quantity}_samples",),
+        min_frames=1,
+        function=sample_spread,
+        perfect=None,
+        warning="noise spreads too, and there is one truth a clip to compare with, which has no spread",
+    )
+
+
 DEFINITIONS = (
     _diversity("diversity_hopenet", "hopenet", "Diversity, MFR-Net Table 2", weights="hopenet_robust_alpha1", unit=""),
     _diversity("diversity_fitted_angle", "angle", "", weights="", unit="rad"),
+    _sample_spread("exp"),
+    _sample_spread("pose"),
 )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.weights import WeightsError, find_weights
-from stages.evaluate.definition import Definition
+from pipeline.weights import find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,17 +55,3 @@ class Embedding:
 
 def _module(quantity: str) -> Any:
     return importlib.import_module(f"stages.evaluate.networks.{quantity}")
-
-
-def why_not_computed(definition: Definition) -> str:
-    """Why a metric cannot be computed here, as a report prints it; empty where it can."""
-    if not definition.weights:
-        return ""
-    weights = find_weights(definition.weights)
-    if not all((weights.root() / file).is_file() for file in weights.files):
-        return f"not computed: weights `{weights.name}` missing, get them with: {weights.remedy()} ({weights.root()})"
-    try:
-        weights.paths()
-    except WeightsError as error:
-        return f"not computed: {error}"
-    return ""

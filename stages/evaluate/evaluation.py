@@ -6,8 +6,9 @@ It defines no mathematics: metrics (`stages.evaluate.registry`) take arrays and 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,18 @@ import numpy as np
 
 from pipeline.config import ManifestError
 from pipeline.shards import read_description
-from pipeline.weights import WeightsError, find_weights
 from schemas.coefficients import Provenance, one_fitter
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.clip_work import ClipResult, ClipTask, work_on
 from stages.evaluate.definition import PREDICTED, REFERENCE, Definition
+from stages.evaluate.obstacles import obstacle
 from stages.evaluate.runs import (
     COEFFICIENTS,
-    COLUMNS,
+    OF_SAMPLES,
     Policy,
     ReferenceClip,
     Run,
     Sample,
-    columns_of,
     fit_lengths,
     read_predictions,
     read_reference,
@@ -84,13 +84,14 @@ class Measured:
 
 @dataclass
 class Evaluation:
-    """All that was measured, and per run why a metric was not."""
+    """All that was measured, per run why a metric was not, and what else a reader has to know."""
 
     request: Request
     description: Mapping[str, Any]
     fitter: Provenance | None
     measured: list[Measured] = field(default_factory=list)
     not_computed: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate(request: Request, spread: Spread) -> Evaluation:
@@ -131,7 +132,7 @@ def _prepare(run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> Meas
     metrics = [metric for metric in request.metrics if metric.perfect is None] if own else list(request.metrics)
     chosen = []
     for metric in metrics:
-        reason = _obstacle(metric, run, clips, done)
+        reason = obstacle(metric, run, clips)
         if not reason:
             chosen.append(metric)
         elif not own:
@@ -142,6 +143,7 @@ def _prepare(run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> Meas
     elif chosen:
         for sample in run.samples:
             _add_sample(measured, *_pair(sample, clips, measured, done))
+        _bring_samples_together(measured)
     return measured
 
 
@@ -151,48 +153,22 @@ def _add_sample(measured: Measured, clips: Sequence[ReferenceClip], tasks: list[
     measured.results.append([ClipResult()] * len(tasks))
 
 
-def _obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> str:
-    """Why a metric cannot be computed for a run; empty if it can."""
-    own = run.name == REFERENCE_RUN
-    inputs = metric.of_reference().inputs if own else metric.inputs
-    for name in inputs:
-        owner, quantity = name.split(".")
-        if quantity not in COLUMNS:
-            if reason := _no_pictures(owner, run, clips):
-                return reason
-        elif owner != PREDICTED and not all(name in clip.arrays for clip in clips):
-            return f"the reference holds no column {', '.join(columns_of([name], (owner,)))}"
-        elif owner == PREDICTED and (missing := _no_columns(name, run)):
-            return missing
-    return _no_weights(metric)
+def _bring_samples_together(measured: Measured) -> None:
+    """Give every task the values of all samples where a metric compares them: (frame, sample, dimension)."""
+    for name in {name for metric in measured.metrics for name in metric.inputs if name.split(".")[1] in OF_SAMPLES}:
+        values: dict[str, list[np.ndarray]] = defaultdict(list)
+        for task in (task for tasks in measured.tasks for task in tasks):
+            values[task.clip_id].append(task.arrays[name])
+        together = {clip_id: _stacked(samples) for clip_id, samples in values.items()}
+        measured.tasks = [
+            [replace(task, arrays={**task.arrays, name: together[task.clip_id]}) for task in tasks]
+            for tasks in measured.tasks
+        ]
 
 
-def _no_pictures(owner: str, run: Run, clips: Sequence[ReferenceClip]) -> str:
-    if owner == REFERENCE and not all(clip.video for clip in clips):
-        return "the reference has no videos of all its clips"
-    if owner == PREDICTED and not all(sample.videos for sample in run.samples):
-        return "no videos: python -m jobs.render PRED --out VIDEOS, then --videos VIDEOS"
-    return ""
-
-
-def _no_columns(name: str, run: Run) -> str:
-    for sample in run.samples:
-        packed = read_description(sample.data)["packed"] if sample.data else []
-        if missing := [column for column in columns_of([name], (PREDICTED,)) if column not in packed]:
-            return f"the predictions hold no column {', '.join(missing)}"
-    return ""
-
-
-def _no_weights(metric: Definition) -> str:
-    if not metric.weights:
-        return ""
-    try:
-        weights = find_weights(metric.weights)
-        weights.paths()
-    except WeightsError as error:
-        remedy = weights.remedy() if "weights" in locals() else str(error)
-        return f"weights `{metric.weights}` missing, get them with: {remedy}"
-    return ""
+def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
+    shortest = min(map(len, samples))
+    return np.stack([values[:shortest] for values in samples], axis=1)
 
 
 def _pair(

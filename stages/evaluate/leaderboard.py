@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pipeline.report import markdown_table
 from schemas.score import ALL, Difference
-from stages.evaluate.boards import Board, why_apart
+from stages.evaluate.boards import Board
 from stages.evaluate.definition import Direction
 from stages.evaluate.report import Report, board_place, interval_text, number_text
 
@@ -16,7 +16,7 @@ ARROWS_MEAN = "↓ lower is better, ↑ higher is better, → closer to the refe
 INTERVALS_MEAN = (
     "Brackets hold the 95 % interval of a bootstrap over clips; with fewer than about ten clips it is too narrow."
 )
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
+SPECIAL = re.compile(r"([\\`*\[\]|<>~&]|\b_|_\b)")  # what means something inside a line; words keep their underscores
 
 
 def plain(text: str) -> str:
@@ -30,6 +30,7 @@ def leaderboard_markdown(report: Report) -> str:
     for split in report.splits:
         clips, frames = report.clips(split)
         blocks += [f"## {split}: {clips} clips, {frames} frames", *_tables(report, split)]
+    blocks += _missing(report)
     blocks += _rankings(report)
     blocks += _differences(report)
     blocks += ["## Beside the published scores", PUBLISHED_MEAN, *_boards(report)]
@@ -39,7 +40,7 @@ def leaderboard_markdown(report: Report) -> str:
 
 PUBLISHED_MEAN = (
     "Numbers are ranked only among those that share definition, data set, split, attitude, space, scale, pooling and "
-    "resolution. A published number without a rank was copied, averaged over sets, contradicts its neighbours or "
+    "resolution. Without a rank stand numbers that were copied, averaged over sets, contradict their neighbours or "
     "cannot be read; the note says which."
 )
 
@@ -49,8 +50,15 @@ def _facts(report: Report) -> Iterator[str]:
         yield f"Coefficients: {plain(report.fitter)}."
     yield f"{ARROWS_MEAN}. {INTERVALS_MEAN} Seed {report.seed}."
     yield from (f"Note: {plain(note)}." for note in report.notes)
-    for run, reason, metrics in report.missing():
-        yield f"{plain(run)}: *not computed: {plain(reason)}*: {', '.join(f'`{metric}`' for metric in metrics)}"
+
+
+def _missing(report: Report) -> Iterator[str]:
+    gaps = list(report.missing())
+    if gaps:
+        yield "## Not computed"
+    for gap in gaps:
+        metrics = ", ".join(f"`{metric}`" for metric in gap.metrics)
+        yield f"{metrics} of {plain(', '.join(gap.runs))}: *not computed: {plain(gap.reason)}*"
 
 
 def _tables(report: Report, split: str) -> Iterator[str]:
@@ -67,34 +75,43 @@ def _tables(report: Report, split: str) -> Iterator[str]:
 
 
 def _rankings(report: Report) -> Iterator[str]:
-    for ranking in report.rankings:
-        yield f"## Challenge ranking, {ranking.split}, {ranking.rule}"
-        yield f"Over {', '.join(ranking.metrics)}; metrics that a run lacks take no part."
-        yield markdown_table(["run", "score"], [[plain(run), str(score)] for run, score in ranking.results.items()])
+    if report.rankings:
+        yield "## Challenge ranking"
+        yield "By the challenge's rules, over the metrics that all runs have."
+        header = ["rule", *(plain(name) for name in report.names), "metrics"]
+        rows = [
+            [f"{r.split}, {r.rule}", *(str(r.results[name]) for name in report.names), ", ".join(r.metrics)]
+            for r in report.rankings
+        ]
+        yield markdown_table(header, rows)
 
 
 def _differences(report: Report) -> Iterator[str]:
-    rows = [_difference_cells(difference) for difference in report.differences if difference.key.attitude == ALL]
-    if rows:
+    """A row a metric, a column a pair of runs."""
+    found = {(d.key.split, d.key.metric, d.first, d.second): d for d in report.differences if d.key.attitude == ALL}
+    pairs = list(dict.fromkeys((first, second) for _, _, first, second in found))
+    if pairs:
         yield "## Differences between runs"
-        yield "Paired bootstrap on the same clips; in bold where the interval leaves out 0."
-        yield markdown_table(["metric", "split", "first", "second", "first - second"], rows)
+        yield "First minus second; a paired bootstrap on the same clips, in bold where the interval leaves out 0."
+    for split in dict.fromkeys(split for split, *_ in found):
+        yield f"### Differences on {split}"
+        metrics = dict.fromkeys(metric for there, metric, *_ in found if there == split)
+        rows = [[f"`{m}`", *(_difference_text(found.get((split, m, *pair))) for pair in pairs)] for m in metrics]
+        yield markdown_table(["metric", *(f"{plain(a)} - {plain(b)}" for a, b in pairs)], rows)
 
 
-def _difference_cells(difference: Difference) -> list[str]:
+def _difference_text(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
     text = interval_text(difference)
-    names = [plain(difference.first), plain(difference.second)]
-    return [f"`{difference.key.metric}`", difference.key.split, *names, f"**{text}**" if difference.decided else text]
+    return f"**{text}**" if difference.decided else text
 
 
 def _boards(report: Report) -> Iterator[str]:
-    ours = {board.key.metric: board.key for board in report.boards if board.ours}
     for board in report.boards:
         if board.ours and len(board.rows) <= len(report.names):
             continue  # nothing published beside it: it stands above
         yield f"### `{board.key.metric}` on {plain(board_place(board.key))}"
-        if not board.ours and board.key.metric in ours:
-            yield f"Not comparable with ours: {', '.join(why_apart(ours[board.key.metric], board.key))} differ."
         yield markdown_table(["rank", "method", "value", "source", "notes"], list(_board_rows(board)))
 
 

@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 
 from schemas.score import ALL, REFERENCE_RUN, Score
-from stages.evaluate.boards import Board, why_apart
+from stages.evaluate.boards import Board
 from stages.evaluate.definition import Definition
 from stages.evaluate.leaderboard import ARROWS, ARROWS_MEAN, INTERVALS_MEAN, PUBLISHED_MEAN
 from stages.evaluate.page_clips import Links, clip_numbers, clips_section
@@ -87,11 +87,13 @@ def _facts(report: Report) -> Iterator[str]:
     yield f'<p class="soft">{escape(f"{ARROWS_MEAN}. {INTERVALS_MEAN} Seed {report.seed}.")}</p>'
     yield from (f'<p class="mark">Note: {escape(note)}.</p>' for note in report.notes)
     missing = [
-        f"<li>{escape(run)}: <em>not computed: {escape(reason)}</em>: {escape(', '.join(metrics))}</li>"
-        for run, reason, metrics in report.missing()
+        f"<li>{escape(', '.join(gap.metrics))} of {escape(', '.join(gap.runs))}: "
+        f"<em>not computed: {escape(gap.reason)}</em></li>"
+        for gap in report.missing()
     ]
     if missing:
-        summary = f"<summary>Not computed ({len(report.not_computed)})</summary>"
+        metrics = {metric for gap in report.missing() for metric in gap.metrics}
+        summary = f"<summary>Not computed ({len(metrics)} metrics)</summary>"
         yield f"<details>{summary}<ul>{''.join(missing)}</ul></details>"
 
 
@@ -195,7 +197,6 @@ def _rankings(report: Report) -> str:
 
 
 def _published(report: Report) -> str:
-    ours = {board.key.metric: board.key for board in report.boards if board.ours}
     blocks = [f"<p>{escape(PUBLISHED_MEAN)}</p>"]
     for metric in dict.fromkeys(board.key.metric for board in report.boards):
         boards = [
@@ -205,12 +206,11 @@ def _published(report: Report) -> str:
             continue
         tables = []
         for board in boards:
-            apart = "" if board.ours or metric not in ours else why_apart(ours[metric], board.key)
-            differs = f'<p class="soft">Not comparable with ours: {", ".join(apart)} differ.</p>' if apart else ""
-            tables.append(f"<h3>{escape(board_place(board.key))}</h3>{differs}{_board(board)}")
+            tables.append(f"<h3>{escape(board_place(board.key))}</h3>{_board(board)}")
         about = report.metrics[metric]
         mark = " (with ours)" if any(board.ours for board in boards) else ""
-        summary = f"{escape(about.name)} {ARROWS[about.better]}{mark}: {len(boards)} tables"
+        count = f"{len(boards)} table{'s' if len(boards) > 1 else ''}"
+        summary = f"{escape(about.name)} {ARROWS[about.better]}{mark}: {count}"
         meaning = f'<p class="soft">{escape(about.meaning)}</p>'
         blocks.append(f"<details><summary>{summary}</summary>{meaning}{''.join(tables)}</details>")
     return "\n".join(blocks)

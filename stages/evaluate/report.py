@@ -54,6 +54,15 @@ class Row:
     goal: str
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Metrics that were not computed for some runs, and why."""
+
+    runs: tuple[str, ...]
+    reason: str
+    metrics: tuple[str, ...]
+
+
 @dataclass
 class Report:
     """An evaluation, ready to be written."""
@@ -114,13 +123,16 @@ class Report:
         found = [score for score in self.scores if score.key.split == split and score.key.attitude == ALL]
         return max((s.num_clips for s in found), default=0), max((s.num_frames for s in found), default=0)
 
-    def missing(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Run, reason and metrics that were not computed for it."""
-        together: dict[tuple[str, str], list[str]] = defaultdict(list)
+    def missing(self) -> Iterator[Missing]:
+        """What was not computed: every reason once for runs that lack the same metrics."""
+        of_run: dict[tuple[str, str], list[str]] = defaultdict(list)
         for (run, metric), reason in self.not_computed.items():
-            together[run, reason].append(metric)
-        for (run, reason), metrics in together.items():
-            yield run, reason, metrics
+            of_run[run, reason].append(metric)
+        together: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+        for (run, reason), metrics in of_run.items():
+            together[reason, tuple(metrics)].append(run)
+        for (reason, lacking), runs in together.items():
+            yield Missing(tuple(runs), reason, lacking)
 
     def to_json(self) -> dict[str, Any]:
         """What ``scores.json`` holds."""
@@ -193,7 +205,7 @@ def make_report(done: Evaluation, spread: Spread, seed: int) -> Report:
         seed=seed,
         names=[measured.run.name for measured in runs],
         about={measured.run.name: measured.run.about for measured in runs},
-        notes=[note for measured in done.measured for note in measured.notes],
+        notes=[*done.notes, *(note for measured in done.measured for note in measured.notes)],
         scores=scores,
         differences=differences,
         clip_scores=[row for measured in runs for row in measured.clip_scores()],

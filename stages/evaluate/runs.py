@@ -25,11 +25,14 @@ COLUMNS = {  # quantity -> columns that make it up, side by side
     "angle": ("{role}_angle",),
     "trans": ("{role}_trans",),
     "pose": ("{role}_angle", "{role}_trans"),
+    "exp_samples": ("{role}_exp",),
+    "pose_samples": ("{role}_angle", "{role}_trans"),
     "identity": ("{role}_identity",),
     "blink": ("{role}_blink",),
     "landmarks": ("{role}_landmarks",),
 }
-COEFFICIENTS = ("exp", "angle", "trans", "pose", "identity")  # mean something only in the space of one fitter
+OF_SAMPLES = ("exp_samples", "pose_samples")  # of all samples of a run together
+COEFFICIENTS = ("exp", "angle", "trans", "pose", "identity", *OF_SAMPLES)  # mean something in one fitter's space
 ROLE_OF = {PREDICTED: "listener", REFERENCE: "listener", SPEAKER: "speaker"}
 VALID = "listener_coeffs_valid"
 SAMPLE_FOLDER = re.compile(r"sample-\d+")

@@ -63,12 +63,23 @@ def score_all(done: Evaluation, spread: Spread, seed: int) -> tuple[list[Score],
 
 
 def _note_undefined(scores: Sequence[Score], done: Evaluation) -> None:
-    """Metrics that are defined for no clip of a run are not computed, and say so."""
+    """Metrics that are defined for no clip of a run are not computed, and say so; those of a split are noted."""
     defined = {(score.run, score.key.metric) for score in scores if math.isfinite(score.value)}
+    absent: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
     for score in scores:
-        if (score.run, score.key.metric) not in defined and score.run != REFERENCE_RUN:
-            least = find_definition(score.key.metric).min_frames
-            done.not_computed[score.run, score.key.metric] = f"not defined for these clips; it needs {least} frames"
+        if math.isfinite(score.value) or score.run == REFERENCE_RUN or score.key.attitude != ALL:
+            continue
+        least = find_definition(score.key.metric).min_frames
+        if (score.run, score.key.metric) in defined:
+            absent[score.key.split, least][score.key.metric] = None
+        else:
+            done.not_computed[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
+    for (split, least), metrics in absent.items():
+        done.notes.append(f"not defined for the clips of {split}: {', '.join(metrics)}: {_need(least)}")
+
+
+def _need(least: int) -> str:
+    return f"fewer than {least} frames each" if least > 1 else "they show none of what it measures"
 
 
 def replicate(group: Group) -> Replicates:
@@ -175,7 +186,7 @@ def _space(metric: Definition, quantities: set[str], done: Evaluation) -> str:
 def _score(group: Group, found: Replicates) -> Score:
     metric = group.definition()
     low, high = found.interval()
-    if metric.perfect == 0.0 and low < 0:  # a distance
+    if metric.pooling is Pooling.DATA_SET and low < 0:  # distances, variances, entropies: a normal interval knows no 0
         low = 0.0
     counts = np.isfinite(_mean_of_samples(group.values)) if not group.arrays else np.ones(len(group.clip_ids), bool)
     samples = len(group.frames)

@@ -2,8 +2,7 @@
 
 Deng et al., "Accurate 3D Face Reconstruction with Weakly-Supervised Learning", CVPRW 2019, in the PyTorch version
 whose checkpoint the ViCo baseline uses. The published checkpoint (``epoch_20.pth``, a dict with ``net_recon``) loads
-as it is. He et al., CVPR 2016, for the trunk, in torchvision's variant: the stride of a bottleneck is in its 3x3
-convolution.
+as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM
 from stages.morphable.camera import PX_PER_DM, WINDOW_PX
+from stages.morphable.resnet50 import FEATURES, ResNet50
 
 HEADS = (80, 64, 80, 3, 27, 2, 1)  # identity, exp, tex, angle, gamma, (tx, ty), tz
 SLICES = {
@@ -26,54 +26,6 @@ SLICES = {
     "gamma": (227, 254),
     "trans": (254, 257),
 }
-DEPTHS, PLANES, EXPANSION = (3, 4, 6, 3), (64, 128, 256, 512), 4
-FEATURES = PLANES[-1] * EXPANSION
-
-
-class _Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution with a shortcut."""
-
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
-        super().__init__()
-        outputs = planes * EXPANSION
-        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        y = functional.relu(self.bn2(self.conv2(y)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return functional.relu(self.bn3(self.conv3(y)) + shortcut)
-
-
-class _Trunk(nn.Module):
-    """ResNet-50 without its classifier; parameters carry torchvision's names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, PLANES[0], 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(PLANES[0])
-        inputs = PLANES[0]
-        for number, (planes, depth) in enumerate(zip(PLANES, DEPTHS, strict=True), start=1):
-            blocks = []
-            for block in range(depth):
-                blocks.append(_Bottleneck(inputs, planes, stride=2 if number > 1 and block == 0 else 1))
-                inputs = planes * EXPANSION
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.max_pool2d(x, 3, stride=2, padding=1)
-        for number in range(1, len(DEPTHS) + 1):
-            x = self.get_submodule(f"layer{number}")(x)
-        return x.mean((2, 3), keepdim=True)
 
 
 class ReconNet(nn.Module):
@@ -81,11 +33,11 @@ class ReconNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = _Trunk()
+        self.backbone = ResNet50()
         self.final_layers = nn.ModuleList(nn.Conv2d(FEATURES, width, 1) for width in HEADS)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = self.backbone(x)
+        features = self.backbone(x)[..., None, None]  # (picture, 2048, 1, 1)
         return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from stages.train.run_folder import write_whole
@@ -60,7 +60,8 @@ def _of_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    write_whole(path, lambda scratch: save_file(tensors, scratch, metadata={NOTE: json.dumps(note)}))
+    content = save(tensors, metadata={NOTE: json.dumps(note)})  # save_file would make a file for its owner alone
+    write_whole(path, lambda scratch: scratch.write_bytes(content))
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,20 +1,13 @@
-"""The document of the metrics says what the code says."""
+"""The tables of the metrics."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.describe_metrics import main, metrics_markdown
+from jobs.describing.metrics import metrics_markdown
 from stages.evaluate.registry import definitions
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-
-
-def test_the_document_is_up_to_date(tmp_path: Path) -> None:
-    copy = tmp_path / "metrics.md"
-    copy.write_text(DOCUMENT.read_text())
-    assert main(["--write", str(copy)]) == 0
-    assert copy.read_text() == DOCUMENT.read_text(), "python -m jobs.describe_metrics --write docs/metrics.md"
 
 
 def test_every_metric_stands_in_both_tables() -> None:

@@ -125,6 +125,14 @@ def test_predictions_that_do_not_fit_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_a_folder_without_predictions_or_data_is_refused(
+    data: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given, of in ((tmp_path, data), (predictions, tmp_path)):
+        assert render.main([str(given), "--data", str(of), "--out", str(tmp_path / "out")]) == 2
+        assert "holds no finished data set" in capsys.readouterr().err
+
+
 def test_pirender_says_whose_coefficients_it_wants_and_where_its_weights_come_from(
     data: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

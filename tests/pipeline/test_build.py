@@ -7,9 +7,10 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.build import BuildOptions, locked
+from pipeline.build import BuildOptions
 from pipeline.check import check_dataset
 from pipeline.config import ManifestError
+from pipeline.lock import locked
 from tests.toy_build import LENGTH, ROWS, WAVE, ToyProject, computed, in_process, shard_bytes
 
 

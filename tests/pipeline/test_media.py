@@ -201,8 +201,8 @@ def _widened(frame: np.ndarray, *, by_height: bool) -> Image.Image:
     ("options", "reason"),
     [
         ({"flags": "+ildct+ilme", "x264-params": "tff=1"}, "interlaced: .* bwdif"),
-        ({"color_trc": "smpte2084", "color_primaries": "bt2020", "colorspace": "bt2020nc"}, "high_dynamic_range: .*PQ"),
-        ({"color_trc": "arib-std-b67", "color_primaries": "bt2020", "colorspace": "bt2020nc"}, "high_.*HLG"),
+        ({"x264-params": "transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc"}, "high_dynamic_range: .*PQ"),
+        ({"x264-params": "transfer=arib-std-b67:colorprim=bt2020:colormatrix=bt2020nc"}, "high_dynamic_.*HLG"),
     ],
 )
 def test_pictures_that_would_be_taken_for_others_are_refused(tmp_path: Path, options: dict, reason: str) -> None:

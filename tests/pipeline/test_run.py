@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import pytest
 
-from pipeline.config import ManifestError
 from pipeline.ledger import read_diary
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
 from pipeline.report import RunReport
-from pipeline.run import pool_sizes, run_parts
+from pipeline.run import run_parts
 from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 GPU_STAGE = PEAK.replace("class Peak(Stage):", "class Peak(Stage):\n    gpus = 0.5")
@@ -59,22 +57,3 @@ def test_neighbours_with_equal_resources_share_an_operator_and_gpu_stages_form_t
     assert [group.stages for group in pipeline.groups(with_gpus=False)] == [("wave", "peak")]
     with_gpus = [(group.stages, group.gpus) for group in pipeline.groups(with_gpus=True)]
     assert with_gpus == [(("wave",), 0), (("peak",), 0.5)]
-
-
-@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16, 64])
-@pytest.mark.parametrize("gpus", [0, 1, 2, 8])
-@pytest.mark.parametrize("parts", [1, 3, 500])
-def test_pools_always_fit_into_the_cluster_together(tmp_path, cpus: int, gpus: int, parts: int) -> None:
-    toy = ToyProject(tmp_path)
-    toy.add_stage("peak", GPU_STAGE)
-    sizes = pool_sizes(toy.prepare().pipeline, {"CPU": cpus, "GPU": gpus}, parts, None)
-    assert all(size.copies >= 1 for size in sizes)
-    assert sum(size.copies * size.cpus for size in sizes) <= cpus + 1e-9
-    assert sum(size.copies * size.group.gpus for size in sizes) <= gpus + 1e-9
-
-
-def test_a_cluster_without_cpus_is_refused_with_the_sum(tmp_path) -> None:
-    pipeline = ToyProject(tmp_path).prepare().pipeline
-    sizes = partial(pool_sizes, pipeline, num_parts=4, workers=None)
-    with pytest.raises(ManifestError, match=r"the cluster has 0 CPU and 0 GPU, the pools need"):
-        sizes(resources={"CPU": 0})

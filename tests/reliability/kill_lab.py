@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.build import locked
 from pipeline.check import check_dataset
 from pipeline.ledger import read_ledger
+from pipeline.lock import locked
 from pipeline.store import Store
 from tests.toy_build import PEAK, WAVE, ToyProject, shard_bytes
 

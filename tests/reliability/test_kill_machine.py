@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from jobs import build
-from pipeline.build import locked
 from pipeline.check import check_dataset
+from pipeline.lock import locked
 from pipeline.store import Store
 from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
 

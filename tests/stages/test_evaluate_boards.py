@@ -41,6 +41,14 @@ def test_a_run_that_differs_in_one_thing_stands_alone() -> None:
         assert why_apart(first.key, theirs.key) == list(change)
 
 
+def test_a_run_on_other_data_stands_beside_the_published_without_a_rank() -> None:
+    found = boards(score(14.0, key=replace(KEY, data="mine")))
+    theirs = next(b for b in found if b.key.metric == METRIC.id and b.key.data == "vico")
+    (ours,) = [row for row in theirs.rows if row.name == "ours"]
+    assert ours.rank is None and ours.flags == (("not comparable: other data", "mine"),)
+    assert not theirs.ours and [row.rank for row in theirs.rows if row.rank] == list(range(1, 10))
+
+
 def test_a_number_that_was_copied_or_cannot_be_right_has_no_rank() -> None:
     rows = boards(score(14.0))[0].rows
     unranked = {(row.name, flag) for row in rows if row.rank is None for flag, _ in row.flags}

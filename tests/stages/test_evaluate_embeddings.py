@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.weights import CACHE_VARIABLE, WeightsError, find_weights
-from stages.evaluate.embeddings import NETWORKS, Embedding, why_not_computed
+from stages.evaluate.embeddings import NETWORKS, Embedding
 from stages.evaluate.networks import arcface, hopenet, inception, vggface2
+from stages.evaluate.obstacles import no_weights
 from stages.evaluate.registry import definitions
 from stages.faces.facenet import import_facenet
+from stages.morphable.resnet50 import ResNet50
 
 
 def by_formula(make: Callable[[], nn.Module]) -> nn.Module:
@@ -69,13 +71,13 @@ def test_the_network_of_vggface2_is_facenet_pytorchs_and_its_checkpoint_loads(
     found = Embedding.load("vggface2", "cpu")(frames)
     pictures = functional.interpolate(torch.from_numpy(frames).permute(0, 3, 1, 2).float(), (160, 160), mode="bilinear")
     np.testing.assert_allclose(found, theirs((pictures - 127.5) / 128), atol=1e-6)
-    assert why_not_computed(definitions()["csim_vggface2"]) == ""
+    assert no_weights(definitions()["csim_vggface2"]) == ""
 
 
-def test_the_trunk_of_hopenet_is_torchvisions_resnet(torchvision) -> None:
+def test_the_trunk_of_hopenet_and_deep3d_is_torchvisions_resnet(torchvision) -> None:
     theirs = by_formula(torchvision.models.resnet50)
     theirs.fc = nn.Identity()
-    ours = by_formula(hopenet.Hopenet)
+    ours = by_formula(ResNet50)
     ours.load_state_dict(theirs.state_dict())
     pictures = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours(pictures), theirs(pictures))
@@ -134,15 +136,15 @@ def test_without_its_weights_a_metric_says_what_to_do(
     metrics = [metric for metric in definitions().values() if metric.weights == name]
     assert metrics
     for metric in metrics:
-        text = why_not_computed(metric)
-        assert text.startswith(f"not computed: weights `{name}` missing, get them with: ")
+        text = no_weights(metric)
+        assert text.startswith(f"weights `{name}` missing, get them with: ")
         assert find_weights(name).remedy() in text and str(tmp_path) in text
     with pytest.raises(WeightsError, match=name):
         Embedding.load(quantity, "cpu")
 
 
 def test_a_metric_without_a_network_can_always_be_computed() -> None:
-    assert why_not_computed(definitions()["psnr_piq"]) == ""
+    assert no_weights(definitions()["psnr_piq"]) == ""
 
 
 def test_weights_that_are_not_the_registered_ones_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,7 @@ def test_weights_that_are_not_the_registered_ones_are_not_used(tmp_path: Path, m
     weights = find_weights("inception_2015_12_05")
     weights.root().mkdir()
     (weights.root() / next(iter(weights.files))).write_bytes(b"another network")
-    assert "expected sha256 6726825d" in why_not_computed(definitions()["fid_exact"])
+    assert "expected sha256 6726825d" in no_weights(definitions()["fid_exact"])
 
 
 def test_networks_expect_pictures_as_they_were_trained() -> None:

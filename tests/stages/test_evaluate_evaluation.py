@@ -15,14 +15,15 @@ from schemas.score import ALL, REFERENCE_RUN, Score
 from stages.evaluate.definition import Direction
 from stages.evaluate.evaluation import Evaluation, Request, evaluate, in_this_process
 from stages.evaluate.registry import definitions, find_definition
-from stages.evaluate.runs import Policy, open_run
+from stages.evaluate.runs import OF_SAMPLES, Policy, open_run
 from stages.evaluate.scoring import score_all
 from tests.prediction_lab import FITTER, LabClip, moving_clip, write_data_set, write_prediction
 
 SEQUENCES = tuple(
     name
     for name, metric in definitions().items()
-    if not {i.split(".")[1] for i in metric.inputs} & {"frames", "landmarks", "identity"} and not metric.weights
+    if not {i.split(".")[1] for i in metric.inputs} & {"frames", "landmarks", "identity", *OF_SAMPLES}
+    and not metric.weights
 )
 
 
@@ -105,6 +106,18 @@ def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:
     assert value(scores, "fd_angle_eccv2022").num_samples == 2
     assert value(scores, "fd_angle_eccv2022").num_frames == 280
     assert {row.sample for row in done.measured[0].clip_scores()} == {0, 1}
+
+
+def test_samples_are_spread_by_what_lies_between_them(reference: Path, tmp_path: Path) -> None:
+    for sample, shift in enumerate((-0.3, 0.0, 0.3)):
+        write_prediction(tmp_path / f"sample-0{sample}", clips(), lambda name, values, shift=shift: values + shift)
+    scores, _ = run(reference, tmp_path, "sample_spread_exp", "sample_spread_pose", "pfd_exp_frechet_per_clip")
+    for metric in ("sample_spread_exp", "sample_spread_pose"):
+        found = value(scores, metric)
+        assert found.value == pytest.approx(np.std([-0.3, 0, 0.3]), rel=1e-5)
+        assert (found.num_frames, found.num_samples) == (280, 3)
+    scores, done = run(reference, tmp_path / "sample-00", "sample_spread_exp")
+    assert not scores and "--samples" in done.not_computed["run", "sample_spread_exp"]
 
 
 def test_another_length_is_an_error_with_both_lengths(reference: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
@@ -21,6 +22,13 @@ LENGTHS = (125, 150)
 EVERY = list(definitions().values())
 OF_FLOATS = [one for one in EVERY if one.inputs[0] not in ("predicted.blink", "predicted.frames")]
 COMPARING = [one for one in EVERY if one.direction is not Direction.REFERENCE and len(one.inputs) > 1]
+
+OF_MOTION = ("vd_", "sts_", "rpcc_", "tlcc_", "wtlcc_", "diversity_", "sample_spread_")
+POWERS = (  # of ids: how a metric grows when all numbers grow
+    *((name, 2) for name in ("*_squared", "*frechet*", "vd_*", "fid_*")),
+    *((name, 1) for name in ("*fd_*", "*l1_20*", "sts_*", "diversity_*", "sample_spread_*", "lmd_*")),
+    *((name, 0) for name in ("sid_*", "rpcc_*", "tlcc_*", "wtlcc_*", "csim_*", "identity_cosine_*")),
+)
 
 
 def data_set(seed: int, level: float = 0.0) -> list[Clip]:
@@ -58,6 +66,26 @@ def test_the_more_noise_the_worse(metric: Definition, itself: list[Clip], worse_
         assert values[-1] > values[0]  # noise moves r by little, and up or down
     else:
         assert all(later * sign > earlier * sign for earlier, later in zip(values, values[1:], strict=False)), values
+
+
+def test_a_shift_makes_distances_worse_and_leaves_motion_alone(itself: list[Clip]) -> None:
+    for metric in OF_FLOATS:
+        name = metric.inputs[0]
+        moved = [[{**clip, name: clip[name] + shift} for clip in itself] for shift in (0.0, 0.5, 4.0)]
+        values = [metric.score(clips) for clips in moved]
+        if metric.id.startswith(OF_MOTION):
+            assert values == pytest.approx([values[0]] * 3, rel=1e-6, abs=1e-7), metric.id
+        elif metric in COMPARING and metric.id != "csim_arcface_all_pairs":  # pairs of other frames: not perfect at 0
+            sign = 1 if metric.direction is Direction.LOWER else -1
+            assert sign * values[0] < sign * values[1] < sign * values[2], metric.id
+
+
+def test_every_metric_scales_with_a_known_power_of_its_numbers(itself: list[Clip]) -> None:
+    clips = data_set(0, 0.2)
+    twice = [{name: 2 * values if values.dtype.kind == "f" else values for name, values in c.items()} for c in clips]
+    for metric in OF_FLOATS:
+        power = next(power for start, power in POWERS if fnmatchcase(metric.id, start))
+        assert metric.score(twice) == pytest.approx(2**power * metric.score(clips), rel=1e-4), metric.id
 
 
 @pytest.mark.parametrize("metric", COMPARING, ids=lambda metric: metric.id)

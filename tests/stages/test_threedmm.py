@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.plan import Pipeline
+from pipeline.pools import Node, pool_sizes
 from pipeline.registry import find_stages
-from pipeline.run import pool_sizes
 from pipeline.stage import Reject
 from schemas.column import ROLES
 from stages.morphable.basis import load_basis
@@ -214,9 +214,10 @@ def test_a_frame_takes_a_millisecond_at_most_on_one_core() -> None:
 
 def test_on_gpus_the_stage_has_a_pool_of_its_own_with_a_fraction_of_one() -> None:
     pipeline = Pipeline(find_stages(), {})
-    group = next(group for group in pipeline.groups(with_gpus=True) if "threedmm" in group.stages)
+    groups = pipeline.groups(with_gpus=True)
+    group = next(group for group in groups if "threedmm" in group.stages)
     assert 0 < group.gpus < 1
-    sizes = pool_sizes(pipeline, {"CPU": 16.0, "GPU": 2.0}, 100, None)
+    sizes = pool_sizes(groups, [Node(16, 2)], 100, None)
     assert sum(size.copies for size in sizes if "threedmm" in size.group.stages) > 1
     (plain,) = [group for group in pipeline.groups(with_gpus=False) if "threedmm" in group.stages]
     assert plain.gpus == 0

@@ -24,9 +24,9 @@ FRACTION_BITS = 4  # of a pixel, in which OpenCV takes polygons
 TEETH_REACH, TEETH_SOFT = 0.12, 0.03  # down to the upper teeth's edge, and how soft it is
 TOOTH_WIDTH, GAP_DARKNESS = 0.13, 0.15
 CAVITY = np.array([70, 24, 24], np.float32)
-TEETH = np.array([240, 218, 202], np.float32)
+TEETH = np.array([255, 246, 240], np.float32)  # those that people of our footage show are as light as their bright skin
 SHOWN_ASPECT = 0.12  # of a mouth whose inside is all the reference's; at half of that it is all painted
-LIP_SHADOW, LIP_SHADOW_REACH = 0.5, 0.06  # light that the lips keep from what lies behind, near them
+LIP_SHADOW, LIP_SHADOW_REACH = 0.3, 0.06  # light that the lips keep from what lies behind, near them
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What `jobs.describe` reads off the code, a file a topic."""

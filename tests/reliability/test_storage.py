@@ -1,0 +1,361 @@
+"""Data sets on object storage: a real S3 server, the same bytes as in a folder, nothing half-written, one builder."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import build as build_job
+from jobs import check as check_job
+from pipeline.build import Build, BuildOptions
+from pipeline.check import check_dataset
+from pipeline.config import ManifestError
+from pipeline.lock import Lease, locked
+from pipeline.manifest import load_manifest
+from pipeline.object_storage import ObjectPath, location
+from pipeline.plain_parquet import read_plain
+from pipeline.registry import find_stages
+from pipeline.report import RunReport
+from pipeline.shards import media_file, read_clips
+from pipeline.store import Store
+from tests.s3_server import KEY_ID, SECRET, Server, s3_server
+from tests.toy_build import ToyProject, computed, in_process
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = Lease(renew_s=0.3, lost_s=3.0)  # the server's clock ticks in seconds
+KILLS = 8  # of one data set: the tenth death of a clip, kills from outside included, would give it up
+READER = '''"""A stage that reads another stage's file."""
+from pipeline.stage import Stage
+from schemas.column import Column
+
+
+class Reader(Stage):
+    reads = ("note",)
+    writes = (Column("words", "int32"),)
+
+    def process(self, clip):
+        return {"words": len(clip.path("note").read_text().split())}
+'''
+BUILDER = """
+import sys
+from pathlib import Path
+from pipeline.lock import Lease, locked
+from pipeline.object_storage import location
+from tests.reliability.test_storage import build_at
+
+root = location(sys.argv[2])
+with locked(root, Lease(0.3, 1.0)):
+    print("begins", flush=True)
+    build_at(Path(sys.argv[1]), root)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> ToyProject:
+    project = ToyProject(tmp_path)
+    project.add_stage("reader", READER)
+    assert project.manifest.is_file()
+    return project
+
+
+def build_at(toy: Path, root: Path | ObjectPath, options: BuildOptions | None = None) -> RunReport:
+    """Build the toy project of a folder somewhere."""
+    codes = find_stages(sorted((toy / "stages").glob("*.py")), folder=toy / "none")
+    build = Build(load_manifest(toy / "toy.toml"), root, codes, options or BuildOptions())
+    return build.run(build.survey(), in_process)
+
+
+def contents(root: Path | ObjectPath) -> dict[str, bytes]:
+    """Every file of a data set that its content decides: shards, columns, media."""
+    if isinstance(root, ObjectPath):
+        found = {path.key.removeprefix(f"{root.key}/"): path.read_bytes() for path in root.glob("**")}
+    else:
+        found = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    return {k: v for k, v in found.items() if k.startswith(("shards/", "columns/", "media/", "dataset.json"))}
+
+
+def test_a_folder_and_object_storage_hold_the_same_bytes(server: Server, toy: ToyProject) -> None:
+    remote = server.root("same-bytes")
+    build_at(toy.folder, toy.folder / "local")
+    report = build_at(toy.folder, remote)
+    assert computed(report) == {"wave": 4, "peak": 3, "reader": 3}
+    here, there = contents(toy.folder / "local"), contents(remote)
+    assert here == there and sum(name.startswith("shards/") for name in here) == 2
+    assert list(check_dataset(remote)) == []
+
+
+def test_a_second_build_on_object_storage_computes_and_writes_nothing(server: Server, toy: ToyProject) -> None:
+    remote = server.root("second")
+    build_at(toy.folder, remote)
+    before = {path: path.modified_s() for path in remote.glob("**") if path.name != "run.json"}
+    time.sleep(1.1)  # the server's clock ticks in seconds
+    report = build_at(toy.folder, remote)
+    assert computed(report) == {} and report.shards_written == 0
+    after = {path: path.modified_s() for path in remote.glob("**") if path.name != "run.json"}
+    assert {p for p in before if before[p] != after[p]} <= {remote / "ledger" / "clips.parquet"}
+
+
+def test_a_changed_setting_recomputes_on_object_storage_as_in_a_folder(server: Server, toy: ToyProject) -> None:
+    remote, louder = server.root("changed"), BuildOptions({"wave": {"gain": 2.0}})
+    build_at(toy.folder, remote)
+    assert computed(build_at(toy.folder, remote, louder)) == {"wave": 4, "peak": 3, "reader": 3}
+    assert computed(build_at(toy.folder, remote, BuildOptions(louder.overrides, ("peak",)))) == {"peak": 3, "reader": 3}
+    build_at(toy.folder, toy.folder / "local", louder)
+    assert contents(remote) == contents(toy.folder / "local")
+
+
+def test_clips_are_read_and_withdrawn_on_object_storage(server: Server, toy: ToyProject) -> None:
+    remote = server.root("reading")
+    build_at(toy.folder, remote)
+    rows = list(read_clips(remote, ["wave", "note"]))
+    assert [row["wave"].shape for row in rows] == [(row["num_frames"], 2) for row in rows] and len(rows) == 3
+    gone = rows[0]["clip_id"]
+    (remote / "takedown.txt").write_bytes(gone.encode())
+    assert [row["clip_id"] for row in read_clips(remote)] == [row["clip_id"] for row in rows[1:]]
+    build_at(toy.folder, remote)
+    assert not [path for path in remote.glob("**") if gone in path.key]
+    assert list(check_dataset(remote)) == []
+
+
+def test_damage_on_object_storage_is_found(server: Server, toy: ToyProject) -> None:
+    remote = server.root("damage")
+    build_at(toy.folder, remote)
+    (remote / "media" / "a_000000_000001" / "note.txt").unlink()
+    (remote / "shards" / "ood-00000-of-00001.parquet").write_bytes(b"PAR1")
+    (remote / "columns" / "wave" / "part-00000.parquet").unlink()
+    findings = "\n".join(check_dataset(remote))
+    for expected in ("note.txt is missing", "ood-00000-of-00001.parquet: cannot be read", "lacks fingerprint"):
+        assert expected in findings
+
+
+@pytest.mark.parametrize("relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media", "shards/x"])
+def test_a_clip_on_object_storage_that_names_a_file_elsewhere_is_refused(relative: str) -> None:
+    with pytest.raises(ManifestError, match="a clip names the file .*, expected one that lies in"):
+        media_file(location("s3://bucket/set"), relative)
+
+
+def test_an_extension_type_on_object_storage_is_refused(server: Server, tmp_path: Path) -> None:
+    remote, field = server.root("extension") / "x.parquet", pa.field("a", pa.int32())
+    for metadata, refused in (({}, False), ({"ARROW:extension:name": "test.any"}, True)):
+        schema = pa.schema([field.with_metadata(metadata)])
+        pq.write_table(pa.table([pa.array([1], pa.int32())], schema=schema), tmp_path / "x.parquet")
+        remote.upload(tmp_path / "x.parquet")
+        with pytest.raises(ManifestError, match="extension type") if refused else nullcontext():
+            assert read_plain(remote).num_rows == 1
+
+
+def test_local_copies_do_not_go_where_somebody_else_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = location("s3://bucket/set")
+    place = Store(root).local.parent
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ManifestError, match="is not ours"):
+        Store(root)
+
+
+@pytest.mark.slow
+def test_the_jobs_take_an_address_and_find_endpoint_and_credentials_where_aws_tools_do(
+    server: Server, toy: ToyProject
+) -> None:
+    server.bucket("jobs")
+    stages = [word for path in toy.stages.values() for word in ("--stage", str(path))]
+    manifest = toy.manifest
+    manifest.write_text(manifest.read_text().replace("[dataset]", '[dataset]\nstages = ["reader"]'))
+    for program, arguments in (("build", [manifest, "--out", "s3://jobs/set", *stages]), ("check", ["s3://jobs/set"])):
+        command = [sys.executable, "-m", f"jobs.{program}", *map(str, arguments)]
+        result = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **server.environment}, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert SECRET not in result.stdout + result.stderr
+    root = location(f"s3://jobs/set?endpoint_override=127.0.0.1:{server.port}&scheme=http")
+    assert isinstance(root, ObjectPath)
+    objects = {path.key: path.read_bytes() for path in root.glob("**")}
+    assert "jobs/set/dataset.json" in objects and "jobs/set/run.json" in objects
+    assert not [key for key, content in objects.items() if SECRET.encode() in content or KEY_ID.encode() in content]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://key:hidden@bucket/set", "no credentials in an address"),
+        ("ftp://key:hidden@bucket/set", "expected a folder or s3://"),
+        ("s3://Bad_Bucket/hidden", "a bucket of 3 to 63"),
+        ("s3://bucket/../hidden", "expected s3://bucket/prefix"),
+        ("s3://bucket/a//b", "expected s3://bucket/prefix"),
+        ("s3://bucket/set?secret_key=hidden", "unknown option secret_key"),
+        ("s3://", "a bucket of 3 to 63"),
+    ],
+)
+def test_addresses_that_cannot_be_used_are_refused_without_repeating_a_secret(address, message, capsys) -> None:
+    with pytest.raises(ManifestError, match=message) as error:
+        location(address)
+    if "@" in address or "secret" in address:
+        assert "hidden" not in str(error.value)
+        assert check_job.main([address]) == 2
+        assert "hidden" not in capsys.readouterr().err
+
+
+def test_a_bucket_that_is_not_there_is_an_error_and_no_traceback(server: Server, toy: ToyProject, capsys) -> None:
+    address = f"s3://no-such-bucket/set?endpoint_override=127.0.0.1:{server.port}&scheme=http"
+    assert build_job.main([str(toy.manifest), "--out", address]) == 2
+    assert "no-such-bucket" in capsys.readouterr().err
+
+
+# --- the guarantees of one object
+
+
+def test_an_upload_that_is_killed_leaves_the_old_object(server: Server) -> None:
+    target = server.root("killed-upload") / "big.bin"
+    target.write_bytes(b"old")
+    program = (
+        "import os, sys; from pipeline.object_storage import location; root = location(sys.argv[1]); "
+        "content = os.urandom(60_000_000); print('begins', flush=True); (root / 'big.bin').write_bytes(content)"
+    )
+    address = f"s3://killed-upload/sets/toy?{target.options}"
+    command = [sys.executable, "-c", program, address]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "begins\n"
+        time.sleep(0.3)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert target.read_bytes() == b"old"
+
+
+def test_an_upload_that_fails_leaves_the_old_object(server: Server, tmp_path: Path) -> None:
+    target = server.root("failed-upload") / "x.parquet"
+    target.write_bytes(b"old")
+    with pytest.raises(OSError):
+        target.upload(tmp_path / "missing.parquet")
+    assert target.read_bytes() == b"old"
+
+
+# --- one build at a time
+
+
+def test_of_two_builds_on_object_storage_the_second_is_refused_with_host_and_process(server: Server) -> None:
+    root = server.root("two-builds")
+    with locked(root, QUICK):
+        begun = time.monotonic()
+        with pytest.raises(ManifestError, match=rf"is being built by .* process {os.getpid()}"), locked(root, QUICK):
+            pass
+        assert time.monotonic() - begun < 10
+    with locked(root, QUICK):  # both are gone
+        pass
+    assert not list((root / ".lock").glob("*"))
+
+
+def test_the_claim_of_a_dead_build_runs_out(server: Server) -> None:
+    root = server.root("dead-build")
+    (root / ".lock" / "0123").write_bytes(b"elsewhere process 1")
+    with locked(root, QUICK):
+        assert [path.read_text() for path in (root / ".lock").glob("*")] != ["elsewhere process 1"]
+
+
+def test_two_builds_that_start_at_once_never_both_go_on(server: Server) -> None:
+    root = server.root("at-once")
+    inside, most, went, refused = 0, 0, 0, 0
+    guard, together = threading.Lock(), threading.Barrier(4)
+
+    def attempt() -> None:
+        nonlocal inside, most, went, refused
+        together.wait()
+        try:
+            with locked(root, QUICK):
+                with guard:
+                    inside += 1
+                    went += 1
+                    most = max(most, inside)
+                time.sleep(0.5)
+                with guard:
+                    inside -= 1
+        except ManifestError:
+            refused += 1
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most <= 1 and went + refused == 4
+
+
+def test_a_build_whose_claim_was_taken_away_is_stopped(server: Server, capsys) -> None:
+    root = server.root("taken-away")
+    with pytest.raises(KeyboardInterrupt), locked(root, QUICK):
+        root.remove_tree()
+        time.sleep(30)
+    assert "lost its lock" in capsys.readouterr().err
+
+
+# --- kills
+
+
+def kill_and_check(server: Server, toy: ToyProject, name: str, chance: random.Random) -> int:
+    """Kill the build of one data set up to `KILLS` times; whatever is visible is whole, and the end as if undisturbed.
+
+    Returns the number of kills that hit a build at work.
+    """
+    calm, remote, kills = server.root(f"{name}-calm"), server.root(name), 0
+    started = time.monotonic()
+    build_at(toy.folder, calm)
+    seconds = time.monotonic() - started
+    command = [sys.executable, "-c", BUILDER, str(toy.folder), f"s3://{remote.key}?{remote.options}"]
+    for _ in range(KILLS):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout and process.stdout.readline() == "begins\n"
+            time.sleep(chance.uniform(0, 1.2 * seconds))
+            process.kill()
+        for path in remote.glob("**"):
+            if path.name.endswith(".parquet"):
+                assert pq.read_metadata(io.BytesIO(path.read_bytes())).num_rows > 0
+            elif path.name == "note.txt":
+                assert len(path.read_text().split()) == 2
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+    build_at(toy.folder, remote)
+    assert contents(remote) == contents(calm)
+    assert list(check_dataset(remote)) == []
+    return kills
+
+
+def test_a_killed_build_leaves_nothing_half_written_on_object_storage(server: Server, toy: ToyProject) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    kill_and_check(server, toy, "kills", random.Random(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # forty builds and more, each in a process of its own
+def test_thirty_kills_leave_nothing_half_written_on_object_storage(server: Server, toy: ToyProject) -> None:
+    seed, kills, sets = random.randrange(10**6), 0, 0
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    while kills < 30:
+        sets += 1
+        kills += kill_and_check(server, toy, f"thirty-kills-{sets}", chance)
+    print(f"{kills} kills of {sets} data sets")
