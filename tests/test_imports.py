@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("schemas", "pipeline", "stages", "jobs")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
-RENDERER = "stages.evaluate.render"
+EVALUATOR = "stages.evaluate"
 HEAVY = ("cv2", "facenet_pytorch", "librosa", "mediapipe", "ray", "torch", "torchvision", "transformers", "whisper")
 STAGE_IMPORT_S = 0.2  # of processor time; a stage takes about 0.01, the lightest of the heavy packages 0.3
 
@@ -59,13 +59,13 @@ def test_a_stage_imports_no_other_stage() -> None:
 
 
 def test_a_package_beside_the_stages_serves_one_of_them() -> None:
-    """The renderer is no stage: it draws with the morphable model that a stage fits."""
+    """The evaluator is no stage: it draws with the morphable model that a stage fits, and shares a network with it."""
     graph = grimp.build_graph("stages", cache_dir=None)
     packages = {path.parent.name for path in (ROOT / "stages").glob("*/__init__.py")}
     for package in packages:
         inside = graph.find_descendants(f"stages.{package}") | {f"stages.{package}"}
         users = {user for module in inside for user in graph.find_modules_that_directly_import(module)} - inside
-        users -= graph.find_descendants(RENDERER)
+        users -= graph.find_descendants(EVALUATOR)
         assert len(users) <= 1, f"stages/{package} serves {sorted(users)}"
 
 
