@@ -25,7 +25,7 @@ from pipeline.store import Store
 from schemas.ledger import OK, REJECTED
 
 BAR_EVERY_S = 0.5  # on a terminal
-LINES_EVERY_S = (10.0, 300.0)  # in a log: often at first, where mistakes show, then every tenth of the time passed
+LINES_EVERY_S = (30.0, 300.0)  # in a log: often at first, where mistakes show, then every tenth of the time passed
 
 
 @dataclass(frozen=True)
