@@ -143,7 +143,7 @@ def _work(config: Mapping[str, Any]) -> None:
 
     context = ray.train.get_context()
     worker = Worker(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
-    train(RunFolder(Path(config["folder"])), worker, ray.train.report)
+    train(RunFolder(Path(config["folder"])), worker)  # no report to Ray: its controller takes one every two seconds
 
 
 def data_set(path: Path) -> Path:
