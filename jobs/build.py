@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import run
+from pipeline.address import add_address
 from pipeline.answer import is_machine_trouble
 from pipeline.build import Build, BuildOptions, Runner
 from pipeline.config import ManifestError, as_plain, describe, parse_overrides
@@ -100,11 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stage", action="append", default=[], type=Path, metavar="FILE.py", help="add a stage from a file"
     )
     parser.add_argument("--workers", type=int, help="copies of each group of stages (default: as many as fit)")
-    parser.add_argument(
-        "--address",
-        default="auto" if os.environ.get("RAY_ADDRESS") else "local",
-        help="Ray cluster: local (default), auto, or ray://host:port",
-    )
+    add_address(parser)
     parser.add_argument(
         "--wait-s",
         type=float,

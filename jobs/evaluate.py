@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline import run
+from pipeline.address import add_address
 from pipeline.config import ManifestError
 from pipeline.report import aligned
 from pipeline.shards import read_description
@@ -145,11 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--on-missing-clip", choices=runs.MISSING_POLICIES, default="error", help=_choices(runs.MISSING_POLICIES))
     add("--seed", type=int, default=0, help="of the bootstrap")
     add("--workers", type=int, help="cores of a private Ray (default: all)")
-    add(
-        "--address",
-        default="auto" if os.environ.get("RAY_ADDRESS") else "local",
-        help="Ray cluster: local (default), auto, ray://host:port; none: do the work in this process",
-    )
+    add_address(parser, "; none: do the work in this process")
     return parser
 
 

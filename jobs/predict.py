@@ -15,6 +15,7 @@ import torch
 
 from jobs.train import data_set
 from pipeline.config import ManifestError
+from pipeline.shards import sample_name
 from schemas.clip import ATTITUDES, SPLITS
 from schemas.coefficients import MixedCoefficientsError
 from stages.train.prediction import Draw, Predictor
@@ -43,7 +44,7 @@ def _predict(options: argparse.Namespace) -> int:
     clips = 0
     for sample in range(options.samples):
         request = Request(data_set(root), tuple(options.split), options.attitude, Draw(options.seed, sample))
-        out = options.out / f"sample-{sample:02d}" if options.samples > 1 else options.out
+        out = options.out / sample_name(sample) if options.samples > 1 else options.out
         clips += write_predictions(predictors, request, out)
     return clips
 

@@ -20,10 +20,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from jobs.reextract import write_manifest
-from jobs.rendering.takes import Clip, clips_to_render, samples
+from jobs.rendering.takes import Clip, clips_to_render
 from pipeline.config import ManifestError
 from pipeline.encode import VideoWriter, add_sound
-from pipeline.shards import read_description
+from pipeline.shards import read_description, sample_names
 from pipeline.weights import WeightsError, find_weights
 from schemas.clip import SPLITS
 from schemas.coefficients import STAGE, MixedCoefficientsError, provenance_of
@@ -122,9 +122,9 @@ def _one_thread() -> None:
 def _run(options: argparse.Namespace) -> None:
     choice = choose(options.renderer, options.data, options.weights, plain=options.plain)
     clips = {}
-    for predictions in samples(options.predictions):
-        out = options.out / predictions.relative_to(options.predictions)
-        found = clips_to_render(predictions, options.data, options.split)
+    for sample in sample_names(options.predictions) or [""]:
+        out = options.out / sample
+        found = clips_to_render(options.predictions / sample, options.data, options.split)
         clips |= {out / f"{clip.clip_id}.mp4": clip for clip in found}
     for path, frames, seconds in render_all(choice, clips, min(options.workers, len(clips))):
         print(f"{path}: {frames} frames, {1000 * seconds / frames:.0f} ms a frame", flush=True)

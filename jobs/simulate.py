@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipeline.build import Build, BuildOptions, Runner
 from pipeline.manifest import load_manifest
-from pipeline.part import Done, Job, PartWorker
+from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
 from pipeline.report import aligned
@@ -91,16 +91,14 @@ def simulate(folder: Path, clips: int, stages: list[Path]) -> Figures:
         build = Build(loaded, folder / "out", codes, BuildOptions())
         found = build.survey()
         figures.step(f"survey{again}")
-        build.run(found, _in_this_process(figures, again))
+        build.run(found, _runner(figures, again))
         figures.step(f"survey again, pack, describe{again}" if not again else f"describe{again}")
     return figures
 
 
-def _in_this_process(figures: Figures, again: str) -> Runner:
+def _runner(figures: Figures, again: str) -> Runner:
     def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-        worker = PartWorker(job, [stage.name for stage in pipeline.stages])
-        for part in parts:
-            yield worker.run(part)
+        yield from run_here(job, pipeline, parts)
         figures.step(f"run the stages{again}")
 
     return runner

@@ -22,7 +22,7 @@ from pipeline.clock import FPS, Span, map_to_grid
 from pipeline.encode import read_video, read_wav
 from pipeline.manifest import load_manifest
 from pipeline.media import SourceReader
-from pipeline.part import Done, Job, PartWorker
+from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
 from pipeline.report import aligned
@@ -67,18 +67,11 @@ class Stopwatch:
 
     def __call__(self, job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
         started = time.perf_counter()
-        for done in self._parts(job, pipeline, parts):
+        on_ray = self.workers is not None
+        for done in run.run_parts(job, pipeline, parts, self.workers) if on_ray else run_here(job, pipeline, parts):
             self.done += done
             yield done
         self.seconds = time.perf_counter() - started
-
-    def _parts(self, job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-        if self.workers is not None:
-            yield from run.run_parts(job, pipeline, parts, self.workers)
-            return
-        worker = PartWorker(job, [stage.name for stage in pipeline.stages])
-        for part in parts:
-            yield worker.run(part)
 
     def ms_a_frame(self) -> dict[str, float]:
         """Stage -> milliseconds a frame, over the clips after the first, which warms caches up."""

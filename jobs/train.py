@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import sys
 import threading
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.address import add_address
 from pipeline.config import ManifestError, describe, parse_overrides
 from schemas.coefficients import MixedCoefficientsError
 from stages.train.plan import continue_run, plan_run
@@ -174,11 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--num-workers", type=int, default=1, help="processes; 0: this one, without Ray (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="of this process on a CPU, without Ray (default: 1)")
-    parser.add_argument(
-        "--address",
-        default="auto" if os.environ.get("RAY_ADDRESS") else "local",
-        help="Ray cluster: local (default), auto, or ray://host:port",
-    )
+    add_address(parser)
     return parser
 
 

@@ -80,6 +80,13 @@ class PartWorker:
         return work.done
 
 
+def run_here(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+    """A runner of a build without Ray: one worker, in this process, with all stages."""
+    worker = PartWorker(job, [stage.name for stage in pipeline.stages])
+    for part in parts:
+        yield worker.run(part)
+
+
 def _is_batched(stage: Stage) -> bool:
     return type(stage).process_part is not Stage.process_part
 

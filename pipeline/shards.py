@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from schemas.clip import CLIP_COLUMNS
 from schemas.shard import SHARD_NAME
 
 MAX_DESCRIPTION_BYTES = 2**30
+SAMPLE = re.compile(r"sample-\d{2,}")
 
 
 def read_description(root: Location) -> dict[str, Any]:
@@ -37,6 +40,16 @@ def read_description(root: Location) -> dict[str, Any]:
     if not listed or not all(SHARD_NAME.fullmatch(name) for name in names):
         raise ManifestError(f"{path}: expected shards such as train-00000-of-00004.parquet, found {names[:20]}")
     return description
+
+
+def sample_name(number: int) -> str:
+    """The folder of one of several predictions of the same clips, or of its videos: ``sample-00``, ``sample-01``."""
+    return f"sample-{number:02d}"
+
+
+def sample_names(folder: Path) -> list[str]:
+    """The folders of `sample_name` in a folder, in order; none where it holds a single prediction."""
+    return sorted(path.name for path in folder.glob("sample-*") if path.is_dir() and SAMPLE.fullmatch(path.name))
 
 
 def media_file(root: Location, relative: str) -> Location:

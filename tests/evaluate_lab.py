@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from stages.evaluate.definition import PREDICTED, REFERENCE, SPEAKER, Clip
@@ -9,6 +13,24 @@ from stages.evaluate.definition import PREDICTED, REFERENCE, SPEAKER, Clip
 WIDTHS = {"exp": 12, "angle": 3, "trans": 3, "identity": 10}
 EMBEDDINGS = {"inception": 16, "arcface": 8, "vggface2": 8, "hopenet": 8}
 SIDE_PX = 66
+PARTS = {"pose": slice(0, 6), "exp": slice(6, 56), "all": slice(0, 56), "angle": slice(0, 3), "trans": slice(3, 6)}
+People = dict[str, list[np.ndarray]]
+
+
+def golden_scores(shared: Path) -> Any:
+    """What other people's programs made of `golden_clips`."""
+    return json.loads((shared / "golden" / "metrics" / "dyadic.json").read_text())
+
+
+def golden_clips(shared: Path) -> People:
+    """Who (``pred``, ``gt``, ``spk``) -> coefficients (frame, 56) of the four golden clips."""
+    arrays = np.load(shared / "golden" / "metrics" / "coeffs56.npz")
+    return {who: [arrays[f"{who}_{k}"] for k in range(4)] for who in ("pred", "gt", "spk")}
+
+
+def part_of(people: People, part: str) -> list[list[np.ndarray]]:
+    """One part of the coefficients, person by person."""
+    return [[clip[:, PARTS[part]] for clip in clips] for clips in people.values()]
 
 
 def wandering(rng: np.random.Generator, num_frames: int, width: int) -> np.ndarray:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.build import Build, BuildOptions
 from pipeline.manifest import load_manifest
-from pipeline.part import Done, Job, PartWorker
-from pipeline.plan import Part, Pipeline
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 from pipeline.report import RunReport
 
@@ -122,14 +121,7 @@ class ToyProject:
     def build(self, out: str = "out", options: BuildOptions | None = None) -> RunReport:
         """A build with one worker in this process."""
         build = self.prepare(out, options)
-        return build.run(build.survey(), in_process)
-
-
-def in_process(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-    """The engine's runner without Ray."""
-    worker = PartWorker(job, [stage.name for stage in pipeline.stages])
-    for part in parts:
-        yield worker.run(part)
+        return build.run(build.survey(), run_here)
 
 
 def computed(report: RunReport) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -113,8 +113,3 @@ def closing(blink: np.ndarray) -> np.ndarray:
     """How far labels bool (frame,) close the eyes: 1 in a blink, half in the frame before and after it."""
     padded = np.pad(blink, 1)
     return np.where(blink, 1.0, 0.5 * (padded[:-2] | padded[2:]))
-
-
-def samples(predictions: Path) -> Sequence[Path]:
-    """The data sets of a prediction folder: itself, or its ``sample-00``, ``sample-01``, ..."""
-    return sorted(predictions.glob("sample-[0-9]*")) or [predictions]

@@ -7,7 +7,6 @@ errors, unless a `Policy` says otherwise; nothing is padded in silence.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ManifestError
-from pipeline.shards import media_file, read_clips, read_description
+from pipeline.shards import media_file, read_clips, read_description, sample_names
 from schemas.score import REFERENCE_RUN
 from stages.evaluate.definition import PREDICTED, REFERENCE, SPEAKER, Definition
 
@@ -35,7 +34,6 @@ OF_SAMPLES = ("exp_samples", "pose_samples")  # of all samples of a run together
 COEFFICIENTS = ("exp", "angle", "trans", "pose", "identity", *OF_SAMPLES)  # mean something in one fitter's space
 ROLE_OF = {PREDICTED: "listener", REFERENCE: "listener", SPEAKER: "speaker"}
 VALID = "listener_coeffs_valid"
-SAMPLE_FOLDER = re.compile(r"sample-\d+")
 
 LENGTH_POLICIES = {
     "error": "stop, and list the clips with both lengths",
@@ -93,7 +91,8 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     for folder in (predicted, videos):
         if folder is not None and not folder.is_dir():
             raise ManifestError(f"run {name!r}: {folder}: no such folder")
-    samples = _samples(predicted) or _samples(videos) or [""]
+    folders = [folder for folder in (predicted, videos) if folder is not None]
+    samples = next(filter(None, map(sample_names, folders)), [""])
     found = tuple(
         Sample(predicted and _inside(predicted, sample), videos and _inside(videos, sample)) for sample in samples
     )
@@ -101,12 +100,6 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
         raise ManifestError(f"run {name!r}: expected predictions or videos, found neither")
     first = found[0].data
     return Run(name, found, read_description(first).get("predicted", {}) if first else {})
-
-
-def _samples(folder: Path | None) -> list[str]:
-    if folder is None:
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and SAMPLE_FOLDER.fullmatch(path.name))
 
 
 def _inside(folder: Path, sample: str) -> Path | None:

@@ -46,7 +46,6 @@ from stages.train.schedule import cosine
 from stages.train.sequence import both_frames, changes, distance, inside, moving_deviation
 
 EXPRESSION = WIDTHS["exp"]
-FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Elp(Listener):
         return Prediction(motion, blink.sigmoid())
 
     def learning_rate_factor(self, epoch: float) -> float:
-        return cosine(epoch, self.settings.epochs, FINAL_RATE)
+        return cosine(epoch, self.settings.epochs)
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of the codes (batch, frame, H, V) and of the emotion (batch, N)."""

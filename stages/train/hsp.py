@@ -43,7 +43,6 @@ from stages.train.sequence import BidirectionalGru, MaskedConv, distance, inside
 
 EXPRESSION = WIDTHS["exp"]
 CEPSTRUM = 42  # of the acoustic features: 14 coefficients, their differences, and the differences of those
-FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
 LAYERS = 6  # of the GRU, in each of two directions
 
 
@@ -130,7 +129,7 @@ class Hsp(Listener):
         return Prediction(self._decode(batch, self.hear(batch.audio, inside(batch.mask))))
 
     def learning_rate_factor(self, epoch: float) -> float:
-        return cosine(epoch, self.settings.epochs, FINAL_RATE)
+        return cosine(epoch, self.settings.epochs)
 
     def _decode(self, batch: Batch, levels: list[Tensor]) -> Tensor:
         """Motion (batch, frame, coefficient): the first frame as given, then eq. 5."""

@@ -40,8 +40,6 @@ from stages.train.diffusion import add_noise, cosine_signal, denoise
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
 from stages.train.schedule import cosine
 
-FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
-
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
@@ -180,7 +178,7 @@ class Mfr(Listener):
         return Prediction(motion[:, :frames])
 
     def learning_rate_factor(self, epoch: float) -> float:
-        return cosine(epoch, self.settings.epochs, FINAL_RATE)
+        return cosine(epoch, self.settings.epochs)
 
     def _find_noise(self, noisy: Tensor, step: Tensor, away: Tensor, window: Batch) -> Tensor:
         """eps_theta: the noise in windows (window, frame, coefficient) at steps (window,)."""

@@ -48,18 +48,18 @@ class Windows:
         first, frames = self.first[picks, None], self.frames[picks, None]
         steps = np.arange(frames.max())
         rows = np.where(steps < frames, first + steps, self.corpus.padding)  # (batch, frame)
-        motion = {role: self.scores.motion.to_z(self._take(role, rows)) for role in ROLES}
-        audio = self.scores.audio.to_z(self._take("audio", rows))
-        known = {role: torch.isfinite(z).all(dim=-1) for role, z in motion.items()}
-        motion = {role: z.nan_to_num(0.0) for role, z in motion.items()}
+        known, motion = {}, {}
+        for role in ROLES:
+            motion[role], known[role] = _finite(self.scores.motion.to_z(self._take(role, rows)))
+        audio, heard = _finite(self.scores.audio.to_z(self._take("audio", rows)))
         start = motion["listener"][torch.arange(len(picks)), known["listener"].int().argmax(dim=1)]
         extra = self.corpus.arrays.keys() - {*ROLES, "audio"}
         return Batch(
             **motion,
-            audio=audio.nan_to_num(0.0),
+            audio=audio,
             reference=torch.zeros_like(start) if self.neutral_start else start,
             attitude=torch.from_numpy(self.attitude[picks]),
-            mask=known["speaker"] & known["listener"] & torch.isfinite(audio).all(dim=-1),
+            mask=known["speaker"] & known["listener"] & heard,
             extra={name: self._take(name, self._places(name, picks, rows)) for name in sorted(extra)},
         )
 
@@ -69,6 +69,12 @@ class Windows:
     def _take(self, name: str, rows: np.ndarray) -> Tensor:
         array = torch.from_numpy(self.corpus.arrays[name])
         return array.index_select(0, torch.from_numpy(rows.reshape(-1))).view(*rows.shape, *array.shape[1:])
+
+
+def _finite(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames (batch, frame, feature), zeros in place of those with a value that is not finite; and which are."""
+    known = z.sum(dim=-1).isfinite()  # a tenth of the time that looking at every value takes
+    return (z if known.all() else z.masked_fill_(~known[..., None], 0.0)), known
 
 
 def training_windows(

@@ -15,10 +15,10 @@ from jobs.vico.clip_id import HHMMSS, SECONDS, find_unit, parse_clip_id
 from pipeline.build import Build, BuildOptions
 from pipeline.check import check_dataset
 from pipeline.manifest import load_manifest
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 from pipeline.shards import read_clips
 from tests.media_lab import ffmpeg_binary
-from tests.toy_build import in_process
 
 CLIPS = {  # file of the public page -> id in ViCo's grammar, attitude, split
     "cz7zhbn7aq0u": ("JohCZ6V1C70_000350_000354", "positive", "train"),
@@ -58,7 +58,7 @@ def release(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(manifest: Path, out: Path, stages: tuple[str, ...] = STAGES) -> Path:
     codes = [code for code in find_stages() if code.name in stages]
     made = Build(load_manifest(manifest), out, codes, BuildOptions())
-    report = made.run(made.survey(), in_process)
+    report = made.run(made.survey(), run_here)
     assert not report.after.missing, report.missing_lines()
     assert not list(check_dataset(out))
     return out

@@ -17,11 +17,11 @@ from pipeline.clock import HOP_SAMPLES, Span
 from pipeline.encode import VideoWriter, read_video
 from pipeline.manifest import load_manifest
 from pipeline.media import SourceReader
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 from pipeline.shards import read_clips
 from tests.media_lab import Recipe, make_source
 from tests.render_lab import SIDE_PX, Sitter, write_dataset, write_predictions
-from tests.toy_build import in_process
 
 CLIP = "portrait_000000_000001"
 FRAMES = 30
@@ -68,7 +68,7 @@ def test_a_rendered_clip_has_the_frames_and_the_sound_of_its_clip(videos: Path) 
 
 def test_the_ordinary_stages_give_the_predicted_motion_back(data: Path, videos: Path) -> None:
     build = Build(load_manifest(videos / reextract.MANIFEST), data.parent / "again", find_stages([]), BuildOptions())
-    report = build.run(build.survey(), in_process)
+    report = build.run(build.survey(), run_here)
     assert report.enough
     columns = ["listener_angle", "listener_trans", "listener_coeffs_valid", "listener_blink"]
     (wanted,), (found,) = (list(read_clips(root, columns)) for root in (data, data.parent / "again"))

@@ -11,7 +11,8 @@ from pipeline.build import BuildOptions
 from pipeline.check import check_dataset
 from pipeline.config import ManifestError
 from pipeline.lock import locked
-from tests.toy_build import LENGTH, ROWS, WAVE, ToyProject, computed, in_process, shard_bytes
+from pipeline.part import run_here
+from tests.toy_build import LENGTH, ROWS, WAVE, ToyProject, computed, shard_bytes
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_the_order_of_clips_does_not_change_the_shards(toy: ToyProject) -> None:
 
 def test_a_build_that_stops_midway_goes_on_where_it_was(toy: ToyProject) -> None:
     def dies_after_two_parts(job, pipeline, parts):
-        for number, done in enumerate(in_process(job, pipeline, parts)):
+        for number, done in enumerate(run_here(job, pipeline, parts)):
             if number == 2:
                 raise KeyboardInterrupt
             yield done

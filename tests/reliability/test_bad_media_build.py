@@ -13,11 +13,12 @@ from pipeline.build import Build, BuildOptions
 from pipeline.check import check_dataset
 from pipeline.ledger import read_ledger
 from pipeline.manifest import load_manifest
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 from schemas.ledger import OK, REJECTED
 from tests.reliability.mutants import Specimen, Targets, cut, flipped, grafted, leading, lying, make_conversation
 from tests.reliability.witness import TOUCHED, FolderWitness, PortWitness
-from tests.toy_build import HEADER, in_process
+from tests.toy_build import HEADER
 
 WHOLE = "whole"
 
@@ -59,7 +60,7 @@ def build(folder: Path, bad: Sequence[Specimen], film: bytes) -> Build:
     rows = [f"{name},0,1,left,,p{i},q{i},train" for i, name in enumerate(files)]
     (folder / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     made = Build(load_manifest(path), folder / "out", find_stages(), BuildOptions())
-    made.run(made.survey(), in_process)
+    made.run(made.survey(), run_here)
     return made
 
 

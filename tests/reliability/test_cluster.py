@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.check import check_dataset
+from pipeline.part import run_here
 from tests.cluster_lab import NUM_CLIPS, WAIT_S, Journal, ray_cluster, until, worker
-from tests.toy_build import in_process, shard_bytes
+from tests.toy_build import shard_bytes
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def nodes(cluster: Any) -> Iterator[Any]:
 def undisturbed(project: Journal) -> dict[str, bytes]:
     """The shards as one process without Ray makes them."""
     build = project.prepare("undisturbed")
-    build.run(build.survey(), in_process)
+    build.run(build.survey(), run_here)
     return shard_bytes(project.folder / "undisturbed")
 
 

@@ -12,12 +12,13 @@ from pipeline.build import Build, BuildOptions
 from pipeline.config import ManifestError
 from pipeline.download import Downloads, DownloadSettings
 from pipeline.manifest import load_manifest
+from pipeline.part import run_here
 from pipeline.public_network import InternalAddress, is_public, public_only
 from pipeline.registry import find_stages
 from pipeline.shards import read_clips
 from tests.reliability.mutants import make_conversation
 from tests.reliability.witness import WRITTEN, FolderWitness
-from tests.toy_build import HEADER, ROWS, ToyProject, in_process
+from tests.toy_build import HEADER, ROWS, ToyProject
 
 BASE = '[dataset]\nname = "x"\nclips = "clips.csv"\n[[sources]]\nid = "a"\npath = "a.bin"\nlicence = "none"\n'
 
@@ -227,7 +228,7 @@ def test_strange_names_of_files_and_folders_are_names_to_ffmpeg_and_to_the_shell
     (folder / "clips.csv").write_text("\n".join([HEADER, *(f"s{i},0,1,left,,p,q,train" for i in range(len(names)))]))
     here = FolderWitness(Path.cwd(), WRITTEN)
     build = Build(load_manifest(folder / "m.toml"), folder / "out", find_stages(), BuildOptions())
-    report = build.run(build.survey(), in_process)
+    report = build.run(build.survey(), run_here)
     assert len(report.after.published) == len(names), report.missing_lines()
     assert not here.seen() and not list(tmp_path.rglob("pwned"))
     here.close()

@@ -15,10 +15,11 @@ from pipeline.check import check_dataset
 from pipeline.ledger import read_ledger
 from pipeline.lock import locked
 from pipeline.manifest import load_manifest
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 from pipeline.store import Store
 from tests.reliability.kill_lab import files_of
-from tests.toy_build import in_process, shard_bytes
+from tests.toy_build import shard_bytes
 
 KILLS = 3
 MANIFEST = """[dataset]
@@ -39,7 +40,7 @@ grid_pair1,3,6,right,neutral,q,p,train
 def build(manifest: Path, out: Path) -> None:
     with locked(out):
         build = Build(load_manifest(manifest), out, find_stages(), BuildOptions())
-        build.run(build.survey(), in_process)
+        build.run(build.survey(), run_here)
 
 
 def in_a_process(manifest: Path, out: Path, kill_after: int | None = None) -> int:

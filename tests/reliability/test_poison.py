@@ -10,10 +10,11 @@ import pytest
 from pipeline.build import BuildOptions
 from pipeline.check import check_dataset
 from pipeline.ledger import read_diary
+from pipeline.part import run_here
 from pipeline.report import RunReport
 from pipeline.survey import Survey
 from tests.reliability.worker_processes import in_worker_processes
-from tests.toy_build import ROWS, ToyProject, computed, in_process
+from tests.toy_build import ROWS, ToyProject, computed
 
 VICTIM = "b_000000_000002"
 LIMITS = {"stage_s": 60.0, "frame_s": 0.0, "memory_gb": 0.4}
@@ -127,8 +128,8 @@ PAIRS = [f"a,{n},{n + 1},left,,p,q,train" for n in range(65)]  # one more than p
     ("deed", "outcome", "runner"),
     [
         (SEGFAULT, "crashed", in_worker_processes),
-        ("raise ValueError('boom')", "failed", in_process),
-        ("return None", "failed", in_process),
+        ("raise ValueError('boom')", "failed", run_here),
+        ("return None", "failed", run_here),
     ],
     ids=["segfault", "error", "rubbish"],
 )

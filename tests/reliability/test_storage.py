@@ -27,13 +27,14 @@ from pipeline.config import ManifestError
 from pipeline.lock import Lease, locked
 from pipeline.manifest import load_manifest
 from pipeline.object_storage import ObjectPath, location
+from pipeline.part import run_here
 from pipeline.plain_parquet import read_plain
 from pipeline.registry import find_stages
 from pipeline.report import RunReport
 from pipeline.shards import media_file, read_clips
 from pipeline.store import Store
 from tests.s3_server import KEY_ID, SECRET, Server, s3_server
-from tests.toy_build import ToyProject, computed, in_process
+from tests.toy_build import ToyProject, computed
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Lease(renew_s=0.3, lost_s=3.0)  # the server's clock ticks in seconds
@@ -82,7 +83,7 @@ def build_at(toy: Path, root: Path | ObjectPath, options: BuildOptions | None = 
     """Build the toy project of a folder somewhere."""
     codes = find_stages(sorted((toy / "stages").glob("*.py")), folder=toy / "none")
     build = Build(load_manifest(toy / "toy.toml"), root, codes, options or BuildOptions())
-    return build.run(build.survey(), in_process)
+    return build.run(build.survey(), run_here)
 
 
 def contents(root: Path | ObjectPath) -> dict[str, bytes]:

@@ -14,12 +14,13 @@ from pipeline.ledger import read_diary
 from pipeline.lock import locked
 from pipeline.manifest import load_manifest
 from pipeline.object_storage import ObjectPath
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 from pipeline.report import RunReport
 from tests.reliability.test_poison import ENDLESS_IN_C, LIMITS, SEGFAULT, SHORT, VICTIM, poisoned
 from tests.reliability.worker_processes import in_worker_processes
 from tests.s3_server import Server, s3_server
-from tests.toy_build import ToyProject, computed, in_process
+from tests.toy_build import ToyProject, computed
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,13 @@ def test_status_and_retry_take_an_address(server: Server, tmp_path: Path, capsys
     remote, toy = server.root("retry"), poisoned(tmp_path, "raise ValueError('a bug')")
     assert status.main([str(remote)]) == 2
     assert retry.main([str(remote), "--class", "failed"]) == 2
-    build(toy, remote, in_process)
+    build(toy, remote, run_here)
     capsys.readouterr()
     assert status.main([str(remote)]) == 0
     assert "finished: 2 of 4 clips published" in capsys.readouterr().out
     assert retry.main([str(remote), "--class", "failed"]) == 0
     assert f"{VICTIM}: poison\n1 clips set free" in capsys.readouterr().out
-    assert computed(build(toy, remote, in_process)) == {"poison": 1}
+    assert computed(build(toy, remote, run_here)) == {"poison": 1}
 
 
 def test_status_tells_a_build_at_work_on_object_storage_from_one_that_was_stopped(
@@ -71,7 +72,7 @@ def test_status_tells_a_build_at_work_on_object_storage_from_one_that_was_stoppe
     remote, toy = server.root("status"), poisoned(tmp_path, "raise KeyboardInterrupt")
     with locked(remote), pytest.raises(KeyboardInterrupt):
         try:
-            build(toy, remote, in_process)
+            build(toy, remote, run_here)
         finally:
             assert status.main([str(remote)]) == 0
             printed = capsys.readouterr().out

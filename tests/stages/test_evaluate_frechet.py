@@ -20,9 +20,9 @@ from stages.evaluate.frechet import (
     paired_frechet_distance,
 )
 from stages.evaluate.validation import MismatchError
+from tests.evaluate_lab import PARTS, golden_clips, golden_scores, part_of
 
 POSE, EXP, ALL, ANGLE, TRANS = slice(0, 6), slice(6, 56), slice(0, 56), slice(0, 3), slice(3, 6)
-PARTS = {"pose": POSE, "exp": EXP, "all": ALL, "angle": ANGLE, "trans": TRANS}
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -52,9 +52,8 @@ def test_features_have_the_distances_of_the_published_programs(shared: Path) -> 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
 def test_coefficients_have_the_distances_of_dyadic_interaction_modeling(part: str, shared: Path) -> None:
-    expected = json.loads((shared / "golden" / "metrics" / "dyadic.json").read_text())["frechet"][part]
-    stored = np.load(shared / "golden" / "metrics" / "coeffs56.npz")
-    predicted, reference = ([stored[f"{who}_{k}"][:, PARTS[part]] for k in range(4)] for who in ("pred", "gt"))
+    expected = golden_scores(shared)["frechet"][part]
+    predicted, reference, _ = part_of(golden_clips(shared), part)
     found = [frechet_of_clip(*pair) for pair in zip(predicted, reference, strict=True)]
     assert found == pytest.approx(expected["per_clip"], rel=1e-6)
     assert frechet_pooled(predicted, reference) == pytest.approx(expected["pooled"], rel=1e-6)
@@ -63,10 +62,9 @@ def test_coefficients_have_the_distances_of_dyadic_interaction_modeling(part: st
 @pytest.mark.shared
 @pytest.mark.parametrize("part", ["pose", "exp"])
 def test_pairs_with_the_speaker_have_the_published_distance(part: str, shared: Path) -> None:
-    printed = json.loads((shared / "golden" / "metrics" / "dyadic.json").read_text())["dim_print_metrics"]
-    stored = np.load(shared / "golden" / "metrics" / "coeffs56.npz")
-    clips = [[stored[f"{who}_{k}"][:, PARTS[part]] for who in ("pred", "gt", "spk")] for k in range(4)]
-    found = np.mean([paired_frechet_distance(*clip) for clip in clips])
+    printed = golden_scores(shared)["dim_print_metrics"]
+    people = part_of(golden_clips(shared), part)
+    found = np.mean([paired_frechet_distance(*clip) for clip in zip(*people, strict=True)])
     assert found == pytest.approx(printed[f"pfid_{part}"][0], rel=1e-6)
 
 

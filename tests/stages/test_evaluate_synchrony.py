@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,22 @@ from scipy.stats import pearsonr
 
 from stages.evaluate import synchrony
 from stages.evaluate.correlation import lagged, pearson
-from tests.evaluate_lab import wandering
-
-PARTS = {"pose": slice(0, 6), "exp": slice(6, 56), "all": slice(0, 56), "angle": slice(0, 3), "trans": slice(3, 6)}
-Clips = dict[str, list[np.ndarray]]
+from tests.evaluate_lab import PARTS, People, golden_clips, golden_scores, part_of, wandering
 
 
 @pytest.fixture(scope="module")
 def golden(shared: Path) -> Any:
-    return json.loads((shared / "golden" / "metrics" / "dyadic.json").read_text())
+    return golden_scores(shared)
 
 
 @pytest.fixture(scope="module")
-def stored(shared: Path) -> Clips:
-    arrays = np.load(shared / "golden" / "metrics" / "coeffs56.npz")
-    return {who: [arrays[f"{who}_{k}"] for k in range(4)] for who in ("pred", "gt", "spk")}
-
-
-def part_of(stored: Clips, part: str) -> list[list[np.ndarray]]:
-    return [[clip[:, PARTS[part]] for clip in stored[who]] for who in ("pred", "gt", "spk")]
+def stored(shared: Path) -> People:
+    return golden_clips(shared)
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
-def test_rpcc_and_sts_are_those_of_the_published_programs(part: str, golden: Any, stored: Clips) -> None:
+def test_rpcc_and_sts_are_those_of_the_published_programs(part: str, golden: Any, stored: People) -> None:
     predicted, reference, speaker = part_of(stored, part)
     rpcc, sts = golden["rpcc"][part], golden["sts"][part]
     assert synchrony.residual_correlation(predicted, reference, speaker) == pytest.approx(rpcc["rpcc"], rel=1e-9)
@@ -52,7 +43,7 @@ def test_rpcc_and_sts_are_those_of_the_published_programs(part: str, golden: Any
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
-def test_lag_curves_are_those_of_react(part: str, golden: Any, stored: Clips) -> None:
+def test_lag_curves_are_those_of_react(part: str, golden: Any, stored: People) -> None:
     predicted, reference, speaker = part_of(stored, part)
     compared = 0
     for clip, expected in enumerate(golden["tlcc_react"][part]):
@@ -72,7 +63,7 @@ def test_lag_curves_are_those_of_react(part: str, golden: Any, stored: Clips) ->
 
 
 @pytest.mark.shared
-def test_the_mean_peak_lag_is_that_of_react_and_single_lags_those_of_pandas(golden: Any, stored: Clips) -> None:
+def test_the_mean_peak_lag_is_that_of_react_and_single_lags_those_of_pandas(golden: Any, stored: People) -> None:
     expected = golden["tlcc_react_compute_TLCC_all56"]
     for who in ("pred", "gt"):
         pairs = zip(stored[who], stored["spk"], strict=True)
