@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stages.train.sequence import MaskedConv
 
@@ -87,50 +88,97 @@ class HeadEncoder(nn.Module):
         self.shape = (heads, codes)
         self.first = MaskedConv(features, width)
         self.convolutions = nn.ModuleList(MaskedConv(width, width) for _ in range(7))
-        self.lstm = nn.LSTM(width, width, num_layers=3, batch_first=True)
+        self.lstm = SkippedLstm(width, width)
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, heads * codes))
 
     def forward(self, style: Tensor, mask: Tensor) -> Tensor:
         values = self.first(style.transpose(1, 2), mask)
         for convolution in self.convolutions:
             values = values + convolution(values, mask)
-        return self.head(self.lstm(values.transpose(1, 2))[0]).unflatten(-1, self.shape)
+        return self.head(self.lstm(values.transpose(1, 2))).unflatten(-1, self.shape)
+
+
+class SkippedLstm(nn.Module):
+    """Three LSTM layers over (batch, frame, feature), and a way past them: (batch, frame, width).
+
+    Without it the layers pass on next to nothing of what they read when training begins, and nothing is learned.
+    """
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.read = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
+        self.layers = nn.LSTM(width, width, num_layers=3, batch_first=True)
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = self.read(values)
+        return values + self.layers(values)[0]
+
+
+class OpenedConv(nn.Conv2d):
+    """Convolution along time over N code spaces, all of zeros but the one that the attitude opens (e x v of eq. 2).
+
+    The sums of an `nn.Conv2d` over (batch, N V, frame, head) of which the closed spaces are left out.
+    """
+
+    def __init__(self, attitudes: int, codes: int, channels: int, taps: int) -> None:
+        super().__init__(attitudes * codes, channels, (taps, 1))
+        self.codes = codes
+        nn.init.normal_(self.weight, std=taps**-0.5)  # of all codes of a head one is 1: these are embeddings
+
+    def forward(self, codes: Tensor, attitude: Tensor) -> Tensor:
+        """(batch, frame, head, V) and (batch,) to (batch, frame, head, channel)."""
+        of_clips = self.weight.squeeze(3).unflatten(1, (-1, self.codes))[:, attitude]  # (channel, batch, V, tap)
+        of_clips = of_clips.permute(1, 2, 3, 0)
+        products = torch.bmm(codes.flatten(1, 2), of_clips.flatten(2))
+        products = products.view(*codes.shape[:3], *of_clips.shape[2:])
+        return add_along_time(products.movedim(3, 2)) + self.bias
+
+
+def add_along_time(products: Tensor) -> Tensor:
+    """What taps (batch, frame, tap, ...) make of each frame add up to, as in a convolution: (batch, frame, ...)."""
+    still, middle = (0, 0) * (products.dim() - 3), products.shape[2] // 2
+    moved = (functional.pad(part, (*still, middle - tap, tap - middle)) for tap, part in enumerate(products.unbind(2)))
+    return sum(moved, torch.zeros(()))
 
 
 class MotionDecoder(nn.Module):
     """Two 2-d convolutions over (frame, head): the first reads the code of a head, the second joins all heads."""
 
-    def __init__(self, heads: int, codes: int, channels: int, outputs: int) -> None:
+    def __init__(self, attitudes: int, heads: int, codes: int, channels: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(codes, channels, (5, 1), padding=(2, 0))
-        self.second = nn.Conv2d(channels, outputs, (5, heads), padding=(2, 0))
+        self.first = OpenedConv(attitudes, codes, channels, taps=5)
+        self.second = nn.Conv2d(channels, outputs, (5, heads))
         nn.init.zeros_(self.second.weight)  # a listener that keeps still is a better start than one that trembles
         nn.init.zeros_(self.second.bias)
 
-    def forward(self, space: Tensor, mask: Tensor) -> Tensor:
-        inner = self.first(space.movedim(-1, 1)).relu() * mask[:, None, :, None]
-        return self.second(inner).squeeze(-1).transpose(1, 2)  # (batch, frame, output)
+    def forward(self, codes: Tensor, attitude: Tensor, mask: Tensor) -> Tensor:
+        inner = self.first(codes, attitude).relu() * mask[..., None, None]
+        taps = self.second.weight.permute(3, 1, 2, 0)  # (head, channel, tap, output): one product for all heads
+        products = inner.flatten(2) @ taps.flatten(0, 1).flatten(1)
+        return add_along_time(products.unflatten(2, taps.shape[2:])) + self.second.bias  # (batch, frame, output)
 
 
 class BlinkDecoder(nn.Module):
     """Four 2-d convolutions, three of which halve the heads, and three LSTM layers: logits (batch, frame)."""
 
-    def __init__(self, heads: int, codes: int, channels: int, width: int) -> None:
+    def __init__(self, attitudes: int, heads: int, codes: int, channels: int, width: int) -> None:
         super().__init__()
         if heads % 8:
             raise ValueError(f"elp: heads must be a multiple of 8, found {heads}; --set heads=128")
-        self.read = nn.Conv2d(codes, channels, 1)
+        self.read = OpenedConv(attitudes, codes, channels, taps=1)
         self.halve = nn.ModuleList(
             nn.Conv2d(channels, channels, (3, 4), stride=(1, 2), padding=(1, 1)) for _ in range(3)
         )
-        self.lstm = nn.LSTM(channels * heads // 8, width, num_layers=3, batch_first=True)
+        for convolution in self.halve:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        self.lstm = SkippedLstm(channels * heads // 8, width)
         self.last = nn.Linear(width, 1)
 
-    def forward(self, space: Tensor, mask: Tensor) -> Tensor:
-        values = self.read(space.movedim(-1, 1)).relu()
+    def forward(self, codes: Tensor, attitude: Tensor, mask: Tensor) -> Tensor:
+        values = self.read(codes, attitude).movedim(3, 1).relu()
         for convolution in self.halve:
             values = convolution(values * mask[:, None, :, None]).relu()
-        return self.last(self.lstm(values.transpose(1, 2).flatten(2))[0]).squeeze(-1)
+        return self.last(self.lstm(values.transpose(1, 2).flatten(2))).squeeze(-1)
 
 
 def lasting_gumbel_noise(shape: torch.Size, memory_s: float, generator: torch.Generator) -> Tensor:

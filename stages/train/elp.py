@@ -16,6 +16,7 @@ What the paper leaves open, and our choice:
 * It has 25 frames a second and 100 expression coefficients: 2 s are 60 frames here, s(t) has 128 + 64 + 64 + 6 numbers.
 * The a(t) of "29T" MFCC: all 45 acoustic features. The span of sigma: ``style_frames`` around the frame.
 * Which decoder has two and which four convolutions: motion two, blinks four and the LSTM. All widths: ``width``.
+* LSTMs have a way past them: without it nothing of the speaker reached codes and blinks, and no blink was learned.
 * The attitude that opens a code space in training is the label's; in prediction too, or what the encoder hears
   (``emotion="heard"``).
 * The listener's portrait reaches only its renderer. Data sets of many people need their resting faces: the first frame
@@ -87,7 +88,7 @@ class Elp(Listener):
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__(settings, sizes)
         style = settings.audio_outputs + EXPRESSION + sizes.coefficients
-        code_space = (settings.heads, settings.codes * sizes.attitudes, settings.channels)
+        code_space = (sizes.attitudes, settings.heads, settings.codes, settings.channels)
         self.audio = adaptive_space.AudioEncoder(
             sizes.audio, settings.audio_width, settings.audio_outputs, settings.dropout
         )
@@ -141,10 +142,9 @@ class Elp(Listener):
         frames = inside(batch.mask)
         noise = scale * adaptive_space.lasting_gumbel_noise(logits.shape, self.settings.memory_s, generator)
         codes = adaptive_space.gumbel_softmax(logits, noise, self.settings.temperature)
-        opened = functional.one_hot(attitude, self.sizes.attitudes).to(codes.dtype)
-        space = torch.einsum("bn,bfhv->bfhnv", opened, codes).flatten(3) * frames[:, :, None, None]
-        motion = self.keep * batch.reference[:, None] + self.motion(space, frames)
-        return motion * frames[..., None], self.blink(space, frames)
+        codes = codes * frames[..., None, None]
+        motion = self.keep * batch.reference[:, None] + self.motion(codes, attitude, frames)
+        return motion * frames[..., None], self.blink(codes, attitude, frames)
 
 
 def mean_error(one: Tensor, two: Tensor, batch: Batch) -> Tensor:

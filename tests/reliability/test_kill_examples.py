@@ -1,18 +1,21 @@
-"""Real clips through real stages, killed at random moments: media, columns and shards come out as if undisturbed."""
+"""Real clips through real stages, killed at random moments: nothing is lost, nothing that is whole is done again."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
 import secrets
+import shutil
 import time
+from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from pipeline.build import Build, BuildOptions
 from pipeline.check import check_dataset
-from pipeline.ledger import read_ledger
+from pipeline.ledger import read_diary, read_ledger
 from pipeline.lock import locked
 from pipeline.manifest import load_manifest
 from pipeline.part import run_here
@@ -21,7 +24,9 @@ from pipeline.store import Store
 from tests.reliability.kill_lab import files_of
 from tests.toy_build import shard_bytes
 
-KILLS = 3
+KILLS = 50
+KILLS_A_LIFE = 8  # of one data set; a clip that is in work at the tenth would be given up
+LATER_S = 0.5  # at most, after the moment that the diaries tell: within a stage, a file, a rename
 MANIFEST = """[dataset]
 name = "killed"
 clips = "clips.csv"
@@ -31,10 +36,8 @@ id = "grid_pair1"
 path = "{media}/a_dyadic/grid_pair1_bbaf2n_brbk7n.mp4"
 licence = "CC BY 4.0 (GRID corpus)"
 """
-CLIPS = """source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split
-grid_pair1,0,3,left,neutral,p,q,train
-grid_pair1,3,6,right,neutral,q,p,train
-"""
+HEADER = "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"
+CLIPS = [f"grid_pair1,{second},{second + 1},left,neutral,p,q,train" for second in range(6)]
 
 
 def build(manifest: Path, out: Path) -> None:
@@ -43,43 +46,73 @@ def build(manifest: Path, out: Path) -> None:
         build.run(build.survey(), run_here)
 
 
-def in_a_process(manifest: Path, out: Path, kill_after: int | None = None) -> int:
-    """Build; kill the build when it has written so many lines to its diaries. Returns its exit status."""
-    process = multiprocessing.get_context("spawn").Process(target=build, args=(manifest, out))
-    before = diary_lines(out)
-    process.start()
-    try:
-        while kill_after is not None and process.is_alive() and diary_lines(out) < before + kill_after:
-            time.sleep(0.02)
-        if kill_after is None:
+class Life:
+    """One data set, from its first build to its last."""
+
+    def __init__(self, manifest: Path, out: Path) -> None:
+        self.manifest, self.out = manifest, out
+
+    def build(self, kill_after: int | None = None, later_s: float = 0.0) -> int:
+        """Build in a process of its own; kill it when it has written so many lines to the diaries, and a bit later.
+
+        Returns its exit status. Nothing that stood in a whole file before is begun again.
+        """
+        whole, begun = self.settled(), self.begun()
+        lines = begun.total()
+        process = multiprocessing.get_context("spawn").Process(target=build, args=(self.manifest, self.out))
+        process.start()
+        try:
+            if kill_after is not None:
+                while process.is_alive() and self.begun().total() < lines + kill_after:
+                    time.sleep(0.02)
+                process.join(later_s)
+            else:
+                process.join()
+        finally:
+            process.kill()
             process.join()
-    finally:
-        process.kill()
-        process.join()
-    return process.exitcode or 0
+        assert not (self.begun() - begun).keys() & whole
+        return process.exitcode or 0
 
+    def begun(self) -> Counter[tuple[str, str]]:
+        """(stage, clip) -> how often the one began to work on the other."""
+        diaries = (self.out / "ledger" / "attempts").glob("*.jsonl")
+        lines = [line for diary in diaries for line in read_diary(diary) if line["event"] == "start" and line["clip"]]
+        return Counter((line["stage"], line["clip"]) for line in lines)
 
-def diary_lines(out: Path) -> int:
-    return sum(path.read_text().count("\n") for path in (out / "ledger" / "attempts").glob("*.jsonl"))
+    def settled(self) -> set[tuple[str, str]]:
+        """(stage, clip) of every row in a whole file."""
+        files = [(path.parent.name, path.stem) for path in (self.out / "columns").glob("*/*.parquet")]
+        return {(stage, clip) for stage, part in files for clip in Store(self.out).read_outcomes(stage, part)}
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(900)  # builds real clips twice and more, beside others on a shared machine
-def test_real_clips_that_are_killed_at_random_moments_come_out_as_if_undisturbed(tmp_path, shared) -> None:
+@pytest.mark.timeout(1200)  # some sixty starts of a process with all models
+def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Path, shared: Path) -> None:
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")
-    chance = random.Random(seed)
-    manifest, calm, killed = tmp_path / "killed.toml", tmp_path / "calm", tmp_path / "out"
+    chance, kills, lives = random.Random(seed), 0, 0
+    manifest = tmp_path / "killed.toml"
     manifest.write_text(MANIFEST.format(media=(shared / "media").resolve()))
-    (tmp_path / "clips.csv").write_text(CLIPS)
-    assert in_a_process(manifest, calm) == 0
-    whole = diary_lines(calm)  # half of them stand when the first part's files do
-    kills = sum(in_a_process(manifest, killed, chance.randint(1, whole * 2 // 3)) < 0 for _ in range(KILLS))
-    assert in_a_process(manifest, killed) == 0
-    assert kills  # the first at least; a build that has finished is left alone
-    assert shard_bytes(killed) == shard_bytes(calm) != {}
-    assert files_of(killed / "media") == files_of(calm / "media") != {}
-    assert read_ledger(Store(killed)) == read_ledger(Store(calm))
-    assert not (killed / ".tmp").exists()
-    assert list(check_dataset(killed)) == []
+    (tmp_path / "clips.csv").write_text("\n".join([HEADER, *CLIPS]) + "\n")
+    calm = Life(manifest, tmp_path / "calm")
+    assert calm.build() == 0
+    steps = calm.begun().total()
+    while kills < KILLS:
+        life = Life(manifest, tmp_path / f"killed-{lives}")
+        lives += 1
+        moments = ((chance.randint(1, steps // 4), chance.uniform(0, LATER_S)) for _ in range(KILLS_A_LIFE))
+        kills += sum(1 for _ in takewhile(lambda status: status < 0, (life.build(*moment) for moment in moments)))
+        assert life.build() == 0
+        as_if_undisturbed(life.out, calm.out)
+        shutil.rmtree(life.out)
+    print(f"{kills} kills of {lives} data sets")
+
+
+def as_if_undisturbed(out: Path, calm: Path) -> None:
+    assert shard_bytes(out) == shard_bytes(calm) != {}
+    assert files_of(out / "media") == files_of(calm / "media") != {}
+    assert read_ledger(Store(out)) == read_ledger(Store(calm))
+    assert not (out / ".tmp").exists()
+    assert list(check_dataset(out)) == []

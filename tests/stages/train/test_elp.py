@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.nn import functional
 
 from stages.train.adaptive_space import gumbel_softmax, lasting_gumbel_noise
 from stages.train.elp import Elp, Settings, energy_score, mean_error
@@ -46,6 +47,20 @@ def test_codes_are_drawn_as_often_as_their_logits_say() -> None:
     codes = gumbel_softmax(logits, noise, temperature=1.0)
     assert torch.equal(codes.sum(dim=-1).round(), torch.ones(20_000, 1))
     assert torch.allclose(codes.mean(dim=(0, 1)), logits.softmax(dim=0), atol=0.01)
+
+
+@torch.no_grad()
+def test_the_motion_decoder_is_two_convolutions_over_the_code_spaces_of_eq_2() -> None:
+    """e x v, with zeros in the spaces that are closed, through PyTorch's own convolutions."""
+    decoder, batch = listener().motion, random_batch()
+    codes = functional.one_hot(torch.randint(4, (3, 50, 8), generator=draws()), 4) * batch.mask[..., None, None]
+    opened = functional.one_hot(batch.attitude, 3)
+    space = torch.einsum("bn,bfhv->bnvfh", opened, codes).flatten(1, 2).float()
+    inner = functional.conv2d(space, decoder.first.weight, decoder.first.bias, padding=(2, 0)).relu()
+    inner = inner * batch.mask[:, None, :, None]
+    expected = functional.conv2d(inner, decoder.second.weight, decoder.second.bias, padding=(2, 0)).squeeze(3)
+    found = decoder(codes.float(), batch.attitude, batch.mask)
+    assert torch.allclose(found, expected.transpose(1, 2), atol=1e-5)
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from schemas.clip import ATTITUDES
 from stages.train.prediction import Predictor
 from stages.train.registry import find_listeners
 from stages.train.run_folder import RunFolder
-from tests import listener_comparison
 from tests.listener_comparison import REDUCED, SPLITS, WORLD, Scores, compare, say, table
 from tests.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World
 
@@ -34,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def figures(root: Path) -> dict[str, Scores]:
     """All listeners trained and measured; minutes."""
-    found, seconds = compare(root / "data", root / "runs")
+    found, seconds = compare(WORLD, root / "data", root / "runs")
     print(table(found, seconds))
     return found
 
@@ -80,10 +79,10 @@ def test_the_rule_holds_in_the_truth() -> None:
     assert not np.allclose(WORLD.listen(clip, 0).angle, WORLD.listen(clip, 1).angle)
 
 
-def test_a_learned_listener_finds_the_smile_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learned_listener_finds_the_smile_in_seconds(tmp_path: Path) -> None:
     """The quick look at what the slow tests see in full: pchg after a few epochs in a smaller world."""
-    monkeypatch.setattr(listener_comparison, "WORLD", FEW)
-    found, _ = compare(FEW.write(tmp_path / "data"), tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}})
+    data = FEW.write(tmp_path / "data")
+    found, _ = compare(FEW, data, tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}})
     assert all(found["pchg"].sample[split] < found["mirror"].sample[split] for split in SPLITS)
     assert found["pchg"].smile["positive"] > found["pchg"].smile["negative"] + 0.2
 
@@ -121,7 +120,7 @@ def test_windows_of_mfr_are_joined_without_seams(root: Path, figures: dict[str, 
     predictor = Predictor(RunFolder(root / "runs" / "mfr"), torch.device("cpu"))
     stride = predictor.model.settings.model_stride
     seams, others = [], []
-    for said in say(predictor, root / "data", samples=2):
+    for said in say(predictor, WORLD, root / "data", samples=2):
         bends = np.abs(np.diff(said.motion, n=2, axis=1)).mean(axis=(0, 2))  # of frames 1, 2, ...
         frames = np.arange(1, len(bends) + 1)
         inner = (frames >= stride) & (frames < len(frames) - stride)
