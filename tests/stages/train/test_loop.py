@@ -88,7 +88,7 @@ def test_two_workers_learn_as_one_does_with_the_same_batches(root: Path, tmp_pat
     ones = [trained(root, tmp_path / f"one{i}", **settings) for i, settings in enumerate((alike, several))]
     twos = [planned(root, tmp_path / f"two{i}", **settings) for i, settings in enumerate((alike, several))]
     program = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from pathlib import Path
 from stages.train.loop import Worker, train
 from stages.train.run_folder import RunFolder
@@ -98,6 +98,7 @@ dist.init_process_group("gloo", init_method=f"file://{runs[0]}/meeting", rank=in
 for run in runs:
     train(RunFolder(Path(run)), Worker(torch.device("cpu"), int(rank), 2))
 dist.destroy_process_group()
+os._exit(0)  # gloo's threads may outlive their group, and abort an interpreter that ends in the usual way
 """
     command = [sys.executable, "-W", "error", "-c", program]
     runs = [str(two.root) for two in twos]
