@@ -18,7 +18,7 @@ from schemas.clip import CLIP_COLUMNS
 from schemas.shard import SHARD_NAME
 
 MAX_DESCRIPTION_BYTES = 2**30
-SAMPLE = re.compile(r"sample-\d{2,}")
+SAMPLE = re.compile(r"sample-\d+")
 
 
 def read_description(root: Location) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def add_along_time(products: Tensor) -> Tensor:
     """What taps (batch, frame, tap, ...) make of each frame add up to, as in a convolution: (batch, frame, ...)."""
     still, middle = (0, 0) * (products.dim() - 3), products.shape[2] // 2
     moved = (functional.pad(part, (*still, middle - tap, tap - middle)) for tap, part in enumerate(products.unbind(2)))
-    return sum(moved, torch.zeros(()))
+    return sum(moved)
 
 
 class MotionDecoder(nn.Module):

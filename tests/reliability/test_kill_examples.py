@@ -14,15 +14,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import Build, BuildOptions
-from pipeline.check import check_dataset
-from pipeline.ledger import read_diary, read_ledger
+from pipeline.ledger import read_diary
 from pipeline.lock import locked
 from pipeline.manifest import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from pipeline.store import Store
-from tests.reliability.kill_lab import files_of
-from tests.toy_build import shard_bytes
+from tests.reliability.kill_lab import as_if_undisturbed, files_of, settled
 
 KILLS = 50
 KILLS_A_LIFE = 8  # of one data set; a clip that is in work at the tenth would be given up
@@ -57,7 +54,7 @@ class Life:
 
         Returns its exit status. Nothing that stood in a whole file before is begun again.
         """
-        whole, begun = self.settled(), self.begun()
+        whole, begun = settled(self.out), self.begun()
         lines = begun.total()
         process = multiprocessing.get_context("spawn").Process(target=build, args=(self.manifest, self.out))
         process.start()
@@ -80,11 +77,6 @@ class Life:
         lines = [line for diary in diaries for line in read_diary(diary) if line["event"] == "start" and line["clip"]]
         return Counter((line["stage"], line["clip"]) for line in lines)
 
-    def settled(self) -> set[tuple[str, str]]:
-        """(stage, clip) of every row in a whole file."""
-        files = [(path.parent.name, path.stem) for path in (self.out / "columns").glob("*/*.parquet")]
-        return {(stage, clip) for stage, part in files for clip in Store(self.out).read_outcomes(stage, part)}
-
 
 @pytest.mark.slow
 @pytest.mark.shared
@@ -106,13 +98,6 @@ def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Pat
         kills += sum(1 for _ in takewhile(lambda status: status < 0, (life.build(*moment) for moment in moments)))
         assert life.build() == 0
         as_if_undisturbed(life.out, calm.out)
+        assert files_of(life.out / "media") != {}
         shutil.rmtree(life.out)
     print(f"{kills} kills of {lives} data sets")
-
-
-def as_if_undisturbed(out: Path, calm: Path) -> None:
-    assert shard_bytes(out) == shard_bytes(calm) != {}
-    assert files_of(out / "media") == files_of(calm / "media") != {}
-    assert read_ledger(Store(out)) == read_ledger(Store(calm))
-    assert not (out / ".tmp").exists()
-    assert list(check_dataset(out)) == []

@@ -68,7 +68,7 @@ def test_a_shift_has_a_known_distance_and_scales_with_the_numbers(shift: float, 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
 def test_variances_are_those_of_the_three_published_programs(part: str, golden: Any, stored: People) -> None:
-    for clips, who in zip(part_of(stored, part), ("pred", "gt"), strict=False):
+    for clips, who in zip(part_of(stored, part)[:2], ("pred", "gt"), strict=True):
         found = {
             "dim_flat_var": variety.flat_variance(clips),
             "dim_helper_calculate_variance_sum_over_dims": variety.summed_variance(clips),

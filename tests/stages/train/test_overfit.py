@@ -27,8 +27,9 @@ CSV = """source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split
 cte53x3i02lo,0,5,left,positive,a,b,train
 """
 
-WHOLE = {"window_frames": 150, "batch_size": 1, "dropout": 0.0, "weight_decay": 0.0}  # an epoch is a step
-THIRDS = {"window_frames": 50, "stride_frames": 50, "batch_size": 3, "dropout": 0.0, "weight_decay": 0.0}  # as well
+FREE = {"dropout": 0.0, "weight_decay": 0.0}
+WHOLE = {**FREE, "window_frames": 150, "batch_size": 1}  # an epoch is a step
+THIRDS = {**FREE, "window_frames": 50, "stride_frames": 50, "batch_size": 3}  # as well
 SETTINGS: dict[str, dict[str, Any]] = {
     "vico_lstm": {**WHOLE, "epochs": 400, "learning_rate": 5e-3, "decay_epochs": 1000},
     "pchg": {**WHOLE, "epochs": 900, "width": 128, "hidden": 128},
@@ -40,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "audio_outputs": 32, "channels": 8,
     },
     "mfr": {
-        **THIRDS, "epochs": 1500, "learning_rate": 2e-3, "window_frames": 60, "stride_frames": 4, "min_frames": 60,
+        **FREE, "epochs": 1500, "learning_rate": 2e-3, "window_frames": 60, "stride_frames": 4, "min_frames": 60,
         "batch_size": 23, "width": 128, "layers": 2, "heads": 4, "steps": 100,
     },
 }  # fmt: skip
