@@ -15,16 +15,16 @@ from pathlib import Path
 
 from pipeline import run
 from pipeline.address import add_address
-from pipeline.answer import is_machine_trouble
+from pipeline.attempt import is_machine_trouble
 from pipeline.build import Build, BuildOptions, Runner
-from pipeline.config import ManifestError, as_plain, describe, parse_overrides
-from pipeline.lock import locked
-from pipeline.manifest import load_manifest
-from pipeline.object_storage import location
+from pipeline.dataset.lock import locked
+from pipeline.dataset.storage import location
+from pipeline.ledger.report import plan_table
+from pipeline.manifest.load import load_manifest
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
-from pipeline.report import plan_table
+from pipeline.settings import ManifestError, as_plain, describe, parse_overrides
 from pipeline.weights import WeightsError
 
 

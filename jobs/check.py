@@ -7,9 +7,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.check import check_dataset
-from pipeline.config import ManifestError
-from pipeline.object_storage import location
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.storage import location
+from pipeline.settings import ManifestError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

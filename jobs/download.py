@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.availability import OK, OUTCOMES, Entry
-from pipeline.config import ManifestError, describe, merge, parse_overrides, resolve
-from pipeline.download import Downloads, DownloadSettings
-from pipeline.manifest import load_manifest
-from pipeline.report import aligned
+from pipeline.ledger.report import aligned
+from pipeline.manifest.load import load_manifest
+from pipeline.settings import ManifestError, describe, merge, parse_overrides, resolve
+from pipeline.sources.availability import OK, OUTCOMES, Entry
+from pipeline.sources.download import Downloads, DownloadSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,17 +16,17 @@ from pathlib import Path
 
 from pipeline import run
 from pipeline.address import add_address
-from pipeline.config import ManifestError
-from pipeline.report import aligned
-from pipeline.shards import read_description
+from pipeline.dataset.read import read_description
+from pipeline.ledger.report import aligned
+from pipeline.settings import ManifestError
 from pipeline.weights import WeightsError
 from schemas.clip import SPLITS
 from schemas.coefficients import MixedCoefficientsError
 from stages.evaluate import runs
-from stages.evaluate.definition import Definition
 from stages.evaluate.evaluation import Request, Spread, evaluate, in_this_process
-from stages.evaluate.registry import definitions
-from stages.evaluate.report import Report, make_report, write_report
+from stages.evaluate.leaderboard.report import Report, make_report, write_report
+from stages.evaluate.metrics.definition import Definition
+from stages.evaluate.metrics.registry import definitions
 from stages.evaluate.runs import Policy, Run, open_run
 
 NO_RAY = "none"

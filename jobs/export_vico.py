@@ -19,9 +19,9 @@ from typing import Any
 
 from jobs.vico.features import Features
 from jobs.vico.layouts import CHALLENGE_COLUMNS, RELEASE_COLUMNS, RELEASE_CSV
-from pipeline.config import ManifestError
-from pipeline.object_storage import Location, local_file, location
-from pipeline.shards import media_file, read_clips, read_description
+from pipeline.dataset.read import media_file, read_clips, read_description
+from pipeline.dataset.storage import Location, local_file, location
+from pipeline.settings import ManifestError
 from schemas.clip import SPLITS
 from schemas.column import ROLES
 

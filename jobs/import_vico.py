@@ -21,11 +21,11 @@ from pathlib import Path
 
 from jobs.vico.clip_id import UNITS, find_unit, parse_clip_id
 from jobs.vico.layouts import Found, VicoClip, read_layout
-from pipeline.clips_csv import CSV_COLUMNS
 from pipeline.clock import FPS
-from pipeline.config import ManifestError
-from pipeline.manifest import load_manifest
-from pipeline.media import MediaError, SourceReader
+from pipeline.manifest.clips_csv import CSV_COLUMNS
+from pipeline.manifest.load import load_manifest
+from pipeline.media.reader import MediaError, SourceReader
+from pipeline.settings import ManifestError
 
 MANIFEST = "vico.toml"
 LICENCE = "ViCo: non-commercial research and education"

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from jobs.train import data_set
-from pipeline.config import ManifestError
-from pipeline.shards import sample_name
+from pipeline.dataset.read import sample_name
+from pipeline.settings import ManifestError
 from schemas.clip import ATTITUDES, SPLITS
 from schemas.coefficients import MixedCoefficientsError
 from stages.train.prediction import Draw, Predictor

@@ -17,10 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.config import ManifestError, resolve
-from pipeline.encode import VideoWriter, read_video
+from pipeline.dataset.store import Store
+from pipeline.media.encode import VideoWriter, read_video
 from pipeline.registry import find_stages
-from pipeline.store import Store
+from pipeline.settings import ManifestError, resolve
 from schemas.column import ROLES
 
 SHEET_FRAMES = 6  # of a picture

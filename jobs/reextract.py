@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.clips_csv import CSV_COLUMNS
 from pipeline.clock import FPS, Span, map_to_grid
-from pipeline.config import ManifestError
-from pipeline.media import MediaError, SourceReader
-from pipeline.shards import read_clips, read_description
+from pipeline.dataset.read import read_clips, read_description
+from pipeline.manifest.clips_csv import CSV_COLUMNS
+from pipeline.media.reader import MediaError, SourceReader
+from pipeline.settings import ManifestError
 
 MANIFEST, CLIPS = "reextract.toml", "reextract.csv"
 STAGES = ("threedmm", "blink")  # with what they read

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from jobs.reextract import write_manifest
 from jobs.rendering.takes import Clip, clips_to_render
-from pipeline.config import ManifestError
-from pipeline.encode import VideoWriter, add_sound
-from pipeline.shards import read_description, sample_names
+from pipeline.dataset.read import read_description, sample_names
+from pipeline.media.encode import VideoWriter, add_sound
+from pipeline.settings import ManifestError
 from pipeline.weights import WeightsError, find_weights
 from schemas.clip import SPLITS
 from schemas.coefficients import STAGE, MixedCoefficientsError, provenance_of

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Collection, Sequence
 
 from pipeline.build import new_run_id
-from pipeline.config import ManifestError
-from pipeline.ledger import attempts_of
-from pipeline.lock import locked
-from pipeline.object_storage import location
-from pipeline.store import Store
-from schemas.ledger import CRASHED, FAILED, OUT_OF_MEMORY, TIMED_OUT, Outcome
+from pipeline.dataset.lock import locked
+from pipeline.dataset.storage import location
+from pipeline.dataset.store import Store
+from pipeline.ledger.diary import attempts_of
+from pipeline.settings import ManifestError
+from schemas.outcome import CRASHED, FAILED, OUT_OF_MEMORY, TIMED_OUT, Outcome
 
-READER_REASONS = ("decoder_crashed", "timed_out", "out_of_memory")  # of `pipeline.sandbox`, as rejects
+READER_REASONS = ("decoder_crashed", "timed_out", "out_of_memory")  # of `pipeline.media.sandbox`, as rejects
 CLASSES = (FAILED, CRASHED, TIMED_OUT, OUT_OF_MEMORY, "decoder_crashed")
 SPELLINGS = {"timeout": TIMED_OUT}
 

@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.config import ManifestError
-from pipeline.lock import is_locked
-from pipeline.object_storage import location
-from pipeline.progress import RunCounts, RunStart, clock_time, progress_table
-from pipeline.report import run_table
-from pipeline.store import Store
+from pipeline.dataset.lock import is_locked
+from pipeline.dataset.storage import location
+from pipeline.dataset.store import Store
+from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table
+from pipeline.ledger.report import run_table
+from pipeline.settings import ManifestError
 
 MAX_IN_WORK = 10  # clips in work that are named
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.address import add_address
-from pipeline.config import ManifestError, describe, parse_overrides
+from pipeline.settings import ManifestError, describe, parse_overrides
 from schemas.coefficients import MixedCoefficientsError
 from stages.train.plan import continue_run, plan_run
 from stages.train.registry import find_listeners

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.fetch import fetch
-from pipeline.report import aligned
+from pipeline.ledger.report import aligned
 from pipeline.weights import Weights, WeightsError, cache_root, find_weights, registry
 
 MIB = 2**20

@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from pipeline.absent import absent_clips, withdraw_clips
-from pipeline.card import describe_dataset, write_description
-from pipeline.config import ManifestError, merge, resolve
-from pipeline.download import DownloadSettings
-from pipeline.ledger import assign_parts, write_ledger
-from pipeline.limits import Limits
-from pipeline.manifest import Manifest
-from pipeline.object_storage import Location
-from pipeline.pack import PackSettings, plan_shards, write_shards
+from pipeline.dataset.card import describe_dataset, write_description
+from pipeline.dataset.pack import PackSettings, plan_shards, write_shards
+from pipeline.dataset.storage import Location
+from pipeline.dataset.store import Store
+from pipeline.ledger.diary import assign_parts, write_ledger
+from pipeline.ledger.limits import Limits
+from pipeline.ledger.progress import RunCounts, RunStart, shown
+from pipeline.ledger.report import RunReport
+from pipeline.ledger.survey import Survey, survey
+from pipeline.manifest.load import Manifest
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
-from pipeline.progress import RunCounts, RunStart, shown
 from pipeline.registry import StageCode
-from pipeline.report import RunReport
-from pipeline.sources import source_hashes
-from pipeline.store import Store
-from pipeline.survey import Survey, survey
+from pipeline.settings import ManifestError, merge, resolve
+from pipeline.sources.download import DownloadSettings
+from pipeline.sources.hashes import source_hashes
+from pipeline.sources.missing import absent_clips, withdraw_clips
 from pipeline.weights import resolve_all
 
 Runner = Callable[[Job, Pipeline, Sequence[Part]], Iterator[list[Done]]]

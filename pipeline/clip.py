@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.clock import Span
 
 if TYPE_CHECKING:
-    from pipeline.media import SourceReader
+    from pipeline.media.reader import SourceReader
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Clip:
 
         Where the source is one video it is the same for every part; of a `Pair` it reads the part's own file.
         """
-        from pipeline.media import SourceReader
+        from pipeline.media.reader import SourceReader
 
         path: Path = getattr(self.source, part) if isinstance(self.source, Pair) else self.source
         if path not in self._readers:

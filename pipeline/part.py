@@ -13,17 +13,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipeline.answer import Died, as_outcome, ask
+from pipeline.attempt import Died, as_outcome, ask
 from pipeline.clip import Clip
-from pipeline.ledger import PRINT_DIGITS, Deaths, attempts_of
-from pipeline.limits import Limits
-from pipeline.object_storage import Location
+from pipeline.dataset.storage import Location
+from pipeline.dataset.store import Store
+from pipeline.ledger.diary import PRINT_DIGITS, Deaths, attempts_of
+from pipeline.ledger.limits import Limits
+from pipeline.ledger.watchdog import Watchdog
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.registry import StageCode
 from pipeline.stage import Stage
-from pipeline.store import Store
-from pipeline.watchdog import Watchdog
-from schemas.ledger import FAILED, OK, Outcome
+from schemas.outcome import FAILED, OK, Outcome
 
 SAVE_EVERY_S = 60.0  # a kill costs the clips since the last save, however long the part takes
 SETUP = ""  # stands in a diary for the setup of a stage, where a clip's id stands for work on a clip

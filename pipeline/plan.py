@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clip import Pair
-from pipeline.clips_csv import ClipRow
-from pipeline.config import ManifestError, as_plain, resolve
+from pipeline.manifest.clips_csv import ClipRow
 from pipeline.registry import StageCode
+from pipeline.settings import ManifestError, as_plain, resolve
 from pipeline.stage import Stage
 from pipeline.weights import find_weights
 from schemas.clip import CLIP_COLUMNS

@@ -16,8 +16,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import ManifestError
 from pipeline.plan import Group
+from pipeline.settings import ManifestError
 
 STEPS = 10_000  # Ray counts resources in ten-thousandths
 

@@ -13,7 +13,7 @@ import types
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from pipeline.stage import Stage
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"

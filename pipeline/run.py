@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.answer import is_machine_trouble
-from pipeline.config import ManifestError
+from pipeline.attempt import is_machine_trouble
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
+from pipeline.settings import ManifestError
 
 PROJECT = Path(__file__).resolve().parent.parent
 POLL_S = 5.0  # between looks at a cluster that is growing

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.config import ManifestError, parse_toml, read_text, shown
+from pipeline.settings import ManifestError, parse_toml, read_text, shown
 
 REGISTRY = Path(__file__).resolve().parent.parent / "manifests" / "weights.toml"
 CACHE_VARIABLE = "VICO_CACHE"  # the one environment variable: workers on other machines have other disks

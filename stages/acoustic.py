@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.clip import Clip
 from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ
-from pipeline.encode import read_wav
+from pipeline.media.encode import read_wav
 from pipeline.stage import Stage, setting
 from schemas.column import FRAME_AXIS, Column
 from stages.acoustics import vico45_code, vico45_paper

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.clip import Clip
-from pipeline.encode import read_wav
+from pipeline.media.encode import read_wav
 from pipeline.stage import Stage, setting
 from pipeline.weights import find_weights
 from schemas.column import Column

@@ -15,8 +15,8 @@ import numpy as np
 
 from pipeline.clip import Clip
 from pipeline.clock import GridMap, Span, VideoTimes, map_to_grid
-from pipeline.encode import VideoWriter, write_wav
-from pipeline.media import MEDIA_REASONS, MediaError, SourceReader
+from pipeline.media.encode import VideoWriter, write_wav
+from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
 from schemas.column import Column
 

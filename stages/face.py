@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, VideoTimes
-from pipeline.encode import VideoWriter
-from pipeline.media import MEDIA_REASONS, MediaError, SourceReader
+from pipeline.media.encode import VideoWriter
+from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
 from schemas.column import Column, per_role
 from stages.faces import crops

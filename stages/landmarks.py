@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.clip import Clip
-from pipeline.encode import read_video
-from pipeline.quiet import stderr_muted
+from pipeline.media.encode import read_video
 from pipeline.stage import Reject, Stage, setting
+from pipeline.stderr import stderr_muted
 from schemas.column import FRAME_AXIS, ROLES, Column, both, per_role
 
 NUM_POINTS = 478  # 468 of the mesh, 5 of the right and 5 of the left iris

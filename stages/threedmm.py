@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.clip import Clip
-from pipeline.encode import read_video
+from pipeline.media.encode import read_video
 from pipeline.stage import Reject, Stage, setting
 from pipeline.weights import find_weights
 from schemas.column import ROLES, Column, both

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from jobs.describe import BEGIN, TOPICS, renew
-from pipeline.availability import OUTCOMES
+from pipeline.sources.availability import OUTCOMES
 from pipeline.weights import registry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.check import check_dataset
-from tests.autoscaler_lab import autoscaling_head
-from tests.cluster_lab import NUM_CLIPS, WAIT_S, Journal, until
-from tests.job_lab import FILE, ROOT, Jobs, job_server
+from pipeline.dataset.check import check_dataset
+from tests.labs.autoscaler import autoscaling_head
+from tests.labs.cluster import NUM_CLIPS, WAIT_S, Journal, until
+from tests.labs.job import FILE, ROOT, Jobs, job_server
 
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
 COMMANDS += ("worker_start_ray_commands",)

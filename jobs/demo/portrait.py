@@ -13,7 +13,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from pipeline.quiet import stderr_muted
+from pipeline.stderr import stderr_muted
 
 PANEL_W_PX, PANEL_H_PX = 640, 720  # one half of a 1280x720 split screen
 

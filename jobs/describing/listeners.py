@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config import describe
+from pipeline.ledger.report import markdown_table
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
-from pipeline.report import markdown_table
+from pipeline.settings import describe
 from schemas.clip import ATTITUDES
 from schemas.coefficients import ORDERS, WIDTHS
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.report import markdown_table
-from stages.evaluate.definition import Definition
-from stages.evaluate.registry import definitions
+from pipeline.ledger.report import markdown_table
+from stages.evaluate.metrics.definition import Definition
+from stages.evaluate.metrics.registry import definitions
 
 PERFECT = "the reference's"
 

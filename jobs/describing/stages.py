@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.config import describe
-from pipeline.download import DownloadSettings
-from pipeline.limits import Limits
-from pipeline.pack import PackSettings
+from pipeline.dataset.pack import PackSettings
+from pipeline.ledger.limits import Limits
+from pipeline.ledger.report import markdown_table
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
-from pipeline.report import markdown_table
+from pipeline.settings import describe
+from pipeline.sources.download import DownloadSettings
 from pipeline.stage import Stage
 from schemas.clip import CLIP_COLUMNS
 from schemas.column import Column

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ManifestError
-from pipeline.encode import read_video
-from pipeline.shards import read_clips, read_description
+from pipeline.dataset.read import read_clips, read_description
+from pipeline.media.encode import read_video
+from pipeline.settings import ManifestError
 from schemas.coefficients import one_fitter
 from stages.evaluate.render.take import Motion, Take
 

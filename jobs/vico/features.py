@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from schemas.column import ROLES
 
 ACOUSTIC_DIM = 45

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from schemas.clip import ATTITUDES, ID_PATTERN, SPLITS
 
 RELEASE_CSV = "RLD_data.csv"

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.media import MediaError, SourceReader
-from stages.evaluate.definition import PREDICTED, REFERENCE, Definition, Pooling
-from stages.evaluate.embeddings import Embedding
-from stages.evaluate.registry import find_definition
+from pipeline.media.reader import MediaError, SourceReader
+from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, Definition, Pooling
+from stages.evaluate.metrics.embeddings import Embedding
+from stages.evaluate.metrics.registry import find_definition
+from stages.evaluate.metrics.validation import MismatchError
 from stages.evaluate.runs import COLUMNS, Policy
-from stages.evaluate.validation import MismatchError
 
 FRAMES = "frames"
 CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB

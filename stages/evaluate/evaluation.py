@@ -1,6 +1,6 @@
 """The evaluation: runs against a reference, metric by metric, clip by clip, with what could not be computed and why.
 
-It defines no mathematics: metrics (`stages.evaluate.registry`) take arrays and return floats, the work on a clip
+It defines no mathematics: metrics (`stages.evaluate.metrics`) take arrays and return floats, the work on a clip
 (`stages.evaluate.clip_work`) is done wherever ``spread`` sends it, `stages.evaluate.scoring` makes scores of clips.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ManifestError
-from pipeline.shards import read_description
+from pipeline.dataset.read import read_description
+from pipeline.settings import ManifestError
 from schemas.coefficients import Provenance, one_fitter
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.clip_work import ClipResult, ClipTask, work_on
-from stages.evaluate.definition import PREDICTED, REFERENCE, Definition
+from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, Definition
 from stages.evaluate.obstacles import obstacle
 from stages.evaluate.runs import (
     COEFFICIENTS,

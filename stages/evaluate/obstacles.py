@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.shards import read_description
+from pipeline.dataset.read import read_description
 from pipeline.weights import WeightsError, find_weights
 from schemas.score import REFERENCE_RUN
-from stages.evaluate.definition import PREDICTED, REFERENCE, Definition
+from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, Definition
 from stages.evaluate.runs import COLUMNS, OF_SAMPLES, ReferenceClip, Run, columns_of
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ManifestError
-from pipeline.shards import media_file, read_clips, read_description, sample_names
+from pipeline.dataset.read import media_file, read_clips, read_description, sample_names
+from pipeline.settings import ManifestError
 from schemas.score import REFERENCE_RUN
-from stages.evaluate.definition import PREDICTED, REFERENCE, SPEAKER, Definition
+from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Definition
 
 COLUMNS = {  # quantity -> columns that make it up, side by side
     "exp": ("{role}_exp",),

@@ -19,9 +19,9 @@ from schemas.score import ALL, REFERENCE_RUN, Comparable, Difference, Score
 from stages.evaluate import bootstrap
 from stages.evaluate.bootstrap import Replicates
 from stages.evaluate.clip_work import valid_frames
-from stages.evaluate.definition import Definition, Pooling
 from stages.evaluate.evaluation import Evaluation, Measured, Spread
-from stages.evaluate.registry import find_definition
+from stages.evaluate.metrics.definition import Definition, Pooling
+from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import COEFFICIENTS, COLUMNS
 
 COSTLY_DIMENSIONS = 512  # from which on a Frechet distance takes seconds

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.clip import Clip
 from pipeline.clock import map_to_grid
-from pipeline.encode import VideoWriter
+from pipeline.media.encode import VideoWriter
 from schemas.column import ROLES
 from stages.faces.boxes import Floats
 

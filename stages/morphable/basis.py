@@ -84,7 +84,7 @@ def load_basis(path: Path = SHIPPED) -> Basis:
     BasisError : no such file, an array is missing, or shapes and values contradict the layout.
     """
     if not path.is_file():
-        raise BasisError(f"basis {path}: no such file; learn one with `python -m jobs.learn_basis`, or leave it unset")
+        raise BasisError(f"basis {path}: no such file; learn one with python -m jobs.study.learn_basis, or unset it")
     names = [field.name for field in fields(Basis) if field.name != "sha256"]
     with np.load(path, allow_pickle=False) as stored:
         missing = sorted(set(names) - set(stored))

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ManifestError
-from pipeline.shards import read_clips
+from pipeline.dataset.read import read_clips
+from pipeline.settings import ManifestError
 from schemas.coefficients import ORDERS, WIDTHS, join
 from schemas.column import ROLES
 from stages.train.inputs import ACOUSTIC, ACOUSTIC_WIDTH, FRAME_TOKEN, NO_LABEL, TOKEN_AXIS, Inputs

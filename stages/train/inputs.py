@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import ManifestError
-from pipeline.shards import read_description
+from pipeline.dataset.read import read_description
+from pipeline.settings import ManifestError
 from schemas.coefficients import ORDERS, STAGE, WIDTHS, one_fitter, provenance_of
 from schemas.column import FRAME_AXIS, ROLES
 

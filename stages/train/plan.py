@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import ManifestError, as_plain, resolve
-from pipeline.shards import read_description
+from pipeline.dataset.read import read_description
+from pipeline.settings import ManifestError, as_plain, resolve
 from schemas.coefficients import ORDERS, WIDTHS
 from stages.train.corpus import ClipFrames, Corpus, open_corpus
 from stages.train.inputs import ACOUSTIC_WIDTH, NO_LABEL, Inputs, inputs_of
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
 from stages.train.run_folder import Run, RunFolder
-from stages.train.scores import scores_of
+from stages.train.zscores import scores_of
 
 LEAST_PART = 3  # validation takes no more than one part in so many
 SPLITS = ("train", "val")  # what training may see; test and ood are for the end

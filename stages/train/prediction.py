@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from pipeline.weights import file_sha256
 from schemas.coefficients import split
 from stages.train.checkpoint import load_weights

@@ -11,16 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import ManifestError
-from pipeline.pack import ROW_GROUP_CLIPS
+from pipeline.dataset.pack import ROW_GROUP_CLIPS
+from pipeline.dataset.read import read_clips, read_description
+from pipeline.dataset.store import Store
 from pipeline.plan import digest
-from pipeline.shards import read_clips, read_description
-from pipeline.store import Store
-from pipeline.takedown import FILE as TAKEDOWN
+from pipeline.settings import ManifestError
+from pipeline.sources.takedown import FILE as TAKEDOWN
 from schemas.clip import CLIP_COLUMNS
 from schemas.coefficients import STAGE
 from schemas.column import Column
-from schemas.shard import shard_name, shard_schema
+from schemas.dataset import shard_name, shard_schema
 from stages.train.inputs import column_shapes
 from stages.train.plan import fingerprints
 from stages.train.prediction import Draw, Predictor, predict_clip

@@ -9,10 +9,11 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from stages.train.listener import Listener
 
-FOLDERS = {"stages.train": Path(__file__).parent, "stages.train.baselines": Path(__file__).parent / "baselines"}
+FOLDER = Path(__file__).parent / "listeners"
+FOLDERS = {"stages.train.listeners": FOLDER, "stages.train.listeners.baselines": FOLDER / "baselines"}
 
 
 def find_listeners() -> dict[str, type[Listener]]:
@@ -25,11 +26,10 @@ def find_listeners() -> dict[str, type[Listener]]:
     found = {}
     for package, folder in FOLDERS.items():
         for path in sorted(folder.glob("[a-z]*.py")):
-            if path.stem != "listener":
-                classes = _listeners_of(importlib.import_module(f"{package}.{path.stem}"))
-                if len(classes) > 1:
-                    raise ManifestError(f"{path}: expected one subclass of Listener, found {len(classes)}; split it up")
-                found.update((path.stem, listener) for listener in classes)
+            classes = _listeners_of(importlib.import_module(f"{package}.{path.stem}"))
+            if len(classes) > 1:
+                raise ManifestError(f"{path}: expected one subclass of Listener, found {len(classes)}; split it up")
+            found.update((path.stem, listener) for listener in classes)
     return found
 
 

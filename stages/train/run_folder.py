@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import ManifestError, resolve
+from pipeline.settings import ManifestError, resolve
 from stages.train.inputs import ColumnShape, Inputs
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
-from stages.train.scores import Scale, Scores
+from stages.train.zscores import Scale, Scores
 
 FORMAT_VERSION = 1
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from schemas.column import ROLES
 from stages.train.corpus import ClipFrames, Corpus
 from stages.train.listener import Batch, TrainingSettings
-from stages.train.scores import Scores
+from stages.train.zscores import Scores
 
 
 @dataclass(frozen=True)

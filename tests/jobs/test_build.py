@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobs import build, check
-from tests.ray_head import RAY, free_port, running, wait_for
-from tests.toy_build import ToyProject, shard_bytes
+from tests.labs.ray_head import RAY, free_port, running, wait_for
+from tests.labs.toy_build import ToyProject, shard_bytes
 
 PROJECT = Path(__file__).resolve().parents[2]
 

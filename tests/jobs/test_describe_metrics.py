@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.describing.metrics import metrics_markdown
-from stages.evaluate.registry import definitions
+from stages.evaluate.metrics.registry import definitions
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

@@ -16,16 +16,16 @@ import pytest
 
 from jobs import evaluate
 from pipeline import run
-from pipeline.encode import VideoWriter
+from pipeline.media.encode import VideoWriter
 from schemas.score import CLIP_SCORE_SCHEMA
 from stages.evaluate import evaluation
 from stages.evaluate.evaluation import Request, in_this_process
-from stages.evaluate.registry import find_definition
+from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import open_run
 from stages.evaluate.scoring import score_all
-from tests.browser_lab import Page, browser, find_browser
-from tests.media_lab import numbered_frame
-from tests.prediction_lab import LabClip, moving_clip, write_data_set, write_prediction
+from tests.labs.browser import Page, browser, find_browser
+from tests.labs.media import numbered_frame
+from tests.labs.predictions import LabClip, moving_clip, write_data_set, write_prediction
 
 SIDE_PX = 96
 HOSTILE = "<img src onerror>|`*"  # no =, which ends the name in NAME=PREDICTION

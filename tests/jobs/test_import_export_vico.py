@@ -13,12 +13,12 @@ import pytest
 from jobs import export_vico, import_vico
 from jobs.vico.clip_id import HHMMSS, SECONDS, find_unit, parse_clip_id
 from pipeline.build import Build, BuildOptions
-from pipeline.check import check_dataset
-from pipeline.manifest import load_manifest
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.read import read_clips
+from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from pipeline.shards import read_clips
-from tests.media_lab import ffmpeg_binary
+from tests.labs.media import ffmpeg_binary
 
 CLIPS = {  # file of the public page -> id in ViCo's grammar, attitude, split
     "cz7zhbn7aq0u": ("JohCZ6V1C70_000350_000354", "positive", "train"),
@@ -85,7 +85,7 @@ def test_a_release_is_built_with_its_own_ids_attitudes_people_and_splits(built: 
 
 @pytest.mark.shared
 def test_the_crops_are_the_published_ones_at_384_with_a_face_in_every_frame(built: Path) -> None:
-    from pipeline.encode import read_video
+    from pipeline.media.encode import read_video
 
     for row in read_clips(built, ["speaker_video", "listener_video", "speaker_crop_box", "speaker_landmarks_valid"]):
         frames = list(read_video(built / row["speaker_video"]))
@@ -113,8 +113,8 @@ def test_export_and_import_give_the_same_data_set_again(built: Path, tmp_path: P
 
 def landmark_shift_px(first: Path, second: Path, clip_id: str, role: str) -> float:
     """Median distance of all landmarks between two builds: crops are encoded again on every way through."""
+    from pipeline.dataset.store import Store
     from pipeline.plan import Pipeline
-    from pipeline.store import Store
 
     pipeline = Pipeline([code for code in find_stages() if code.name in STAGES], {})
     column, found = pipeline.columns[f"{role}_landmarks"], []

@@ -23,7 +23,7 @@ from jobs.demo.head import Pose
 from jobs.demo.portrait import PANEL_W_PX
 from jobs.make_demo import make_demo
 from pipeline.clock import FPS, Span
-from pipeline.manifest import load_manifest
+from pipeline.manifest.load import load_manifest
 from schemas.clip import ATTITUDES, SIDES
 
 ROLES = ("speaker", "listener")

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from jobs import preview
-from jobs.compare_fitters import agreement, table
-from pipeline.config import as_plain
-from pipeline.encode import VideoWriter, count_frames
-from pipeline.store import Store
+from jobs.study.compare_fitters import agreement, table
+from pipeline.dataset.store import Store
+from pipeline.media.encode import VideoWriter, count_frames
+from pipeline.settings import as_plain
 from schemas.column import ROLES
-from schemas.ledger import Outcome
+from schemas.outcome import Outcome
 from stages.blink import Blink
 from stages.landmarks import Landmarks
 from stages.morphable.basis import load_basis
 from stages.threedmm import ThreeDMM
-from tests.morphable_lab import SIDE_PX, clip_of, moving_face
+from tests.labs.morphable import SIDE_PX, clip_of, moving_face
 
 FRAMES = 8
 

@@ -14,14 +14,14 @@ from jobs import reextract, render
 from jobs.rendering.takes import closing, held, reference_frame
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span
-from pipeline.encode import VideoWriter, read_video
-from pipeline.manifest import load_manifest
-from pipeline.media import SourceReader
+from pipeline.dataset.read import read_clips
+from pipeline.manifest.load import load_manifest
+from pipeline.media.encode import VideoWriter, read_video
+from pipeline.media.reader import SourceReader
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from pipeline.shards import read_clips
-from tests.media_lab import Recipe, make_source
-from tests.render_lab import SIDE_PX, Sitter, write_dataset, write_predictions
+from tests.labs.media import Recipe, make_source
+from tests.labs.rendering import SIDE_PX, Sitter, write_dataset, write_predictions
 
 CLIP = "portrait_000000_000001"
 FRAMES = 30

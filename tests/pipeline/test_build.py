@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.build import BuildOptions
-from pipeline.check import check_dataset
-from pipeline.config import ManifestError
-from pipeline.lock import locked
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.lock import locked
 from pipeline.part import run_here
-from tests.toy_build import LENGTH, ROWS, WAVE, ToyProject, computed, shard_bytes
+from pipeline.settings import ManifestError
+from tests.labs.toy_build import LENGTH, ROWS, WAVE, ToyProject, computed, shard_bytes
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ManifestError
 from pipeline.plan import Group
 from pipeline.pools import Node, PoolSize, pool_sizes
+from pipeline.settings import ManifestError
 
 MACHINES = [Node(0), Node(1), Node(2), Node(3), Node(1, 1), Node(0, 1), Node(4, 2), Node(16, 1)]
 WISHES = [(1, 0), (2, 0), (0.5, 0), (1, 0.25), (1, 0.5), (2, 1), (1, 2)]

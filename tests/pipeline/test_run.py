@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from pipeline.ledger import read_diary
+from pipeline.ledger.diary import read_diary
+from pipeline.ledger.report import RunReport
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
-from pipeline.report import RunReport
 from pipeline.run import run_parts
-from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
+from tests.labs.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 GPU_STAGE = PEAK.replace("class Peak(Stage):", "class Peak(Stage):\n    gpus = 0.5")
 KILLER = PEAK.replace("from pipeline", "import os\nfrom pipeline").replace(

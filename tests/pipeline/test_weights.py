@@ -13,7 +13,7 @@ from jobs import weights as job
 from pipeline import weights as registry
 from pipeline.fetch import fetch
 from pipeline.weights import Weights, WeightsError, find_weights, resolve_all
-from tests.web_lab import Page, Request, cut_off, file, serve, status
+from tests.labs.web import Page, Request, cut_off, file, serve, status
 
 BODY = bytes(range(256)) * 4000  # 1 MB
 SHA256 = hashlib.sha256(BODY).hexdigest()

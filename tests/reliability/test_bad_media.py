@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.clock import Span
-from pipeline.media import MEDIA_REASONS, Limits, MediaError, SourceReader
-from tests.media_lab import ffmpeg_binary
-from tests.reliability.mutants import Specimen, Targets, every, make_seeds
-from tests.reliability.witness import TOUCHED, WRITTEN, FolderWitness, PortWitness
+from pipeline.media.reader import MEDIA_REASONS, Limits, MediaError, SourceReader
+from tests.labs.media import ffmpeg_binary
+from tests.labs.mutants import Specimen, Targets, every, make_seeds
+from tests.labs.witness import TOUCHED, WRITTEN, FolderWitness, PortWitness
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMITS = Limits(wall_s=60, cpu_s=60, threads=1)
@@ -143,7 +143,7 @@ def test_the_kernel_sees_no_call_that_opens_a_file_or_a_socket_once_the_reader_i
         path.write_bytes(specimen.data)
         log = tmp_path / "calls"
         program = (
-            "import sys; from pathlib import Path; from pipeline.media import MediaError, SourceReader\n"
+            "import sys; from pathlib import Path; from pipeline.media.reader import MediaError, SourceReader\n"
             "with SourceReader(Path(sys.argv[1])) as reader:\n"
             "    try: list(reader.frames(reader.frame_times().pts))\n"
             "    except MediaError: pass"

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import Build, BuildOptions
-from pipeline.check import check_dataset
-from pipeline.ledger import read_ledger
-from pipeline.manifest import load_manifest
+from pipeline.dataset.check import check_dataset
+from pipeline.ledger.diary import read_ledger
+from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from schemas.ledger import OK, REJECTED
-from tests.reliability.mutants import Specimen, Targets, cut, flipped, grafted, leading, lying, make_conversation
-from tests.reliability.witness import TOUCHED, FolderWitness, PortWitness
-from tests.toy_build import HEADER
+from schemas.outcome import OK, REJECTED
+from tests.labs.mutants import Specimen, Targets, cut, flipped, grafted, leading, lying, make_conversation
+from tests.labs.toy_build import HEADER
+from tests.labs.witness import TOUCHED, FolderWitness, PortWitness
 
 WHOLE = "whole"
 

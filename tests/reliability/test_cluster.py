@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import check_dataset
+from pipeline.dataset.check import check_dataset
 from pipeline.part import run_here
-from tests.cluster_lab import NUM_CLIPS, WAIT_S, Journal, ray_cluster, until, worker
-from tests.toy_build import shard_bytes
+from tests.labs.cluster import NUM_CLIPS, WAIT_S, Journal, ray_cluster, until, worker
+from tests.labs.toy_build import shard_bytes
 
 
 @pytest.fixture(scope="module")

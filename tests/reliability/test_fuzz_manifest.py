@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.clips_csv import CSV_COLUMNS, read_clips
-from pipeline.config import INVISIBLE, ManifestError, parse_overrides, resolve
-from pipeline.download import DownloadSettings
-from pipeline.manifest import DATASET_KEYS, SOURCE_KEYS, load_manifest
-from pipeline.pack import PackSettings
-from pipeline.splits import SplitRule
-from pipeline.takedown import takedown_ids
+from pipeline.dataset.pack import PackSettings
+from pipeline.manifest.clips_csv import CSV_COLUMNS, read_clips
+from pipeline.manifest.load import DATASET_KEYS, SOURCE_KEYS, load_manifest
+from pipeline.manifest.splits import SplitRule
+from pipeline.settings import INVISIBLE, ManifestError, parse_overrides, resolve
+from pipeline.sources.download import DownloadSettings
+from pipeline.sources.takedown import takedown_ids
 from pipeline.weights import WeightsError, registry
-from tests.toy_build import HEADER, ROWS, ToyProject
+from tests.labs.toy_build import HEADER, ROWS, ToyProject
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

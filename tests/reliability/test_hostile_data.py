@@ -18,19 +18,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.export_vico import Release
-from pipeline import sandbox
-from pipeline.check import check_dataset
-from pipeline.config import ManifestError
-from pipeline.encode import count_frames
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.read import media_file, read_clips
 from pipeline.fetch import fetch
-from pipeline.media import Limits, MediaError, SourceReader
-from pipeline.shards import media_file, read_clips
+from pipeline.media import sandbox
+from pipeline.media.encode import count_frames
+from pipeline.media.reader import Limits, MediaError, SourceReader
+from pipeline.settings import ManifestError
 from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, registry
-from tests.media_lab import Recipe, make_source
-from tests.reliability.mutants import REFERENCES
-from tests.reliability.witness import witnesses
-from tests.toy_build import ToyProject
-from tests.web_lab import Request, serve
+from tests.labs.media import Recipe, make_source
+from tests.labs.mutants import REFERENCES
+from tests.labs.toy_build import ToyProject
+from tests.labs.web import Request, serve
+from tests.labs.witness import witnesses
 
 # --- shards
 
@@ -284,7 +284,7 @@ TAKEN_OVER = {
 def test_a_reader_that_was_taken_over_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    (tmp_path / "media_child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
+    (tmp_path / "child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     (tmp_path / "film.mp4").write_bytes(b"film")
     with (
@@ -303,7 +303,7 @@ def test_pictures_that_nobody_asked_for_are_not_taken(tmp_path: Path, monkeypatc
     (tmp_path / "film.mp4").write_bytes(b"film")
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     for sent in (f"for k in range(10**9): {picture}", f"for k in (0, 0): {picture}", f"for k in (5,): {picture}"):
-        (tmp_path / "media_child.py").write_text(HEAD + SAY + sent)
+        (tmp_path / "child.py").write_text(HEAD + SAY + sent)
         reader = SourceReader(tmp_path / "film.mp4", Limits(wall_s=5))
         with reader, pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"):
             list(reader.frames(np.arange(3), size=(2, 2)))

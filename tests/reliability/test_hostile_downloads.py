@@ -13,15 +13,15 @@ from typing import Any
 import ffmpeg
 import pytest
 
-from pipeline.availability import Entry
-from pipeline.download import Downloads, DownloadSettings
-from pipeline.manifest import load_manifest
-from pipeline.video_host import _only_files
-from tests.media_lab import Recipe, ffmpeg_binary, make_source, run
-from tests.reliability.mutants import REFERENCES
-from tests.reliability.witness import TOUCHED, FolderWitness, PortWitness
-from tests.toy_build import HEADER
-from tests.web_lab import Web, file, serve, status
+from pipeline.manifest.load import load_manifest
+from pipeline.sources.availability import Entry
+from pipeline.sources.download import Downloads, DownloadSettings
+from pipeline.sources.host import _only_files
+from tests.labs.media import Recipe, ffmpeg_binary, make_source, run
+from tests.labs.mutants import REFERENCES
+from tests.labs.toy_build import HEADER
+from tests.labs.web import Web, file, serve, status
+from tests.labs.witness import TOUCHED, FolderWitness, PortWitness
 
 pytestmark = [  # of sockets that yt-dlp forgets when it is stopped
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import Build, BuildOptions
-from pipeline.config import ManifestError
-from pipeline.download import Downloads, DownloadSettings
-from pipeline.manifest import load_manifest
+from pipeline.dataset.read import read_clips
+from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
-from pipeline.public_network import InternalAddress, is_public, public_only
 from pipeline.registry import find_stages
-from pipeline.shards import read_clips
-from tests.reliability.mutants import make_conversation
-from tests.reliability.witness import WRITTEN, FolderWitness
-from tests.toy_build import HEADER, ROWS, ToyProject
+from pipeline.settings import ManifestError
+from pipeline.sources.download import Downloads, DownloadSettings
+from pipeline.sources.public_network import InternalAddress, is_public, public_only
+from tests.labs.mutants import make_conversation
+from tests.labs.toy_build import HEADER, ROWS, ToyProject
+from tests.labs.witness import WRITTEN, FolderWitness
 
 BASE = '[dataset]\nname = "x"\nclips = "clips.csv"\n[[sources]]\nid = "a"\npath = "a.bin"\nlicence = "none"\n'
 

@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from tests.reliability.kill_lab import KillLab
+from tests.labs.kill import KillLab
 
 
 @pytest.fixture

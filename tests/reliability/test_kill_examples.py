@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import Build, BuildOptions
-from pipeline.ledger import read_diary
-from pipeline.lock import locked
-from pipeline.manifest import load_manifest
+from pipeline.dataset.lock import locked
+from pipeline.ledger.diary import read_diary
+from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from tests.reliability.kill_lab import as_if_undisturbed, files_of, settled
+from tests.labs.kill import as_if_undisturbed, files_of, settled
 
 KILLS = 50
 KILLS_A_LIFE = 8  # of one data set; a clip that is in work at the tenth would be given up

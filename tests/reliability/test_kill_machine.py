@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from jobs import build
-from pipeline.check import check_dataset
-from pipeline.lock import locked
-from pipeline.store import Store
-from tests.toy_build import PEAK, ToyProject, computed, shard_bytes
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.lock import locked
+from pipeline.dataset.store import Store
+from tests.labs.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 BIG = PEAK.replace("write_text(f", "write_text('x' * 200_000 + f")  # a file of 200 kB for every clip
 Mount = Callable[[str], None]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import BuildOptions
-from pipeline.check import check_dataset
-from pipeline.ledger import read_diary
+from pipeline.dataset.check import check_dataset
+from pipeline.ledger.diary import read_diary
+from pipeline.ledger.report import RunReport
+from pipeline.ledger.survey import Survey
 from pipeline.part import run_here
-from pipeline.report import RunReport
-from pipeline.survey import Survey
-from tests.reliability.worker_processes import in_worker_processes
-from tests.toy_build import ROWS, ToyProject, computed
+from tests.labs.toy_build import ROWS, ToyProject, computed
+from tests.labs.worker_processes import in_worker_processes
 
 VICTIM = "b_000000_000002"
 LIMITS = {"stage_s": 60.0, "frame_s": 0.0, "memory_gb": 0.4}

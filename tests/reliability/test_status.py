@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from jobs import retry, status
-from pipeline import progress
-from schemas.ledger import OUTCOMES
-from tests.ray_head import RAY, free_port, running, wait_for
-from tests.reliability.kill_lab import build_here
-from tests.toy_build import PEAK, ROWS, WAVE, ToyProject, computed
+from pipeline.ledger import progress
+from schemas.outcome import OUTCOMES
+from tests.labs.kill import build_here
+from tests.labs.ray_head import RAY, free_port, running, wait_for
+from tests.labs.toy_build import PEAK, ROWS, WAVE, ToyProject, computed
 
 PROJECT = Path(__file__).resolve().parents[2]
 SLOW = WAVE.replace("ramp =", "__import__('time').sleep(0.3)\n        ramp =")
@@ -91,7 +91,7 @@ def test_a_terminal_gets_a_bar_for_every_stage(tmp_path) -> None:
 import fcntl, struct, termios
 from pathlib import Path
 fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # rows, columns
-from tests.toy_build import ToyProject
+from tests.labs.toy_build import ToyProject
 ToyProject.at(Path({str(tmp_path)!r})).build()
 """
     shell = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-c', {program!r}]) >> 8)"

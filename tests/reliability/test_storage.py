@@ -22,19 +22,19 @@ import pytest
 from jobs import build as build_job
 from jobs import check as check_job
 from pipeline.build import Build, BuildOptions
-from pipeline.check import check_dataset
-from pipeline.config import ManifestError
-from pipeline.lock import Lease, locked
-from pipeline.manifest import load_manifest
-from pipeline.object_storage import ObjectPath, location
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.lock import Lease, locked
+from pipeline.dataset.plain_parquet import read_plain
+from pipeline.dataset.read import media_file, read_clips
+from pipeline.dataset.storage import ObjectPath, location
+from pipeline.dataset.store import Store
+from pipeline.ledger.report import RunReport
+from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
-from pipeline.plain_parquet import read_plain
 from pipeline.registry import find_stages
-from pipeline.report import RunReport
-from pipeline.shards import media_file, read_clips
-from pipeline.store import Store
-from tests.s3_server import KEY_ID, SECRET, Server, s3_server
-from tests.toy_build import ToyProject, computed
+from pipeline.settings import ManifestError
+from tests.labs.s3_server import KEY_ID, SECRET, Server, s3_server
+from tests.labs.toy_build import ToyProject, computed
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Lease(renew_s=0.3, lost_s=3.0)  # the server's clock ticks in seconds
@@ -54,8 +54,8 @@ class Reader(Stage):
 BUILDER = """
 import sys
 from pathlib import Path
-from pipeline.lock import Lease, locked
-from pipeline.object_storage import location
+from pipeline.dataset.lock import Lease, locked
+from pipeline.dataset.storage import location
 from tests.reliability.test_storage import build_at
 
 root = location(sys.argv[2])
@@ -232,7 +232,7 @@ def test_an_upload_that_is_killed_leaves_the_old_object(server: Server) -> None:
     target = server.root("killed-upload") / "big.bin"
     target.write_bytes(b"old")
     program = (
-        "import os, sys; from pipeline.object_storage import location; root = location(sys.argv[1]); "
+        "import os, sys; from pipeline.dataset.storage import location; root = location(sys.argv[1]); "
         "content = os.urandom(60_000_000); print('begins', flush=True); (root / 'big.bin').write_bytes(content)"
     )
     address = f"s3://killed-upload/sets/toy?{target.options}"

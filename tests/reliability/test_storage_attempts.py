@@ -9,18 +9,18 @@ import pytest
 
 from jobs import retry, status
 from pipeline.build import Build, BuildOptions, Runner
-from pipeline.check import check_dataset
-from pipeline.ledger import read_diary
-from pipeline.lock import locked
-from pipeline.manifest import load_manifest
-from pipeline.object_storage import ObjectPath
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.lock import locked
+from pipeline.dataset.storage import ObjectPath
+from pipeline.ledger.diary import read_diary
+from pipeline.ledger.report import RunReport
+from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from pipeline.report import RunReport
+from tests.labs.s3_server import Server, s3_server
+from tests.labs.toy_build import ToyProject, computed
+from tests.labs.worker_processes import in_worker_processes
 from tests.reliability.test_poison import ENDLESS_IN_C, LIMITS, SEGFAULT, SHORT, VICTIM, poisoned
-from tests.reliability.worker_processes import in_worker_processes
-from tests.s3_server import Server, s3_server
-from tests.toy_build import ToyProject, computed
 
 
 @pytest.fixture(scope="module")

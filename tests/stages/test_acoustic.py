@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, Span
-from pipeline.config import ManifestError, resolve
+from pipeline.settings import ManifestError, resolve
 from schemas.column import Column
 from stages.acoustic import CODE, PAPER, Acoustic
 from stages.acoustics import vico45_code, vico45_paper

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soxr
 
-from jobs.measure_speech import listen
+from jobs.study.measure_speech import listen
 from pipeline.clip import Clip
 from pipeline.clock import SAMPLE_RATE_HZ, Span
-from pipeline.encode import write_wav
+from pipeline.media.encode import write_wav
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
 from pipeline.weights import WeightsError, resolve_all

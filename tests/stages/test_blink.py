@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span
-from pipeline.encode import read_video
+from pipeline.media.encode import read_video
 from schemas.column import ROLES
 from stages.blink import LEFT_EYE, RIGHT_EYE, Blink, eye_aspect_ratio, runs
 from stages.landmarks import NUM_POINTS, Tracker

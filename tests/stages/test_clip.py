@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.clip import Clip
 from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ, Span
-from pipeline.encode import count_frames, read_video, read_wav
+from pipeline.media.encode import count_frames, read_video, read_wav
 from pipeline.stage import Reject
 from stages.clip import Cut
-from tests.media_lab import Recipe, clicks, make_source, read_number, remux
+from tests.labs.media import Recipe, clicks, make_source, read_number, remux
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 20}
 AAC = {"acodec": "aac", "b:a": "192k"}

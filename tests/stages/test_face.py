@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span, map_to_grid
-from pipeline.config import ManifestError, resolve
-from pipeline.encode import VideoWriter, read_video
-from pipeline.media import SourceReader
+from pipeline.media.encode import VideoWriter, read_video
+from pipeline.media.reader import SourceReader
+from pipeline.settings import ManifestError, resolve
 from pipeline.stage import Reject
 from stages.face import Face
 from stages.faces.boxes import centres, containment, iou, sizes

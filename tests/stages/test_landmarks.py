@@ -16,8 +16,8 @@ import skimage.data
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span
-from pipeline.encode import VideoWriter, read_video
-from pipeline.media import SourceReader
+from pipeline.media.encode import VideoWriter, read_video
+from pipeline.media.reader import SourceReader
 from pipeline.stage import Reject
 from stages.landmarks import Landmarks, Tracker
 

@@ -21,7 +21,7 @@ from stages.morphable.camera import placement_of
 from stages.morphable.fitters import reproducible
 from stages.morphable.landmark_gn import LandmarkFitter, Track, filled
 from stages.threedmm import ThreeDMM
-from tests.morphable_lab import SIDE_PX, Truth, clip_of, moving_face, rotation_error_deg
+from tests.labs.morphable import SIDE_PX, Truth, clip_of, moving_face, rotation_error_deg
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.encode import VideoWriter
+from pipeline.media.encode import VideoWriter
 from stages.morphable import camera, deep3d, rotation, tddfa
 from stages.threedmm import ThreeDMM
-from tests.morphable_lab import clip_of
+from tests.labs.morphable import clip_of
 
 pytestmark = pytest.mark.shared
 CHECKPOINT = "epoch_20.pth"

@@ -39,7 +39,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import pyarrow.parquet as pq
 import ray
 from pipeline.run import run_parts
-from tests.toy_build import ToyProject
+from tests.labs.toy_build import ToyProject
 
 folder = Path(sys.argv[1])
 toy = ToyProject(folder)

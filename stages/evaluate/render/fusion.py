@@ -11,7 +11,7 @@ from collections import deque
 import cv2
 import numpy as np
 
-from pipeline.quiet import stderr_muted
+from pipeline.stderr import stderr_muted
 
 MEDIAN_FRAMES = 5
 SEAM_PX = 7  # of the Gaussian

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from schemas.coefficients import MixedCoefficientsError
 from schemas.column import Column
 from stages.train.inputs import check_alike, inputs_of
-from tests.trainer_lab import changed, described, small_set
+from tests.labs.trainer import changed, described, small_set
 
 
 @pytest.fixture(scope="module")

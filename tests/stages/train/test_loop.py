@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import ManifestError
+from pipeline.settings import ManifestError
 from stages.train.loop import ahead, train
 from stages.train.plan import continue_run
-from tests.trainer_lab import CPU, changed, planned, rows_of, small_set, trained, weights_of
+from tests.labs.trainer import CPU, changed, planned, rows_of, small_set, trained, weights_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROUNDING = 1e-5  # relative: sums of float32 in another order

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SHARED
-from tests.trainer_lab import rows_of, trained
+from tests.labs.trainer import rows_of, trained
 
 PROJECT = Path(__file__).resolve().parents[3]
 CLIP = SHARED / "media" / "vico" / "cte53x3i02lo.mp4"

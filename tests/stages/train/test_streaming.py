@@ -9,7 +9,7 @@ import torch
 
 from stages.train.listener import Batch, Listener
 from stages.train.registry import find_listener, find_listeners
-from tests.trainer_lab import SIZES, listener, random_batch
+from tests.labs.trainer import SIZES, listener, random_batch
 
 BASELINES = [name for name, kind in find_listeners().items() if not kind.learned]
 MINE = ["vico_lstm", *BASELINES]  # the other learned ones have tests of their own

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.shards import read_clips
+from pipeline.dataset.read import read_clips
 from schemas.clip import ATTITUDES
 from stages.train.prediction import Predictor
 from stages.train.registry import find_listeners
 from stages.train.run_folder import RunFolder
-from tests.listener_comparison import REDUCED, SPLITS, WORLD, Scores, compare, say, table
-from tests.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World
+from tests.labs.listener_comparison import REDUCED, SPLITS, WORLD, Scores, compare, say, table
+from tests.labs.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World
 
 FEW = World({"train": 120, "val": 6, "test": 9, "ood": 9}, people=40)
 LEARNED = [name for name in REDUCED if find_listeners()[name].learned]

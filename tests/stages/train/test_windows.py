@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.shards import read_clips
+from pipeline.dataset.read import read_clips
 from stages.train.corpus import ClipFrames, Corpus, open_corpus
 from stages.train.inputs import Inputs, inputs_of
 from stages.train.listener import TrainingSettings
-from stages.train.scores import STD_FLOOR, scores_of
 from stages.train.windows import Windows, cut, epoch_batches, training_windows, whole_clips
-from tests.trainer_lab import changed, small_set
+from stages.train.zscores import STD_FLOOR, scores_of
+from tests.labs.trainer import changed, small_set
 
 SETTINGS = TrainingSettings(window_frames=40, stride_frames=15, min_frames=12)
 EXTRA = ("listener_blink", "listener_identity", "token_embedding")

@@ -1,0 +1,1 @@
+"""Measuring the project beside the published programs: python -m jobs.bench."""

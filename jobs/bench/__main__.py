@@ -1,0 +1,62 @@
+"""Measure the project: ``python -m jobs.bench``.
+
+Stages and metrics beside the published scripts, Ray's share of a build, fitters, and the trainer.
+All figures come from one run on one machine, so that their ratios hold where the machine is shared and noisy. The
+default video is the demo's, enlarged to 1920x1080; ``--video`` measures another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from jobs.bench.fitters import fitter_table
+from jobs.bench.metrics import metric_table
+from jobs.bench.stages import Sample, build_tables, demo_sample
+from jobs.bench.trainer import trainer_table
+from pipeline.clock import Span
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.bench", description="Measure the project.")
+    parser.add_argument("--video", type=Path, help="a two-person video (default: the demo at 1920x1080)")
+    parser.add_argument("--start", type=Fraction, default=Fraction(0), help="start of the clip in seconds")
+    parser.add_argument("--end", type=Fraction, help="end of the clip in seconds")
+    parser.add_argument("--speaker-side", default="left", help="left or right")
+    parser.add_argument("--clips", type=int, default=12, help="how often the clip is built; the first warms up")
+    parser.add_argument("--only", nargs="+", help="stages, fitters, metrics, trainer (default: all)")
+    options = parser.parse_args(arguments)
+    sections: dict[str, Callable[[], str]] = {
+        "stages": lambda: _build_tables(options),
+        "fitters": fitter_table,
+        "metrics": metric_table,
+        "trainer": trainer_table,
+    }
+    if unknown := set(options.only or ()) - set(sections):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores")
+    for name in options.only or sections:
+        print(f"\n{sections[name]()}", flush=True)
+    return 0
+
+
+def _build_tables(options: argparse.Namespace) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.video:
+            spans = (Span(options.start, options.end),) * options.clips
+            sample = Sample(options.video.resolve(), spans, options.speaker_side)
+        else:
+            sample = demo_sample(folder, options.clips)
+        return build_tables(sample, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""How fast the stages are beside the published chain, and what Ray costs: the first tables of ``jobs.bench``.
+
+The same clips are built in one process and on Ray with one worker, both in processes that begin with nothing loaded.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from jobs.bench import reference_chain
+from jobs.make_demo import make_demo
+from pipeline import run
+from pipeline.build import Build, BuildOptions
+from pipeline.clock import FPS, Span, map_to_grid
+from pipeline.ledger.report import aligned
+from pipeline.manifest.load import load_manifest
+from pipeline.media.encode import read_video, read_wav
+from pipeline.media.reader import SourceReader
+from pipeline.part import Done, Job, run_here
+from pipeline.plan import Part, Pipeline
+from pipeline.registry import find_stages
+
+FULL_HD = (1920, 1080)
+REFERENCE_EVERY = 15  # of the clip's frames; the published chain is too slow to be run on all of them
+REPLACES = {  # our stages -> the step of the published chain that they replace
+    "MTCNN on every full frame": ("clip", "face"),
+    "FaceMesh in static mode": ("landmarks", "blink"),
+    "audio chunk by chunk": ("acoustic",),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The video to measure and the clips cut from it."""
+
+    video: Path
+    spans: tuple[Span, ...]
+    speaker_side: str
+
+    def write_manifest(self, folder: Path) -> Path:
+        """A manifest of the sample's clips."""
+        lines = ["source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split,clip_id"]
+        for number, span in enumerate(self.spans):
+            times = f"{float(span.start_s)},{float(span.end_s)}"
+            lines.append(f"bench,{times},{self.speaker_side},,p,q,train,bench-{number}")
+        (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+        path = folder / "bench.toml"
+        source = f'[[sources]]\nid = "bench"\npath = "{self.video}"\nlicence = "none"\n'
+        path.write_text(f'[dataset]\nname = "bench"\nclips = "clips.csv"\n{source}')
+        return path
+
+
+class Stopwatch:
+    """A runner that times itself and keeps what was done."""
+
+    def __init__(self, workers: int | None) -> None:
+        self.workers = workers  # None: no Ray
+        self.done: list[Done] = []
+        self.seconds = 0.0
+
+    def __call__(self, job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+        started = time.perf_counter()
+        on_ray = self.workers is not None
+        for done in run.run_parts(job, pipeline, parts, self.workers) if on_ray else run_here(job, pipeline, parts):
+            self.done += done
+            yield done
+        self.seconds = time.perf_counter() - started
+
+    def ms_a_frame(self) -> dict[str, float]:
+        """Stage -> milliseconds a frame, over the clips after the first, which warms caches up."""
+        seconds: dict[str, float] = defaultdict(float)
+        frames: dict[str, int] = defaultdict(int)
+        warm = self.done[0].clip_id
+        for entry in self.done:
+            if entry.clip_id != warm:
+                seconds[entry.stage] += entry.seconds
+                frames[entry.stage] += entry.num_frames
+        return {stage: 1000 * seconds[stage] / frames[stage] for stage in seconds}
+
+
+def measure_build(sample: Sample, folder: Path, workers: int | None) -> Stopwatch:
+    """Build the sample's clips into a folder; without workers in this process, else on Ray."""
+    folder.mkdir(parents=True)
+    watch = Stopwatch(workers)
+    build = Build(load_manifest(sample.write_manifest(folder)), folder / "out", find_stages(), BuildOptions())
+    report = build.run(build.survey(), watch)
+    if report.after.missing:
+        raise SystemExit("the sample cannot be built:\n" + "\n".join(report.missing_lines()))
+    return watch
+
+
+def measure_reference(sample: Sample, built: Path) -> dict[str, float]:
+    """Milliseconds a frame of every step of the published chain, on some frames of the sample's second clip."""
+    span = sample.spans[1]
+    with SourceReader(sample.video) as reader:
+        pts = map_to_grid(span, reader.frame_times()).pts[::REFERENCE_EVERY]
+        frames = [rgb for _, rgb in reader.frames(pts)]
+    media = built / "out" / "media" / "bench-1"
+    crops = [list(read_video(media / f"{role}.mp4"))[::REFERENCE_EVERY] for role in ("speaker", "listener")]
+    samples, _ = read_wav(media / "audio.wav")
+    steps: dict[str, tuple[Callable[[], object], int]] = {
+        "MTCNN on every full frame": (lambda: reference_chain.mtcnn_every_frame(frames), len(frames)),
+        "FaceMesh in static mode": (lambda: reference_chain.facemesh_static(crops[0] + crops[1]), len(crops[0])),
+        "audio chunk by chunk": (lambda: reference_chain.chunkwise_audio(samples), span.num_frames),
+    }
+    reference_chain.mtcnn_every_frame(frames[:1])
+    reference_chain.chunkwise_audio(samples[: 1470 * 2])
+    return {name: 1000 * _seconds(step) / count for name, (step, count) in steps.items()}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def stage_table(ours: dict[str, float], reference: dict[str, float]) -> str:
+    """Every stage, the steps that they replace, and the sums; speech has no counterpart in the published chain."""
+    rows = [["stage", "ms a frame", "x real time"]]
+    rows += [[name, f"{ms:.2f}", f"{1000 / FPS / ms:.1f}"] for name, ms in ours.items()]
+    counterparts = {stage for stages in REPLACES.values() for stage in stages}
+    total, slow = sum(ours[stage] for stage in counterparts), sum(reference.values())
+    for name, ms in (("all stages", sum(ours.values())), ("those of the published chain", total)):
+        rows.append([name, f"{ms:.2f}", f"{1000 / FPS / ms:.2f}"])
+    steps = [["published chain", "ms a frame", "x real time", "ours is faster by"]]
+    for name, ms in reference.items():
+        own = sum(ours.get(stage, 0.0) for stage in REPLACES[name])
+        steps.append([name, f"{ms:.2f}", f"{1000 / FPS / ms:.2f}", f"{ms / own:.1f}"])
+    steps.append(["all steps", f"{slow:.2f}", f"{1000 / FPS / slow:.2f}", f"{slow / total:.1f}"])
+    return aligned(rows) + "\n\n" + aligned(steps)
+
+
+def demo_sample(folder: Path, clips: int) -> Sample:
+    """The longest clip of the demo at 1920x1080, forth, back and forth: as long as clips of ViCo usually are."""
+    import ffmpeg
+    import imageio_ffmpeg
+
+    manifest = load_manifest(make_demo(folder / "demo"))
+    clip = max(manifest.clips, key=lambda clip: clip.span.num_frames)
+    seconds = clip.span.end_s - clip.span.start_s
+    film = ffmpeg.input(str(manifest.sources[clip.source_id].path), ss=float(clip.span.start_s), t=float(seconds))
+    pictures = film.video.filter("scale", *FULL_HD).filter_multi_output("split", 3)
+    sounds = film.audio.filter_multi_output("asplit", 3)
+    takes = (pictures[0], sounds[0], pictures[1].filter("reverse"), sounds[1], pictures[2], sounds[2])
+    both = ffmpeg.concat(*takes, v=1, a=1).node
+    video = folder / "full_hd.mkv"
+    copy = ffmpeg.output(both[0], both[1], str(video), vcodec="libx264", preset="veryfast", crf=18, acodec="pcm_s16le")
+    copy.global_args("-nostdin", "-loglevel", "error").run(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    return Sample(video, (Span(Fraction(0), 3 * seconds - 1),) * clips, clip.speaker_side)
+
+
+def build_tables(sample: Sample, folder: Path) -> str:
+    """Measure everything of this file; minutes."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        plain = fresh.submit(measure_build, sample, folder / "plain", None).result()
+    reference = measure_reference(sample, folder / "plain")
+    connected_s = _seconds(lambda: run.connect("local", 1))
+    on_ray = measure_build(sample, folder / "ray", 1)
+    run.disconnect()
+    share = 1 - plain.seconds / on_ray.seconds
+    return (
+        f"{sample.video.name}: {len(sample.spans)} clips of {sample.spans[0].num_frames} frames\n\n"
+        f"{stage_table(plain.ms_a_frame(), reference)}\n\n"
+        f"Ray's share of a build with one worker: {share:.1%} ({on_ray.seconds:.1f} s with Ray, {plain.seconds:.1f} s "
+        f"without); a private Ray starts in {connected_s:.1f} s"
+    )

@@ -1,0 +1,145 @@
+"""Learn a morphable model from faces: ``python -m jobs.study.learn_basis INPUT... --name NAME --out basis.npz``.
+
+An input is a data set that jobs.build wrote, whose landmark columns and people are taken, or a list of faces in
+videos and pictures: a CSV with the columns file, person, start_s, end_s (empty for a picture) and left, top, side of
+a square around the face. Prints what such a basis explains of people whom it has not seen, and writes the basis
+learnt from all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.clock import Span, map_to_grid
+from pipeline.dataset.plain_parquet import read_plain
+from pipeline.dataset.read import read_description
+from pipeline.dataset.store import Store
+from pipeline.ledger.report import aligned
+from pipeline.media.reader import SourceReader
+from schemas.column import FRAME_AXIS, ROLES, Column
+
+if TYPE_CHECKING:
+    from stages.landmarks import Tracker
+    from stages.morphable.learning import Explained, Track
+
+CROP_PX = 384
+PICTURES = (".bmp", ".jpg", ".jpeg", ".png")
+MAX_FRAMES = 300  # of a face in a list
+
+
+def tracks_of_dataset(root: Path) -> Iterator[Track]:
+    """Both faces of every published clip of a data set, from its landmark columns."""
+    from stages.morphable.learning import Track, upright
+
+    people = {}
+    for shard in read_description(root)["shards"]:
+        names = ["clip_id", *(f"{role}_id" for role in ROLES)]
+        for row in read_plain(root / "shards" / shard["file"], names).to_pylist():
+            people[row["clip_id"]] = row
+    store = Store(root)
+    for path in sorted((root / "columns" / "landmarks").glob("*.parquet")):
+        for role in ROLES:
+            points = Column(f"{role}_landmarks", "float32", (FRAME_AXIS, 478, 3))
+            valid = Column(f"{role}_landmarks_valid", "bool", (FRAME_AXIS,))
+            for clip_id, row in store.read_columns("landmarks", path.stem, [points, valid]).items():
+                if clip_id in people:
+                    person = people[clip_id][f"{role}_id"] or f"{clip_id} {role}"
+                    yield Track(person, upright(row[points.name][row[valid.name]]))
+
+
+def tracks_of_list(path: Path) -> Iterator[Track]:
+    """Faces of a list, found by FaceMesh in their squares; faces that it does not find are named and left out."""
+    from stages.landmarks import Tracker
+    from stages.morphable.learning import Track, upright
+
+    tracker = Tracker(min_detection=0.5, min_presence=0.9)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            media = path.parent / row["file"]
+            square = tuple(float(row[key]) for key in ("left", "top", "side"))
+            points = list(_look(tracker, media, square, row))
+            if points:
+                yield Track(row["person"], upright(np.stack(points)))
+            else:
+                print(f"{media}: no face in the square {square} of {row['person']}: left out", file=sys.stderr)
+
+
+def _look(tracker: Tracker, media: Path, square: tuple[float, ...], row: dict[str, str]) -> Iterator[np.ndarray]:
+    if media.suffix.lower() in PICTURES:
+        frames = iter([_picture(media, square)])
+    else:
+        frames = _frames(media, square, Span(Fraction(row["start_s"]), Fraction(row["end_s"])))
+    for points in tracker.follow(frames):
+        if points is not None:
+            yield points
+
+
+def _picture(path: Path, square: tuple[float, ...]) -> np.ndarray:
+    from PIL import Image
+
+    left, top, side = square
+    with Image.open(path) as image:
+        crop = image.convert("RGB").transform((round(side),) * 2, Image.Transform.EXTENT, _corners(left, top, side))
+    return np.asarray(crop.resize((CROP_PX, CROP_PX), Image.Resampling.BILINEAR))
+
+
+def _frames(path: Path, square: tuple[float, ...], span: Span) -> Iterator[np.ndarray]:
+    with SourceReader(path) as reader:
+        pts = map_to_grid(span, reader.frame_times()).pts[:MAX_FRAMES]
+        boxes = np.broadcast_to(_corners(*square), (len(pts), 1, 4))
+        for _, crop in reader.crops(pts, boxes, CROP_PX):
+            yield crop[0]
+
+
+def _corners(left: float, top: float, side: float) -> tuple[float, float, float, float]:
+    return left, top, left + side, top + side
+
+
+def _table(results: Sequence[Explained]) -> str:
+    rows = [["held out", "expression explained", "identity explained"]]
+    rows += [[f"{r.people} people", f"{r.expression:.2%}", f"{r.identity:.2%}"] for r in results]
+    rows.append(["lowest", f"{min(r.expression for r in results):.2%}", f"{min(r.identity for r in results):.2%}"])
+    return aligned(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.study.learn_basis", description="Learn a morphable model.")
+    parser.add_argument("inputs", nargs="+", type=Path, help="data sets and lists of faces (.csv)")
+    parser.add_argument("--name", required=True, help="what data sets will call the basis")
+    parser.add_argument("--out", required=True, type=Path, help="the file to write, .npz")
+    parser.add_argument("--identity", type=int, default=80, help="components of identity")
+    parser.add_argument("--expression", type=int, default=64, help="components of expression")
+    parser.add_argument("--folds", type=int, default=5, help="groups of people held out in turn; 0: none")
+    options = parser.parse_args(arguments)
+
+    from stages.morphable import learning
+
+    tracks = []
+    for path in options.inputs:
+        tracks += tracks_of_list(path) if path.suffix == ".csv" else tracks_of_dataset(path)
+    people, frames = len({track.person for track in tracks}), sum(len(track.points) for track in tracks)
+    print(f"{len(tracks)} tracks of {people} people, {frames} frames")
+    sizes = options.identity, options.expression
+    try:
+        if options.folds:
+            print(_table(learning.held_out(tracks, options.folds, *sizes)))
+        basis = learning.learn(tracks, options.name, *sizes)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    basis.save(options.out)
+    print(f"{options.out}: {basis.name}, {options.out.stat().st_size} bytes, landmark noise {basis.noise:.5f} dm")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""A data set of random numbers, with a real one's columns and size: ``python -m jobs.study.random_set --out DIR``.
+
+For measuring trainers: by default it has ViCo's 483 clips and 95 minutes. Every numeric column that shards hold by
+default is there, under its own type and shape; the values drift and mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.signal import lfilter
+
+from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.dataset.card import FORMAT_VERSION
+from pipeline.dataset.pack import ROW_GROUP_CLIPS
+from pipeline.dataset.store import Store
+from pipeline.plan import Pipeline, digest
+from pipeline.registry import find_stages
+from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
+from schemas.column import FRAME_AXIS, Column
+from schemas.dataset import shard_name, shard_schema
+
+VICO_CLIPS, VICO_FRAMES = 483, 95 * 60 * FPS + 22 * FPS  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
+SHORTEST_FRAMES = FPS  # ViCo's clips last 1 to 71 s
+SHARES = {"train": 0.8, "test": 0.1, "ood": 0.1}
+SMOOTH = 0.95  # what a frame keeps of the one before
+FRAMES_A_TOKEN = 9
+BLINK_SHARE = 0.05  # of the frames in which eyes are closed
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large the set is."""
+
+    clips: int = VICO_CLIPS
+    frames: int = VICO_FRAMES
+    people: int = 76
+    seed: int = 0
+
+
+def write_random_set(out: Path, extent: Extent) -> None:
+    """Write shards and ``dataset.json`` into a folder."""
+    rng = np.random.default_rng(extent.seed)
+    pipeline = Pipeline(find_stages(), {})
+    columns = [column for column in pipeline.columns.values() if column.is_numeric and not column.heavy]
+    store, shards = Store(out), []
+    for split, lengths in _lengths(extent, rng).items():
+        rows = [_row(f"{split}{i:04d}", length, columns, rng) for i, length in enumerate(lengths)]
+        people = rng.integers(0, extent.people, (len(rows), 2))
+        for row, (speaker, listener) in zip(rows, people, strict=True):
+            side = "ood" if split == "ood" else "seen"
+            row |= {"split": split, "speaker_id": f"{side}-s{speaker}", "listener_id": f"{side}-l{listener}"}
+        shards.append(_write_shard(store, split, rows, columns))
+    store.write_text(out / "dataset.json", json.dumps(_description(pipeline, columns, shards), indent=1) + "\n")
+    store.clear_scratch()
+
+
+def _lengths(extent: Extent, rng: np.random.Generator) -> dict[str, list[int]]:
+    """Frames of the clips of every split; all together ``extent.frames``."""
+    parts = rng.exponential(1.0, extent.clips)
+    free = extent.frames - extent.clips * SHORTEST_FRAMES
+    ends = np.round(np.cumsum(parts) / parts.sum() * free).astype(int)
+    lengths = SHORTEST_FRAMES + np.diff(ends, prepend=0)
+    bounds = np.round(np.cumsum(list(SHARES.values())) * extent.clips).astype(int)
+    return {split: part.tolist() for split, part in zip(SHARES, np.split(lengths, bounds[:-1]), strict=True)}
+
+
+def _row(clip_id: str, frames: int, columns: Sequence[Column], rng: np.random.Generator) -> dict[str, Any]:
+    """A clip without its people."""
+    manifest = {"clip_id": clip_id, "source_id": clip_id, "start_s": 0.0, "end_s": frames / FPS, "num_frames": frames}
+    labels = {"attitude": str(rng.choice(ATTITUDES)), "speaker_side": "left"}
+    return {**manifest, **labels, **{column.name: _value(column, frames, rng) for column in columns}}
+
+
+def _value(column: Column, frames: int, rng: np.random.Generator) -> np.ndarray:
+    sizes = {FRAME_AXIS: frames, "token": frames // FRAMES_A_TOKEN + 1}
+    shape = [axis if isinstance(axis, int) else sizes[axis] for axis in column.axes]
+    if column.name.endswith("_valid"):
+        return np.ones(shape, bool)
+    if pa.types.is_integer(column.element_type):
+        return np.arange(frames) // (FRAMES_A_TOKEN if column.name == "frame_token" else 1)
+    if column.element_type == pa.bool_():
+        return rng.random(shape) < BLINK_SHARE
+    noise = rng.normal(size=shape)
+    return lfilter([np.sqrt(1 - SMOOTH**2)], [1, -SMOOTH], noise, axis=0) if column.per_frame else np.asarray(noise)
+
+
+def _write_shard(store: Store, split: str, rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> dict[str, Any]:
+    arrays = [
+        column.to_arrow(column.check(row[column.name], row["num_frames"]) for row in rows)
+        for column in (*CLIP_COLUMNS, *columns)
+    ]
+    name = shard_name(split, 0, 1)
+    fingerprint = digest([[row["clip_id"], row["num_frames"], float(row["acoustic"].sum())] for row in rows])
+    with store.new_file(store.shards / name) as temporary:
+        pq.write_table(
+            pa.table(arrays, schema=shard_schema(columns)),
+            temporary,
+            compression="zstd",
+            row_group_size=ROW_GROUP_CLIPS,
+        )
+    return {"file": name, "clips": len(rows), "fingerprint": fingerprint}
+
+
+def _description(pipeline: Pipeline, columns: Sequence[Column], shards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    every = (*CLIP_COLUMNS, *columns)
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": "random_numbers",
+        "fps": FPS,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "vocabulary": {"attitude": list(ATTITUDES), "split": list(SPLITS)},
+        "columns": [{"name": c.name, "axes": c.shape, "unit": c.unit, "meaning": c.meaning} for c in every],
+        "packed": [column.name for column in every],
+        "stages": {name: {**identity, "weights": {}} for name, identity in pipeline.identity.items()},
+        "shards": list(shards),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.study.random_set", description="Write random numbers.")
+    parser.add_argument("--out", type=Path, required=True, help="the folder that is written")
+    parser.add_argument("--clips", type=int, default=VICO_CLIPS, help=f"how many (default: ViCo's {VICO_CLIPS})")
+    parser.add_argument("--frames", type=int, default=VICO_FRAMES, help=f"of all clips (default: {VICO_FRAMES})")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    write_random_set(options.out, Extent(options.clips, options.frames, seed=options.seed))
+    print(f"{options.out}: {options.clips} clips of {options.frames} frames")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The engine's own cost: ``python -m jobs.study.simulate --clips 10000``, a build whose stages do next to nothing.
+
+Makes a manifest of so many clips in a temporary folder and builds them with stages that write small columns, in this
+process, without Ray. Prints what a plan, the build, a second build with nothing to do and the driver's memory cost.
+The figures of docs/scale.md were made with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.build import Build, BuildOptions, Runner
+from pipeline.ledger.report import aligned
+from pipeline.manifest.load import load_manifest
+from pipeline.part import Done, Job, run_here
+from pipeline.plan import Part, Pipeline
+from pipeline.registry import find_stages
+
+STAGE = '''"""A stage that writes a little; it reads what the one before it wrote."""
+import time
+import numpy as np
+from pipeline.stage import Stage
+from schemas.column import Column
+
+
+class Simulated(Stage):
+    reads = ("{reads}",)
+    writes = (Column("{name}", "float32", (8,)),)
+
+    def process(self, clip):
+        {work}
+        return {{"{name}": np.zeros(8, np.float32)}}
+'''
+CLIPS_A_SOURCE = 100
+
+
+@dataclass
+class Figures:
+    """Seconds of every step, in order."""
+
+    steps: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def step(self, name: str) -> None:
+        """The step that ends now."""
+        self.steps[name] = time.perf_counter() - self.started
+        self.started = time.perf_counter()
+
+
+def make_project(folder: Path, clips: int) -> Path:
+    """Sources of a few bytes and a manifest of so many clips; returns the manifest."""
+    names = [f"s{number:06d}" for number in range(-(-clips // CLIPS_A_SOURCE))]
+    rows = ["source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"]
+    for number in range(clips):
+        start = number % CLIPS_A_SOURCE
+        rows.append(f"{names[number // CLIPS_A_SOURCE]},{start},{start + 1},left,,p,q,train")
+    for name in names:
+        (folder / f"{name}.bin").write_text(name)
+    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
+    sources = "".join(f'[[sources]]\nid = "{name}"\npath = "{name}.bin"\nlicence = "none"\n' for name in names)
+    manifest = folder / "simulated.toml"
+    manifest.write_text(f'[dataset]\nname = "simulated"\nclips = "clips.csv"\n{sources}')
+    return manifest
+
+
+def make_stages(folder: Path, count: int, sleep_s: float) -> list[Path]:
+    """Files of stages that read each other in a row."""
+    files = []
+    work = f"time.sleep({sleep_s})" if sleep_s else "pass"  # even sleep(0) lets another process have the core
+    for number in range(count):
+        reads = f"stage_{number - 1}" if number else "source"
+        files.append(folder / f"stage_{number}.py")
+        files[-1].write_text(STAGE.format(name=f"stage_{number}", reads=reads, work=work))
+    return files
+
+
+def simulate(folder: Path, clips: int, stages: list[Path]) -> Figures:
+    """Build the clips once, and once more with nothing to do."""
+    manifest, codes = make_project(folder, clips), find_stages(stages, folder=folder / "none")
+    figures = Figures()
+    for again in ("", ", nothing to do"):
+        loaded = load_manifest(manifest)
+        figures.step(f"read the manifest{again}")
+        build = Build(loaded, folder / "out", codes, BuildOptions())
+        found = build.survey()
+        figures.step(f"survey{again}")
+        build.run(found, _runner(figures, again))
+        figures.step(f"survey again, pack, describe{again}" if not again else f"describe{again}")
+    return figures
+
+
+def _runner(figures: Figures, again: str) -> Runner:
+    def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+        yield from run_here(job, pipeline, parts)
+        figures.step(f"run the stages{again}")
+
+    return runner
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.study.simulate", description="Measure the engine's own cost.")
+    parser.add_argument("--clips", type=int, default=1000, help="clips of the data set")
+    parser.add_argument("--stages", type=int, default=4, help="stages that every clip passes")
+    parser.add_argument("--sleep", type=float, default=0.0, help="seconds that a stage sleeps over a clip")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stages = make_stages(folder, options.stages, options.sleep)
+        figures = simulate(folder, options.clips, stages)
+        files = sum(path.is_file() for path in (folder / "out").rglob("*"))
+        size = sum(path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file())
+    rows = [[step, f"{s:.2f}", f"{1e6 * s / options.clips:.0f}"] for step, s in figures.steps.items()]
+    print(f"{options.clips} clips, {options.stages} stages")
+    print(aligned([["step", "seconds", "us a clip"], *rows]))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"memory at most {memory:.0f} MiB; {files} files, {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

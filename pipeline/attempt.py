@@ -1,0 +1,129 @@
+"""A stage's answer for one clip, and the row of the ledger that it becomes.
+
+A stage may return columns, reject, raise anything, return rubbish or end its process. Whatever it does costs this clip
+alone; only troubles of the machine (a full or read-only disk) stop the build, because they are no clip's fault.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.clip import Clip
+from pipeline.ledger.diary import Deaths
+from pipeline.ledger.limits import Limits
+from pipeline.stage import Reject, Stage
+from schemas.column import Column, ColumnError
+from schemas.outcome import CRASHED, FAILED, OUT_OF_MEMORY, REJECTED, TIMED_OUT, Outcome
+
+MACHINE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENFILE, errno.EMFILE}
+MAX_REASON, MAX_DETAIL = 200, 2000  # characters
+
+
+class Died(Exception):
+    """Stands for the answer of a stage that took its process down."""
+
+    def __init__(self, deaths: Deaths, limits: Limits, num_frames: int) -> None:
+        self.outcome = deaths.outcome
+        times = f"{deaths.now} times" if deaths.now >= limits.attempts else f"{deaths.ever} times in all runs"
+        super().__init__(
+            {
+                CRASHED: f"the worker process died {times} on this clip",
+                TIMED_OUT: f"no end after {limits.seconds(num_frames):g} s, {times} (limits.stage_s, limits.frame_s)",
+                OUT_OF_MEMORY: f"more than {limits.memory_gb:g} GB, {times} (limits.memory_gb)",
+            }[deaths.outcome]
+        )
+
+
+def ask(stage: Stage, clips: Sequence[Clip]) -> list[Any]:
+    """A stage's answers, one a clip; an exception is an answer too.
+
+    Where clips fail together they are asked one by one, so that none pays for another.
+
+    Raises
+    ------
+    OSError : the machine is in trouble, not the clip.
+    """
+    try:
+        answers: list[Any] = list(stage.process_part(list(clips)))
+        if len(answers) != len(clips):
+            raise ValueError(f"process_part must return one answer a clip: expected {len(clips)}, found {len(answers)}")
+    except (Exception, SystemExit) as error:
+        if len(clips) > 1:
+            return [answer for clip in clips for answer in ask(stage, [clip])]
+        answers = [error]
+    for answer in answers:
+        if is_machine_trouble(answer):
+            raise answer
+    return answers
+
+
+def is_machine_trouble(answer: Any) -> bool:
+    """Whether this is an error that every clip would meet: the disk is full or read-only, or files run out."""
+    if not isinstance(answer, OSError):
+        return False
+    words = _words(answer)  # a program such as ffmpeg reports in words alone
+    return answer.errno in MACHINE_TROUBLE or any(os.strerror(code) in words for code in MACHINE_TROUBLE)
+
+
+def as_outcome(stage: Stage, clip: Clip, answer: Any, fingerprint: str) -> Outcome:
+    """A stage's answer as a row: its columns checked, or the reason why there are none."""
+    if isinstance(answer, Reject):
+        if answer.reason in stage.rejects:
+            return Outcome(clip.clip_id, fingerprint, REJECTED, answer.reason, _utf8(answer.detail))
+        answer = ValueError(f"stage {stage.name!r} rejected with {answer.reason!r}, which its `rejects` does not list")
+    if not isinstance(answer, BaseException):
+        try:
+            return Outcome(clip.clip_id, fingerprint, values=_checked(stage, clip, answer))
+        except ColumnError as error:
+            answer = error
+    if isinstance(answer, Died):
+        return Outcome(clip.clip_id, fingerprint, answer.outcome, str(answer))
+    out_of_memory = isinstance(answer, MemoryError) or type(answer).__name__ == "OutOfMemoryError"  # torch's, of a GPU
+    outcome = OUT_OF_MEMORY if out_of_memory else FAILED
+    detail = "" if answer.__traceback__ is None else "".join(traceback.format_exception(answer))
+    reason = f"{type(answer).__name__}: {_words(answer)}"
+    return Outcome(clip.clip_id, fingerprint, outcome, _utf8(reason)[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:])
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # the stage's own class of error, with a fault of its own
+        return "an error that cannot be printed"
+
+
+def _utf8(text: str) -> str:
+    """Text that a file can hold: messages may quote undecodable names."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _checked(stage: Stage, clip: Clip, answer: Any) -> dict[str, Any]:
+    """The columns of one clip in their declared types; every declared column and no other."""
+    declared = {column.name for column in stage.writes}
+    if not isinstance(answer, dict) or set(answer) != declared:
+        found = sorted(map(str, answer)) if isinstance(answer, dict) else type(answer).__name__
+        raise ColumnError(f"stage {stage.name!r} must return the columns {sorted(declared)}, found {found}")
+    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes}
+
+
+def _check_value(column: Column, clip: Clip, value: Any) -> Any:
+    try:
+        if column.media:
+            if not (value is None or Path(value).is_file()):
+                raise ColumnError(f"column {column.name!r}: no file {value}; write it to clip.output(...) first")
+            return value
+        checked = column.check(value, clip.num_frames)
+        if not column.is_numeric:
+            column.to_arrow([checked])  # text and structs are only understood by Arrow
+        return checked
+    except ColumnError:
+        raise
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ColumnError(f"column {column.name!r}: {error}") from error

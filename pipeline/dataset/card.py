@@ -1,0 +1,206 @@
+"""The data set's own account of itself: ``dataset.json`` for programs, ``README.md`` (the dataset card) for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.dataset.pack import PackSettings, Shard, packed_columns
+from pipeline.dataset.store import Store
+from pipeline.ledger.report import markdown_table
+from pipeline.ledger.survey import Survey
+from pipeline.manifest.load import Manifest
+from pipeline.plan import ClipTask, Pipeline
+from pipeline.sources.availability import OK as AVAILABLE
+from pipeline.sources.missing import describe_sources
+from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
+from schemas.column import Column
+
+FORMAT_VERSION = 1
+
+
+def describe_dataset(
+    manifest: Manifest, pipeline: Pipeline, found: Survey, shards: Sequence[Shard], settings: PackSettings
+) -> dict[str, Any]:
+    """The content of ``dataset.json``: columns, who made them, shards, what is missing and why. Holds no dates, so
+    that the same data say the same."""
+    rows = {clip.clip_id: clip for clip in manifest.clips}
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": manifest.name,
+        "fps": FPS,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "vocabulary": {"attitude": list(ATTITUDES), "split": list(SPLITS)},
+        "columns": [_column(column, "manifest") for column in CLIP_COLUMNS]
+        + [_column(column, pipeline.writer[column.name]) for column in pipeline.columns.values()],
+        "packed": [column.name for column in (*CLIP_COLUMNS, *packed_columns(pipeline, settings))],
+        "stages": {
+            name: {**identity, "code_sha256": pipeline.codes[name].sha256}
+            for name, identity in pipeline.identity.items()
+        },
+        "pack": asdict(settings),
+        "shards": [{"file": s.name, "clips": len(s.clips), "fingerprint": s.fingerprint} for s in shards],
+        "clips": {"wanted": len(rows), "published": len(found.published)},
+        "missing": [
+            {
+                "clip_id": clip_id,
+                "source_id": rows[clip_id].source_id,
+                "stage": stage,
+                "outcome": row.outcome,
+                "reason": row.reason,
+                "detail": row.detail.strip().splitlines()[-1] if row.detail.strip() else "",
+            }
+            for clip_id, (stage, row) in sorted(found.missing.items())
+        ],
+        "takedown": list(manifest.takedown),
+        "sources": describe_sources(manifest),
+    }
+
+
+def _column(column: Column, stage: str) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "type": str(column.arrow_type),
+        "axes": column.shape,
+        "unit": column.unit,
+        "meaning": column.meaning,
+        "stage": stage,
+        "heavy": column.heavy,
+        "media": column.media,
+    }
+
+
+def write_description(store: Store, description: dict[str, Any], tasks: Sequence[ClipTask]) -> None:
+    """Write the card, then ``dataset.json``: who finds the latter finds all else."""
+    store.write_text(store.root / "README.md", dataset_card(description, tasks))
+    store.write_text(store.root / "dataset.json", json.dumps(description, indent=1) + "\n")
+
+
+def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
+    """The dataset card in Markdown, with the header that ``datasets.load_dataset`` reads.
+
+    Parameters
+    ----------
+    description : what `describe_dataset` returned.
+    tasks : the published clips, for the counts of the ViCo paper's Table 2.
+    """
+    clips = description["clips"]
+    blocks = [
+        _header(description),
+        f"# {description['name']}",
+        f"A ViCo-style listening-head data set: {clips['published']} of {clips['wanted']} clips, each a speaker and a "
+        f"listener on one clock of {FPS} frames a second, sound at {SAMPLE_RATE_HZ} Hz.",
+        "## Clips",
+        _counts_table(tasks),
+        _split_table(tasks),
+        "## Columns",
+        markdown_table(
+            ["column", "type", "unit", "made by", "meaning"],
+            [[f"`{c['name']}`", f"`{c['type']}`", c["unit"], c["stage"], c["meaning"]] for c in description["columns"]],
+        ),
+        "Columns of media hold paths relative to this folder. Heavy columns stand in `columns/<stage>/`: "
+        + (
+            ", ".join(f"`{c['name']}`" for c in description["columns"] if c["name"] not in description["packed"])
+            or "none"
+        ),
+        "## Made by",
+        markdown_table(
+            ["stage", "version", "settings", "weights (sha256)", "code (sha256)"],
+            [
+                [
+                    name,
+                    str(s["version"]),
+                    f"`{json.dumps(s['settings'])}`",
+                    _short_hashes(s["weights"]),
+                    s["code_sha256"][:12],
+                ]
+                for name, s in description["stages"].items()
+            ],
+        ),
+        "## Missing",
+        markdown_table(
+            ["clip", "stage", "outcome", "reason", "detail"],
+            [
+                [m["clip_id"], m["stage"], m["outcome"], _cell(m["reason"]), _cell(m["detail"])]
+                for m in description["missing"]
+            ],
+        )
+        if description["missing"]
+        else "Nothing: every clip of the manifest is here.",
+        *_sources_blocks(description["sources"]),
+        "## Licences",
+        markdown_table(
+            ["source", "file", "licence"],
+            [[name, s["file"], _cell(s["licence"])] for name, s in description["sources"].items()],
+        ),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _sources_blocks(sources: dict[str, dict[str, Any]]) -> list[str]:
+    """How much of a data set of links could be rebuilt, and what could not; nothing where there are no links."""
+    linked = {name: source for name, source in sources.items() if source["url"]}
+    lost = {name: source for name, source in linked.items() if source["availability"] != AVAILABLE}
+    if not linked:
+        return []
+    share = (
+        f"{len(linked) - len(lost)} of {len(linked)} linked sources ({1 - len(lost) / len(linked):.0%}) could be had."
+    )
+    rows = [[name, s["url"], s["availability"], s["date"][:10], _cell(s["message"])] for name, s in lost.items()]
+    return [
+        "## Sources",
+        share,
+        *([markdown_table(["source", "url", "why not", "asked on", "message"], rows)] if rows else []),
+    ]
+
+
+def _header(description: dict[str, Any]) -> str:
+    splits = {s["file"].split("-")[0] for s in description["shards"]}
+    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
+    lines += [f"  - {{split: {split}, path: shards/{split}-*.parquet}}" for split in SPLITS if split in splits]
+    return "\n".join([*lines, "---"])
+
+
+def _counts_table(tasks: Sequence[ClipTask]) -> str:
+    """The counts of the ViCo paper's Table 2."""
+    groups = [(name, [t for t in tasks if t.row.attitude == name]) for name in ATTITUDES]
+    groups.append(("not labelled", [t for t in tasks if t.row.attitude is None]))
+    rows = [_counts(name, members) for name, members in groups if members]
+    return markdown_table(
+        ["attitude", "videos", "speakers", "listeners", "ids", "clips", "duration"], [*rows, _counts("total", tasks)]
+    )
+
+
+def _counts(name: str, tasks: Sequence[ClipTask]) -> list[str]:
+    speakers = {task.row.speaker_id for task in tasks}
+    listeners = {task.row.listener_id for task in tasks}
+    videos = {task.row.source_id for task in tasks}
+    numbers = [len(videos), len(speakers), len(listeners), len(speakers | listeners), len(tasks)]
+    return [name, *map(str, numbers), _duration(tasks)]
+
+
+def _duration(tasks: Sequence[ClipTask]) -> str:
+    seconds = sum(task.row.span.num_frames for task in tasks) / FPS
+    return f"{int(seconds) // 60} min {seconds % 60:.1f} s"
+
+
+def _split_table(tasks: Sequence[ClipTask]) -> str:
+    rows = []
+    for split in SPLITS:
+        members = [task for task in tasks if task.row.split == split]
+        if members:
+            rows.append(
+                [split, str(len(members)), str(sum(t.row.span.num_frames for t in members)), _duration(members)]
+            )
+    return markdown_table(["split", "clips", "frames", "duration"], rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _short_hashes(weights: dict[str, str]) -> str:
+    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in weights.items()) or "none"

@@ -1,0 +1,160 @@
+"""Checks of a built data set, from its files alone: frame clock, schemas, files, fingerprints, ledger.
+
+Every check yields findings: sentences that say what, where, expected and found. No findings, no faults.
+"""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.clock import HOP_SAMPLES
+from pipeline.dataset.pack import fingerprint_of
+from pipeline.dataset.plain_parquet import read_plain
+from pipeline.dataset.storage import Location, lies_in, local_file
+from pipeline.dataset.store import Store
+from pipeline.ledger.diary import read_ledger
+from pipeline.settings import ManifestError
+from schemas.column import FRAME_AXIS
+from schemas.dataset import SHARD_NAME
+from schemas.outcome import OK, OUTCOMES
+
+
+def check_dataset(root: Location) -> Iterator[str]:
+    """All findings on the data set under ``root``."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        yield f"{path}: missing; this folder holds no finished data set: python -m jobs.build MANIFEST --out {root}"
+        return
+    description = json.loads(path.read_text(encoding="utf-8"))
+    yield from _check_shards(root, description)
+    yield from _check_ledger(root, description)
+    yield from _check_leftovers(root)
+
+
+def _check_shards(root: Location, description: dict[str, Any]) -> Iterator[str]:
+    listed = {shard["file"]: shard for shard in description["shards"]}
+    present = {path.name for path in (root / "shards").glob("*") if SHARD_NAME.fullmatch(path.name)}
+    for name in sorted(present - set(listed)):
+        yield f"shards/{name}: not listed in dataset.json"
+    seen: set[str] = set()
+    for name, shard in listed.items():
+        path = root / "shards" / name
+        if not path.is_file():
+            yield f"shards/{name}: missing"
+            continue
+        try:
+            table = read_plain(path)
+        except ManifestError as error:
+            yield f"shards/{name}: cannot be read: {error}"
+            continue
+        if fingerprint_of(path) != shard["fingerprint"]:
+            yield f"shards/{name}: fingerprint differs from dataset.json; build again"
+        yield from _check_table(root, name, table, description)
+        ids = table["clip_id"].to_pylist()
+        if len(ids) != shard["clips"] or ids != sorted(ids) or seen & set(ids):
+            yield f"shards/{name}: expected {shard['clips']} clips sorted by clip_id, none in two shards; found {ids}"
+        seen |= set(ids)
+    if len(seen) != description["clips"]["published"]:
+        yield f"dataset.json: says {description['clips']['published']} clips are published, shards hold {len(seen)}"
+
+
+def _check_table(root: Location, name: str, table: pa.Table, description: dict[str, Any]) -> Iterator[str]:
+    """Schema, frame clock and media of one shard."""
+    columns = {column["name"]: column for column in description["columns"] if column["name"] in description["packed"]}
+    found = {field.name: str(field.type) for field in table.schema}
+    wanted = {column: spec["type"] for column, spec in columns.items()}
+    if found != wanted:
+        differing = sorted(set(found.items()) ^ set(wanted.items()))
+        yield f"shards/{name}: columns differ from dataset.json: {differing}"
+        return
+    for row, (clip_id, num_frames) in enumerate(
+        zip(table["clip_id"].to_pylist(), table["num_frames"].to_pylist(), strict=True)
+    ):
+        for column, spec in columns.items():
+            value = table[column][row]
+            where = f"shards/{name}, clip {clip_id}, column {column}"
+            if not value.is_valid:
+                continue
+            if spec["axes"].startswith(f"({FRAME_AXIS}") and len(value) != num_frames:
+                yield f"{where}: expected {num_frames} rows, one a frame, found {len(value)}"
+            if spec["media"]:
+                yield from _check_media(root, where, str(value), num_frames)
+
+
+def _check_media(root: Location, where: str, relative: str, num_frames: int) -> Iterator[str]:
+    path = root / relative
+    if not lies_in(path, root):
+        yield f"{where}: {relative} lies outside the data set"
+    elif not path.is_file():
+        yield f"{where}: file {relative} is missing"
+    else:
+        try:
+            with local_file(path) as file:
+                unit, expected, found = _media_length(file, num_frames)
+        except Exception as error:  # any fault of a media library is a finding about the file
+            yield f"{where}: {relative} cannot be read: {type(error).__name__}: {error}"
+            return
+        if found != expected:
+            yield f"{where}: {relative}: expected {expected} {unit}, found {found}"
+
+
+def _media_length(path: Path, num_frames: int) -> tuple[str, int, int]:
+    """(unit, expected, found) for a file that must be as long as its clip."""
+    if path.suffix == ".wav":
+        with wave.open(str(path)) as sound:
+            return "samples", num_frames * HOP_SAMPLES, sound.getnframes()
+    if path.suffix == ".mp4":
+        from pipeline.media.encode import count_frames
+
+        return "frames", num_frames, count_frames(path)
+    return "files", 1, 1
+
+
+def _check_ledger(root: Location, description: dict[str, Any]) -> Iterator[str]:
+    """Every clip accounted for once, and every fingerprint of the ledger in its column file."""
+    store = Store(root)
+    try:
+        rows = read_ledger(store)
+    except (pa.ArrowException, OSError) as error:
+        yield f"ledger/clips.parquet: cannot be read: {error}"
+        return
+    stages = list(description["stages"])
+    ways: dict[str, list[str]] = {}
+    for row in rows:
+        ways.setdefault(row["clip_id"], []).append(row["outcome"])
+        if row["outcome"] not in OUTCOMES:
+            yield f"ledger: clip {row['clip_id']}, stage {row['stage']}: unknown outcome {row['outcome']!r}"
+    if len(ways) != description["clips"]["wanted"]:
+        yield f"ledger: expected {description['clips']['wanted']} clips, found {len(ways)}"
+    stopped = {clip_id for clip_id, outcomes in ways.items() if outcomes[-1] != OK}
+    for clip_id, outcomes in ways.items():
+        complete = len(outcomes) == len(stages) and set(outcomes) == {OK}
+        if not complete and clip_id not in stopped:
+            yield f"ledger: clip {clip_id}: {len(outcomes)} of {len(stages)} stages and no reason; build again"
+    missing = {entry["clip_id"] for entry in description["missing"]}
+    for clip_id in sorted(stopped ^ missing):
+        yield f"clip {clip_id}: the ledger and the list of missing clips in dataset.json disagree"
+    for stage, part in sorted({(row["stage"], row["part"]) for row in rows if row["part"]}):
+        yield from _check_fingerprints(store, stage, part, rows)
+
+
+def _check_fingerprints(store: Store, stage: str, part: str, rows: list[dict[str, str]]) -> Iterator[str]:
+    stored = store.read_outcomes(stage, part)
+    for row in rows:
+        if (row["stage"], row["part"]) == (stage, part):
+            found = stored.get(row["clip_id"])
+            if found is None or found.fingerprint != row["fingerprint"]:
+                yield f"columns/{stage}/{part}.parquet: clip {row['clip_id']} lacks fingerprint {row['fingerprint']}"
+
+
+def _check_leftovers(root: Location) -> Iterator[str]:
+    if not isinstance(root, Path):
+        return  # nothing is written there before it is whole
+    for path in sorted((root / ".tmp").glob("**/*")) if (root / ".tmp").is_dir() else []:
+        yield f"{path.relative_to(root)}: left by a build that was killed; the next build removes it"

@@ -1,0 +1,162 @@
+"""One build at a time: the lock of a data set, for folders and for object storage.
+
+A folder is locked with ``flock``, which the operating system takes back when its holder dies. Object storage has no
+such thing, so a build that wants a data set there puts a claim beside it, looks who else has, and gives way to
+anybody: because a list of objects shows every put that came before it, of two builds at least one sees the other. A
+claim is a lease: its holder renews it, and one that was not renewed for `Lease.lost_s`, by the server's clock, is
+that of a dead build.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.dataset.storage import Location, ObjectPath
+from pipeline.settings import ManifestError
+
+
+@dataclass(frozen=True)
+class Lease:
+    """How often a claim is renewed, and after what time without it is lost."""
+
+    renew_s: float = 15.0
+    lost_s: float = 60.0
+
+
+LEASE = Lease()
+FLOCK_PAUSES_S = (0.1, 0.2, 0.4)  # longer than anybody holds the lock who only asks whether it is free
+
+
+@contextmanager
+def locked(root: Location, lease: Lease = LEASE) -> Iterator[None]:
+    """Hold the data set for one build at a time.
+
+    Raises
+    ------
+    ManifestError : another build holds it; names its host and process.
+    """
+    with _flock(root) if isinstance(root, Path) else _claim(root, lease):
+        yield
+
+
+def is_locked(root: Location) -> bool:
+    """Whether somebody builds the data set at this moment, here or on another host; in object storage by our clock."""
+    if isinstance(root, ObjectPath):
+        return any(time.time() - path.modified_s() < LEASE.lost_s for path in (root / ".lock").glob("*"))
+    try:
+        with (root / ".lock").open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: a build that starts waits that long
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+@contextmanager
+def _flock(root: Path) -> Iterator[None]:
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+", encoding="utf-8") as file:
+        for pause_s in (*FLOCK_PAUSES_S, None):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if pause_s is None:
+                    raise _held(root, _holder(file)) from None
+                time.sleep(pause_s)
+        file.truncate(0)
+        file.write(_ourselves())
+        file.flush()
+        yield
+
+
+@contextmanager
+def _claim(root: ObjectPath, lease: Lease) -> Iterator[None]:
+    own = root / ".lock" / uuid.uuid4().hex
+    try:
+        own.write_bytes(_ourselves().encode())
+    except OSError as error:
+        raise ManifestError(f"{root}: cannot be written to: {error}; check address, bucket and credentials") from None
+    try:
+        _give_way(root, own, lease)
+        with _renewed(own, lease):
+            yield
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _give_way(root: ObjectPath, own: ObjectPath, lease: Lease) -> None:
+    """Return when no other claim stands; remove those of the dead, raise for one of the living."""
+    seen: dict[ObjectPath, float] = {}
+    while others := {path: path.modified_s() for path in (root / ".lock").glob("*") if path != own}:
+        now = own.modified_s()
+        for path, modified in others.items():
+            if now - modified > lease.lost_s:
+                path.unlink(missing_ok=True)
+            elif seen.setdefault(path, modified) != modified:
+                raise _held(root, _text(path))
+        time.sleep(min(lease.renew_s / 2, 1.0))
+        own.write_bytes(_ourselves().encode())  # the server's clock is read off our own claim
+
+
+def _text(path: ObjectPath) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # given up or renewed in this moment
+        return "another process"
+
+
+@contextmanager
+def _renewed(own: ObjectPath, lease: Lease) -> Iterator[None]:
+    """Renew a claim while the block runs; interrupt the block if the claim is lost."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_renew, args=(own, lease, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _renew(own: ObjectPath, lease: Lease, ended: threading.Event) -> None:
+    renewed = time.monotonic()
+    while not ended.wait(lease.renew_s):
+        try:
+            if not own.is_file():
+                break
+            own.write_bytes(_ourselves().encode())
+            renewed = time.monotonic()
+        except OSError:  # a storage that comes back in time does no harm
+            if time.monotonic() - renewed > lease.lost_s:
+                break
+    else:
+        return
+    print(f"error: {own}: this build lost its lock after {lease.lost_s:g} s without contact; stopped", file=sys.stderr)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _held(root: Location, holder: str) -> ManifestError:
+    return ManifestError(f"{root} is being built by {holder}; wait for it or build elsewhere")
+
+
+def _ourselves() -> str:
+    return f"{socket.gethostname()} process {os.getpid()}"
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read() or "another process"

@@ -1,0 +1,1 @@
+"""What happened to every clip in every stage: diary, limits, watchdog, survey, report, progress."""

@@ -1,0 +1,148 @@
+"""The ledger's files: which part a clip belongs to, every attempt of every stage, and the table of all outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset.storage import Location, arrow_source
+from pipeline.dataset.store import Store, append_text
+from pipeline.plan import ClipTask, Part
+from schemas.outcome import CRASHED
+
+MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
+MAX_CLIPS_A_PART = 32  # ... few enough clips that a part is soon done and few enough files for a large data set
+GIVEN_UP, SET_FREE = "given_up", "set_free"  # events of a diary: the last word of a run, and of `jobs.retry`
+PRINT_DIGITS = 8  # of a fingerprint in a diary: enough to tell an attempt with other settings or other code
+DIARY_KEYS = {"event", "run", "stage", "clip", "print"}
+
+
+def assign_parts(store: Store, tasks: Sequence[ClipTask]) -> list[Part]:
+    """The parts of a build. A clip keeps its part for ever; new clips form new parts, in order of their ids.
+
+    The table ``ledger/parts.json`` remembers who is where, so that a clip more in the manifest moves no other.
+    """
+    path = store.ledger / "parts.json"
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    new = sorted(task.row.clip_id for task in tasks if task.row.clip_id not in known)
+    if new:
+        size = min(MAX_CLIPS_A_PART, -(-len(new) // MAX_PARTS_AT_ONCE))
+        first = 1 + max((int(part.rpartition("-")[2]) for part in known.values()), default=-1)
+        known |= {clip_id: f"part-{first + i // size:05d}" for i, clip_id in enumerate(new)}
+        store.write_text(path, json.dumps(known, sort_keys=True, indent=0) + "\n")
+    members: dict[str, list[ClipTask]] = {}
+    for task in sorted(tasks, key=lambda task: task.row.clip_id):
+        members.setdefault(known[task.row.clip_id], []).append(task)
+    return [Part(name, tuple(clips)) for name, clips in sorted(members.items())]
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """Attempts of a stage at a clip that took the worker process down, by themselves or by a kill from outside.
+
+    Attributes
+    ----------
+    now, ever : how many of this run, and of all runs since the clip was last set free by ``jobs.retry``.
+    outcome : what the last one was: crashed, timed out or out of memory.
+    """
+
+    now: int = 0
+    ever: int = 0
+    outcome: str = CRASHED
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The diary of one part: a line before and a line after a stage works on a clip.
+
+    The line before is on the disk when a worker process dies, so that a clip that kills its worker is found out. The
+    watchdog adds a line of its own before it kills.
+    """
+
+    path: Location
+    run_id: str
+
+    def about(self, stage: str, clip_id: str, fingerprint: str) -> dict[str, Any]:
+        """What every line says; a clip id of "" stands for the stage's setup."""
+        return {"run": self.run_id, "stage": stage, "clip": clip_id, "print": fingerprint[:PRINT_DIGITS]}
+
+    def give_up(self, about: Mapping[str, Any], outcome: str) -> None:
+        """No further attempt: the clip has its row, and its deaths go on counting."""
+        self.append([{**about, "event": GIVEN_UP, "outcome": outcome}])
+
+    def start(self, about: Mapping[str, Any]) -> None:
+        self.append([{**about, "event": "start"}])
+
+    def end(self, about: Mapping[str, Any], outcome: str, seconds: float) -> None:
+        self.append([{**about, "event": "end", "outcome": outcome, "seconds": round(seconds, 4)}])
+
+    def set_free(self, stage: str, clip_ids: Sequence[str]) -> None:
+        """Forget how often these clips took their worker down, with whatever settings."""
+        self.append([{**self.about(stage, clip_id, ""), "event": SET_FREE} for clip_id in clip_ids])
+
+    def deaths(self) -> dict[tuple[str, str, str], Deaths]:
+        """(stage, clip id, beginning of the fingerprint) -> attempts that were started and never ended."""
+        open_ones: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+        for line in read_diary(self.path):
+            attempts = open_ones.setdefault((line["stage"], line["clip"], line["print"]), [])
+            if line["event"] == "start":
+                attempts.append((line["run"], CRASHED))
+            elif attempts and line["event"] == "killed":
+                attempts[-1] = (attempts[-1][0], line["why"])
+            elif attempts and line["event"] == "end":
+                attempts.pop()
+            elif line["event"] == SET_FREE:
+                for key in open_ones:
+                    if key[:2] == (line["stage"], line["clip"]):
+                        open_ones[key] = []
+        return {
+            key: Deaths(sum(run == self.run_id for run, _ in attempts), len(attempts), attempts[-1][1])
+            for key, attempts in open_ones.items()
+            if attempts
+        }
+
+    def append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write lines, in one go: a reader never sees them mixed with those of another process."""
+        append_text(self.path, "".join(json.dumps(event) + "\n" for event in events))
+
+
+def read_diary(path: Location) -> Iterator[dict[str, Any]]:
+    """The lines of a part's diary; none if there is no file."""
+    if not path.is_file():
+        return
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:  # the last line of a worker that was killed while it wrote
+            continue
+        if isinstance(line, dict) and line.keys() >= DIARY_KEYS:
+            yield line
+
+
+def attempts_of(store: Store, part: str, run_id: str) -> Attempts:
+    """The diary of a part."""
+    return Attempts(store.ledger / "attempts" / f"{part}.jsonl", run_id)
+
+
+LEDGER_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("clip_id", "part", "stage", "fingerprint", "outcome", "reason", "detail")]
+)
+
+
+def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
+    """The table of all outcomes, ``ledger/clips.parquet``: a row for every clip and stage that it reached."""
+    with store.new_file(store.ledger / "clips.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=LEDGER_SCHEMA), temporary)
+
+
+def read_ledger(store: Store) -> list[dict[str, str]]:
+    """The rows of the table of all outcomes."""
+    rows: list[dict[str, str]] = pq.read_table(
+        arrow_source(store.ledger / "clips.parquet"), partitioning=None
+    ).to_pylist()
+    return rows

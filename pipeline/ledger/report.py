@@ -1,0 +1,173 @@
+"""What a build says when it ends: the run table, the clips that are missing, ``run.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.clock import FPS
+from pipeline.dataset.store import Store
+from pipeline.ledger.survey import Survey
+from pipeline.manifest.load import Manifest
+from pipeline.part import Done
+from pipeline.plan import Pipeline
+from schemas.outcome import OK, REJECTED
+
+
+@dataclass
+class Cost:
+    """What a stage took in one run."""
+
+    clips: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+
+
+class RunReport:
+    """What one build did, stage by stage, and where the data set stands now."""
+
+    def __init__(self, manifest: Manifest, pipeline: Pipeline, before: Survey) -> None:
+        self.manifest = manifest
+        self.pipeline = pipeline
+        self.before = before
+        self.after = before
+        self.costs: dict[str, Cost] = {stage.name: Cost() for stage in pipeline.stages}
+        self.shards = 0
+        self.shards_written = 0
+        self.started = time.monotonic()
+
+    def add(self, done: Sequence[Done]) -> None:
+        """Take in the work on one part."""
+        for entry in done:
+            cost = self.costs[entry.stage]
+            cost.clips += 1
+            cost.seconds += entry.seconds
+            cost.frames += entry.num_frames
+
+    @property
+    def yield_share(self) -> float:
+        """Published clips per clip of the manifest."""
+        return len(self.after.published) / len(self.manifest.clips)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the yield reaches the manifest's ``min_yield``."""
+        return self.yield_share >= self.manifest.min_yield
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a stage: state of its clips, and cost of those computed now."""
+        return [self._row(stage.name) for stage in self.pipeline.stages]
+
+    def _row(self, stage: str) -> dict[str, Any]:
+        outcomes: Counter[str] = Counter()
+        reasons: dict[str, int] = {}
+        for (name, outcome, reason), count in sorted(self.after.counts.items()):
+            if name == stage:
+                outcomes[outcome] += count
+                reasons |= {reason: count} if outcome == REJECTED else {}
+        cost = self.costs[stage]
+        seconds, frames = cost.seconds, cost.frames
+        return {
+            "stage": stage,
+            "ok": outcomes[OK],
+            "rejected": outcomes[REJECTED],
+            "reasons": reasons,
+            "failed": outcomes.total() - outcomes[OK] - outcomes[REJECTED],
+            "failures": {name: count for name, count in outcomes.items() if name not in (OK, REJECTED)},
+            "computed": cost.clips,
+            "seconds": round(seconds, 2),
+            "frames_per_s": round(frames / seconds, 1) if seconds else None,
+            "times_real_time": round(frames / FPS / seconds, 2) if seconds else None,
+        }
+
+    def table(self) -> str:
+        """The run table that a build ends with."""
+        return run_table(self.rows())
+
+    def missing_lines(self) -> list[str]:
+        """One line for every clip that is not in the data set: where it stopped and why."""
+        lines = []
+        for clip_id, (stage, row) in sorted(self.after.missing.items()):
+            detail = row.detail.strip().splitlines()[-1] if row.detail.strip() else ""
+            lines.append(f"  {clip_id}: {row.outcome} by {stage}: {row.reason}" + (f" ({detail})" if detail else ""))
+        return lines
+
+    def summary(self) -> str:
+        """The last lines of a build."""
+        published, wanted = len(self.after.published), len(self.manifest.clips)
+        shards = f"{self.shards} shards ({self.shards_written} written)" if self.shards else "no shards"
+        lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
+        if not self.enough:
+            lines.append(
+                f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}: "
+                "see the clips above, or lower min_yield"
+            )
+        return "\n".join(lines)
+
+    def write(self, store: Store, run_id: str) -> None:
+        """``run.json``: the same for programs."""
+        content = {
+            "run_id": run_id,
+            "seconds": round(time.monotonic() - self.started, 2),
+            "published": len(self.after.published),
+            "wanted": len(self.manifest.clips),
+            "min_yield": self.manifest.min_yield,
+            "stages": self.rows(),
+            "shards": self.shards,
+            "shards_written": self.shards_written,
+        }
+        store.write_text(store.root / "run.json", json.dumps(content, indent=1) + "\n")
+
+
+def run_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of `RunReport.rows`, as ``run.json`` has them too, for people."""
+    header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
+    cells = [
+        [
+            row["stage"],
+            str(row["ok"]),
+            str(row["rejected"]),
+            str(row["failed"]),
+            str(row["computed"]) if row["computed"] else "up to date",
+            f"{row['seconds']:.1f}" if row["computed"] else "",
+            f"{row['frames_per_s']:.0f}" if row["frames_per_s"] else "",
+            f"{row['times_real_time']:.1f}" if row["times_real_time"] else "",
+        ]
+        for row in rows
+    ]
+    return aligned([header, *cells])
+
+
+def plan_table(pipeline: Pipeline, found: Survey) -> str:
+    """What a build would do: ``--plan``."""
+    rows = [
+        [
+            stage.name,
+            str(stage.version),
+            str(found.settled[stage.name]),
+            str(found.waiting[stage.name]),
+            f"{stage.cpus:g}",
+            f"{stage.gpus:g}",
+            ", ".join(column.name for column in stage.writes),
+        ]
+        for stage in pipeline.stages
+    ]
+    return aligned([["stage", "version", "up to date", "to do", "cpus", "gpus", "writes"], *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text in columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

@@ -1,0 +1,100 @@
+"""The survey: what stands in the store beside what is wanted. Made before a build to plan it, after it to report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.dataset.store import Store
+from pipeline.plan import ClipTask, Part, Pipeline
+from schemas.outcome import REJECTED, Outcome
+
+
+@dataclass
+class Survey:
+    """Every clip's way through the stages.
+
+    Attributes
+    ----------
+    todo : parts in which something is to be computed.
+    waiting : stage -> number of clips that it has to compute (clips that an earlier stage may still reject included).
+    settled : stage -> number of clips with a row that is up to date.
+    published : clip id -> part, of clips that passed every stage.
+    missing : clip id -> (stage, outcome) of clips that a stage stopped, or that no stage sees.
+    counts : (stage, outcome, reason) -> number of such rows; the reason of rejects alone.
+    rows : the ledger: (clip id, part, stage, outcome) of every row that is up to date.
+    """
+
+    todo: list[Part] = field(default_factory=list)
+    waiting: Counter[str] = field(default_factory=Counter)
+    settled: Counter[str] = field(default_factory=Counter)
+    published: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)
+
+    def add_absent(self, absent: Mapping[str, tuple[str, Outcome]]) -> None:
+        """Take in clips that no stage ever sees: clip id -> (what keeps it out, outcome)."""
+        self.missing.update(absent)
+        self.rows += [(clip_id, "", stage, row) for clip_id, (stage, row) in absent.items()]
+
+    def ledger(self) -> list[dict[str, str]]:
+        """The rows as the ledger's table has them."""
+        return [
+            {
+                "clip_id": clip_id,
+                "part": part,
+                "stage": stage,
+                "fingerprint": row.fingerprint,
+                "outcome": row.outcome,
+                "reason": row.reason,
+                "detail": row.detail,
+            }
+            for clip_id, part, stage, row in sorted(self.rows, key=lambda entry: (entry[0], entry[1]))
+        ]
+
+
+def survey(store: Store, pipeline: Pipeline, parts: Sequence[Part]) -> Survey:
+    """Read the outcomes of all parts and follow every clip through the stages."""
+    found = Survey()
+    for part in parts:
+        stored = {stage.name: store.read_outcomes(stage.name, part.name) for stage in pipeline.stages}
+        unfinished = False
+        for task in part.clips:
+            unfinished |= _follow(found, pipeline, part, task, stored)
+        if unfinished:
+            found.todo.append(part)
+    return found
+
+
+def _follow(
+    found: Survey, pipeline: Pipeline, part: Part, task: ClipTask, stored: dict[str, dict[str, Outcome]]
+) -> bool:
+    """Follow one clip; True if a stage has still to compute it."""
+    clip_id = task.row.clip_id
+    waits = False
+    for stage, row in _rows(pipeline, task, stored):
+        if row is None:
+            waits = True
+            found.waiting[stage] += 1
+            continue
+        found.settled[stage] += 1
+        found.counts[stage, row.outcome, row.reason if row.outcome == REJECTED else ""] += 1
+        found.rows.append((clip_id, part.name, stage, row))
+        if not row.ok:
+            if not waits:
+                found.missing[clip_id] = (stage, row)
+            return waits
+    if not waits:
+        found.published[clip_id] = part.name
+    return waits
+
+
+def _rows(
+    pipeline: Pipeline, task: ClipTask, stored: dict[str, dict[str, Outcome]]
+) -> Iterator[tuple[str, Outcome | None]]:
+    prints = pipeline.fingerprints(task)
+    for stage in pipeline.stages:
+        row = stored[stage.name].get(task.row.clip_id)
+        yield stage.name, row if row is not None and row.fingerprint == prints[stage.name] else None

@@ -1,0 +1,136 @@
+"""Splits without leaks: the ViCo rule.
+
+Identities of ``test`` are seen in ``train``; identities of ``ood`` are not (Zhou et al., ECCV 2022, section 3). Here a
+source video may not stand in both ``train`` and ``ood`` either: it would carry its room, light and microphone along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.settings import LARGEST_WHOLE, ManifestError, shown
+
+
+class SplitClip(Protocol):
+    """What splitting needs to know of a clip."""
+
+    @property
+    def clip_id(self) -> str: ...
+    @property
+    def source_id(self) -> str: ...
+    @property
+    def speaker_id(self) -> str: ...
+    @property
+    def listener_id(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Shares of clips that go to ``test`` and ``ood``; the rest is ``train``."""
+
+    test: float
+    ood: float
+    seed: int = 0
+
+    @staticmethod
+    def parse(table: Any) -> SplitRule:
+        """The rule from the manifest's ``[dataset] split`` table."""
+        example = "{test = 0.1, ood = 0.1, seed = 0}"
+        if not isinstance(table, dict) or set(table) - {"test", "ood", "seed"}:
+            raise ManifestError(f"[dataset] split: found {shown(table)}, allowed: a table such as {example}")
+        shares = [table.get("test", 0.0), table.get("ood", 0.0)]
+        numbers = [s for s in shares if isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s < 1]
+        seed = table.get("seed", 0)
+        is_seed = isinstance(seed, int) and abs(seed) <= LARGEST_WHOLE
+        if len(numbers) != len(shares) or sum(shares) >= 1 or not is_seed:
+            raise ManifestError(
+                f"[dataset] split: found {shown(table)}, allowed: shares below 1 in sum, such as {example}"
+            )
+        return SplitRule(float(shares[0]), float(shares[1]), int(seed))
+
+
+def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]:
+    """A split for every clip: ``ood`` takes whole groups of connected people, ``test`` clips of people left in train.
+
+    Deterministic: it depends on ids and the seed, not on the order of rows.
+    """
+    order = sorted(clips, key=lambda clip: _draw(rule.seed, clip.clip_id))
+    splits = {clip.clip_id: "train" for clip in clips}
+    room = rule.ood * len(clips)
+    for group in _connected(order):
+        if len(group) <= room:
+            room -= len(group)
+            splits.update((clip.clip_id, "ood") for clip in group)
+    room = rule.test * len(clips)
+    seen = Counter(person for clip in clips if splits[clip.clip_id] == "train" for person in _people(clip))
+    for clip in order:
+        if room >= 1 and splits[clip.clip_id] == "train" and all(seen[person] > 1 for person in _people(clip)):
+            room -= 1
+            seen.subtract(_people(clip))
+            splits[clip.clip_id] = "test"
+    return splits
+
+
+def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, str]) -> list[str]:
+    """Warnings on the splits of a data set.
+
+    Raises
+    ------
+    ManifestError : an identity or a source stands in both ``train`` and ``ood``; names both rows.
+    """
+    train = [clip for clip in clips if splits[clip.clip_id] == "train"]
+    in_train = {key: clip for clip in train for key in _keys(clip)}
+    warnings = []
+    for clip in clips:
+        shared = [key for key in _keys(clip) if key in in_train]
+        if splits[clip.clip_id] == "ood" and shared:
+            kind, name = shared[0]
+            raise ManifestError(
+                f"{path}, lines {in_train[shared[0]].line} and {clip.line}: {kind} {name!r} stands in both train and "
+                f"ood; ood must hold only people and sources that train never shows"
+            )
+        new = [person for person in sorted(_people(clip)) if ("identity", person) not in in_train]
+        if splits[clip.clip_id] == "test" and train and new:
+            warnings.append(
+                f"{path}, line {clip.line}: identity {new[0]!r} of a test clip is not in train; ViCo calls that ood"
+            )
+    return warnings
+
+
+def _people(clip: SplitClip) -> set[str]:
+    return {clip.speaker_id, clip.listener_id}
+
+
+def _keys(clip: SplitClip) -> list[tuple[str, str]]:
+    return [("source", clip.source_id)] + [("identity", person) for person in sorted(_people(clip))]
+
+
+def _connected(clips: Sequence[SplitClip]) -> list[list[SplitClip]]:
+    """Groups of clips that share people or sources, directly or through others; first seen first."""
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for clip in clips:
+        first, *others = _keys(clip)
+        for other in others:
+            parent[root(other)] = root(first)
+    groups: dict[tuple[str, str], list[SplitClip]] = defaultdict(list)
+    for clip in clips:
+        groups[root(_keys(clip)[0])].append(clip)
+    return list(groups.values())
+
+
+def _draw(seed: int, clip_id: str) -> str:
+    return hashlib.sha256(f"{seed}:{clip_id}".encode()).hexdigest()

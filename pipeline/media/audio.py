@@ -1,0 +1,109 @@
+"""Sound inside the sandbox: a span of a source's sound track at 44.1 kHz, placed by its timestamps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain
+from typing import Any
+
+import av.error
+import numpy as np
+import soxr
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.media.source import MediaSource, decoded, origin_s
+
+_PREROLL_S = Fraction(1)  # decoded before the span: codecs need what lies before, filters too
+_FILTER_S = Fraction(1, 10)  # sound kept around the span for the resampling filter
+_HOLE_S = Fraction(1, 2 * FPS)  # timestamps that deviate by less are jitter; by more there is a hole or an overlap
+
+
+@dataclass
+class _Stretch:
+    """Sound without a hole: where it starts in the source, and its samples."""
+
+    start_s: Fraction
+    rate_hz: int
+    pieces: list[np.ndarray] = field(default_factory=list)
+
+
+def read_audio(source: MediaSource, start_s: str, num_samples: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The sound of a span, see `SourceReader.audio`."""
+    start, out = Fraction(start_s), np.zeros(num_samples, np.float32)
+    for stretch in _stretches(source, start, start + Fraction(num_samples, SAMPLE_RATE_HZ)):
+        samples = np.concatenate(stretch.pieces)
+        if stretch.rate_hz != SAMPLE_RATE_HZ:
+            samples = soxr.resample(samples, stretch.rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+        offset = round((stretch.start_s - start) * SAMPLE_RATE_HZ)
+        first, last = max(offset, 0), min(offset + len(samples), num_samples)
+        if first < last:
+            out[first:last] = samples[first - offset : last - offset]
+    yield {}, out
+
+
+def _stretches(source: MediaSource, start: Fraction, end: Fraction) -> Iterator[_Stretch]:
+    """The sound between two times, in stretches that begin where timestamps and sample count part."""
+    stretch: _Stretch | None = None
+    clock: Fraction | None = None  # where the next sample belongs by counting
+    for stamp, frame in _stamped(source, start - _PREROLL_S):
+        continues = clock is not None and (stamp is None or abs(stamp - clock) <= _HOLE_S)
+        at = clock if continues else stamp
+        if at is None or at > end + _FILTER_S:
+            break
+        clock = at + Fraction(frame.samples, frame.sample_rate)
+        if stretch and not (continues and stretch.rate_hz == frame.sample_rate):
+            yield stretch
+            stretch = None
+        if clock >= start - _FILTER_S:
+            stretch = stretch or _Stretch(at, frame.sample_rate)
+            stretch.pieces.append(_mono(frame))
+    if stretch:
+        yield stretch
+
+
+def _stamped(source: MediaSource, from_s: Fraction) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+    """Decoded sound with its timestamps on the source's timeline, beginning around a time or before."""
+    container, stream = source.open_audio()
+    origin = origin_s(container)
+    for frame in _sought(container, stream, from_s + origin) or decoded(*source.open_audio()):
+        yield (None if frame.pts is None else frame.pts * stream.time_base - origin), frame
+
+
+def _sought(container: InputContainer, stream: AudioStream, time_s: Fraction) -> Iterator[AudioFrame] | None:
+    """Decoded sound from about a time in mid-file; None where one has to read from the beginning.
+
+    One has to where a tick of the clock is longer than a sample (Matroska counts milliseconds): there no timestamp
+    tells the exact sample, counting from the beginning does.
+    """
+    target = math.floor(time_s / stream.time_base)
+    coarse = stream.time_base * stream.codec_context.sample_rate > 1
+    if coarse or target <= (stream.start_time or 0):
+        return None
+    try:
+        container.seek(target, stream=stream)
+    except av.error.FFmpegError:
+        return None
+    frames = decoded(container, stream)
+    head = next(frames, None)
+    if head is None or head.pts is None or head.pts * stream.time_base > time_s + _PREROLL_S / 2:
+        return None
+    return chain([head], frames)
+
+
+def _mono(frame: AudioFrame) -> np.ndarray:
+    """The mean of the channels, float32 (sample,), full scale +-1."""
+    values = np.asarray(frame.to_ndarray())  # (channel, sample), or (1, sample * channel) where interleaved
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    mean = values.mean(axis=0, dtype=np.float64)
+    if values.dtype.kind != "f":
+        middle = 128 if values.dtype.kind == "u" else 0
+        mean = (mean - middle) / 2.0 ** (8 * values.dtype.itemsize - 1)
+    mono: np.ndarray = np.nan_to_num(mean).astype(np.float32)
+    return mono

@@ -1,0 +1,197 @@
+"""The published scores: ``manifests/published_scores.toml``, read and checked, a `PublishedScore` a printed number."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import ManifestError, read_text
+from schemas.clip import ATTITUDES
+from schemas.score import ALL, Comparable
+from stages.evaluate.metrics.definition import Definition, Direction
+from stages.evaluate.metrics.registry import definitions
+from stages.evaluate.runs import COLUMNS
+
+PUBLISHED = Path(__file__).resolve().parents[3] / "manifests" / "published_scores.toml"
+LIMIT_BYTES = 2**20
+
+NOT_PRINTED, UNREADABLE = "-", "?"
+SPLITS = ("test", "ood", "test+ood", "validation")
+UNPUBLISHED = "not published"
+
+FLAGS = {  # what is said of a number -> whether it may still be ranked among others
+    "average contradicts its rows": False,
+    "contradicts another table": False,
+    "contradicts its rows": False,
+    "contradicts the text": True,
+    "copied across test sets": False,
+    "copied from another paper": False,
+    "doubtful scan": False,
+    "mean of test and ood": False,
+    "not a method": False,
+    "other definition in the same column": False,
+    "other scale than elsewhere in the paper": True,
+    "re-extracted": True,
+    "reimplementation": True,
+    "repeated": False,
+    "speaker, not listener": True,
+    "unknown fitter": True,
+    "unmodified baseline": True,
+}
+
+TABLE_KEYS = ("id", "paper", "table", "title", "data", "space", "resolution", "columns", "rows")
+RULE_KEYS = ("method", "split", "attitude", "columns", "flag", "note")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as the leaderboard needs it: one of ours, or one that a paper prints without defining it."""
+
+    id: str
+    name: str
+    better: Direction
+    meaning: str
+    scale: float
+    pooling: str
+    sees_pictures: bool
+
+    @classmethod
+    def of(cls, definition: Definition) -> Metric:
+        """One of ours."""
+        seen = any(name.split(".")[1] not in COLUMNS for name in definition.inputs)
+        facts = (definition.formula, definition.scale, definition.pooling.value)
+        return cls(definition.id, definition.name, definition.direction, *facts, seen)
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """One printed number; ``value`` is None where it cannot be read. ``flags`` are pairs of flag and note."""
+
+    table: str
+    source: str
+    title: str
+    column: str
+    method: str
+    key: Comparable
+    value: float | None
+    flags: tuple[tuple[str, str], ...]
+
+    @property
+    def may_be_ranked(self) -> bool:
+        """Whether nothing speaks against setting it beside others of its kind."""
+        return self.value is not None and all(FLAGS[flag] for flag, _ in self.flags)
+
+
+def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[PublishedScore]]:
+    """All metrics, ours and the papers' own, and every printed number.
+
+    Raises
+    ------
+    ManifestError : the file is no such list; says which table and what was expected.
+    """
+    try:
+        content = tomllib.loads(read_text(path, LIMIT_BYTES))
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(f"{path}: not TOML: {error}") from None
+    _only_keys(content, ("papers", "metrics", "tables"), str(path))
+    metrics = {id: Metric.of(definition) for id, definition in definitions().items()}
+    for id, entry in content.get("metrics", {}).items():
+        metrics[id] = _own_metric(id, entry, metrics, path)
+    tables = content.get("tables", [])
+    ids = [table.get("id") for table in tables]
+    if len(set(ids)) != len(ids):
+        raise ManifestError(f"{path}: expected tables of different ids, found {', '.join(map(str, ids))}")
+    return metrics, [s for table in tables for s in _scores(table, content.get("papers", {}), metrics, path)]
+
+
+def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], path: Path) -> Metric:
+    where = f"{path}: metric {id!r}"
+    _only_keys(entry, ("name", "better", "meaning"), where)
+    if id in known:
+        raise ManifestError(f"{where}: is the id of one of our definitions; choose another")
+    if missing := {"name", "better", "meaning"} - set(entry):
+        raise ManifestError(f"{where}: expected {', '.join(sorted(missing))}")
+    if entry["better"] not in (direction.name.lower() for direction in Direction):
+        raise ManifestError(f"{where}: better: expected lower, higher or reference, found {entry['better']!r}")
+    better = Direction[entry["better"].upper()]
+    return Metric(id, entry["name"], better, entry["meaning"], 1.0, UNPUBLISHED, sees_pictures=False)
+
+
+def _scores(
+    table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], path: Path
+) -> Iterator[PublishedScore]:
+    where = f"{path}: table {table.get('id')!r}"
+    _check_table(table, papers, metrics, where)
+    rules = table.get("flags", [])
+    used: set[int] = set()
+    for row in table["rows"]:
+        method, split, attitude, *numbers = _checked_row(row, table, where)
+        for (column, metric), printed in zip(table["columns"].items(), numbers, strict=True):
+            if printed == NOT_PRINTED:
+                continue
+            holding = [i for i, rule in enumerate(rules) if _holds(rule, (method, split, attitude), column)]
+            used.update(holding)
+            flags = tuple((rules[i]["flag"], rules[i].get("note", "")) for i in holding)
+            if printed == UNREADABLE and "doubtful scan" not in dict(flags):
+                raise ManifestError(f"{where}: row {row}: a number that cannot be read needs the flag 'doubtful scan'")
+            yield PublishedScore(
+                table["id"],
+                f"{papers[table['paper']]}, Table {table['table']}",
+                table["title"],
+                column,
+                method,
+                _key(table, metrics[metric], column, (split, attitude)),
+                None if printed == UNREADABLE else float(printed),
+                flags,
+            )
+    if idle := [rules[i] for i in range(len(rules)) if i not in used]:
+        raise ManifestError(f"{where}: flags that hold for no number: {idle}")
+
+
+def _check_table(
+    table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], where: str
+) -> None:
+    _only_keys(table, (*TABLE_KEYS, "flags"), where)
+    if missing := [key for key in TABLE_KEYS if key not in table]:
+        raise ManifestError(f"{where}: expected {', '.join(missing)}")
+    if table["paper"] not in papers:
+        raise ManifestError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
+    if unknown := [metric for metric in table["columns"].values() if metric not in metrics]:
+        raise ManifestError(f"{where}: unknown metrics {', '.join(unknown)}; define them under [metrics]")
+    for rule in table.get("flags", []):
+        _only_keys(rule, RULE_KEYS, f"{where}: flags")
+        if rule.get("flag") not in FLAGS:
+            raise ManifestError(f"{where}: unknown flag {rule.get('flag')!r}; known: {', '.join(FLAGS)}")
+        if unknown := set(rule.get("columns", [])) - set(table["columns"]):
+            raise ManifestError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
+
+
+def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> Sequence[Any]:
+    expected = 3 + len(table["columns"])
+    if len(row) != expected or row[1] not in SPLITS or row[2] not in (*ATTITUDES, ALL):
+        raise ManifestError(f"{where}: row {row}: expected method, split, attitude and {expected - 3} numbers")
+    if bad := [n for n in row[3:] if n not in (NOT_PRINTED, UNREADABLE) and not isinstance(n, int | float)]:
+        raise ManifestError(f"{where}: row {row}: expected numbers, {NOT_PRINTED!r} or {UNREADABLE!r}, found {bad}")
+    return row
+
+
+def _holds(rule: Mapping[str, Any], row: tuple[str, str, str], column: str) -> bool:
+    named = all(rule.get(key, value) == value for key, value in zip(("method", "split", "attitude"), row, strict=True))
+    return named and column in rule.get("columns", [column])
+
+
+def _key(table: Mapping[str, Any], metric: Metric, column: str, part: tuple[str, str]) -> Comparable:
+    side = table["resolution"]
+    resolution = f"{side}x{side}" if side and metric.sees_pictures else ""
+    space = "" if metric.sees_pictures else table["space"]
+    if list(table["columns"].values()).count(metric.id) > 1:  # what people were asked of
+        space = column
+    return Comparable(metric.id, table["data"], *part, space, metric.scale, metric.pooling, resolution)
+
+
+def _only_keys(found: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
+    if unknown := sorted(set(found) - set(allowed)):
+        raise ManifestError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(allowed)}")

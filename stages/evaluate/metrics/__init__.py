@@ -1,0 +1,1 @@
+"""Metrics of listening heads, a file a family: arrays in, a float out, every definition with its source."""

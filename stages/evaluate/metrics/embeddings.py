@@ -1,0 +1,57 @@
+"""Networks that turn frames into the embeddings that metrics compare: by quantity, with the weights they need."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.weights import find_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BATCH_FRAMES = 32
+NETWORKS = {  # quantity, and module of stages.evaluate.metrics.networks -> weights, width of the embedding
+    "inception": ("inception_2015_12_05", 2048),
+    "arcface": ("arcface_r100_ms1mv3", 512),
+    "vggface2": ("facenet_vggface2", 512),
+    "hopenet": ("hopenet_robust_alpha1", 2048),
+}
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A network with its weights, on a device."""
+
+    quantity: str
+    network: nn.Module
+    device: str
+
+    @classmethod
+    def load(cls, quantity: str, device: str) -> Embedding:
+        """The network of a quantity of `NETWORKS`; `WeightsError` where its weights are missing."""
+        weights, _ = NETWORKS[quantity]
+        (checkpoint,) = find_weights(weights).paths()
+        return cls(quantity, _module(quantity).load(checkpoint).eval().to(device), device)
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Embeddings float32 (frame, dimension) of RGB frames, uint8 (frame, height, width, 3)."""
+        import torch
+
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
+        with torch.inference_mode():
+            starts = range(0, len(frames), BATCH_FRAMES)
+            parts = [self._embed(torch.from_numpy(frames[start : start + BATCH_FRAMES])) for start in starts]
+            return torch.cat(parts).numpy() if parts else np.empty((0, NETWORKS[self.quantity][1]), np.float32)
+
+    def _embed(self, frames: Tensor) -> Tensor:
+        pictures = frames.to(self.device).permute(0, 3, 1, 2).float()
+        return self.network(_module(self.quantity).prepare(pictures)).cpu()
+
+
+def _module(quantity: str) -> Any:
+    return importlib.import_module(f"stages.evaluate.metrics.networks.{quantity}")

@@ -1,0 +1,33 @@
+"""Hopenet: 2048 features of a head's pose, by a ResNet-50, before the three heads that read angles off them.
+
+Ruiz et al., "Fine-Grained Head Pose Estimation Without Keypoints", CVPRW 2018; weights: ``hopenet_robust_alpha1.pkl``
+of natanielruiz/deep-head-pose.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stages.evaluate.metrics.networks.convolution import resized
+from stages.morphable.resnet50 import ResNet50
+
+SIDE_PX = 224
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of R, G and B in [0, 1]
+HEADS = ("fc_yaw.", "fc_pitch.", "fc_roll.", "fc_finetune.")  # in the checkpoint, and not used
+
+
+def load(checkpoint: Path) -> ResNet50:
+    """The network with the published weights, less those of the heads."""
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    network = ResNet50()
+    network.load_state_dict({key: value for key, value in stored.items() if not key.startswith(HEADS)})
+    return network
+
+
+def prepare(frames: Tensor) -> Tensor:
+    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255."""
+    mean, std = (torch.tensor(values, device=frames.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (resized(frames / 255, SIDE_PX) - mean) / std

@@ -1,0 +1,105 @@
+"""Synchrony: how a listener moves with the speaker (RPCC, TLCC, WTLCC) and in step with the reference (STS).
+
+Conventions
+-----------
+Coefficients are (frame, dimension) at 30 fps; listener and speaker are of the same clip and length. A dimension that
+does not change correlates with nothing: r = 0.
+
+Source
+------
+Song et al., ICCV 2023 (ELP), section 4.1. RPCC and STS: ``mymetrics.py`` and ``eval_utils.py`` of
+Boese0601/Dyadic-Interaction-Modeling; RPCC of single dimensions: ``evaluate_listener.py`` of sanjayss34/lm-listener.
+TLCC: ``TLCC.py`` of reactmultimodalchallenge/baseline_react2023. STS: Moeller-Levet et al., IDA 2003. WTLCC: Boker et
+al., Psychological Methods 2002; ELP's window is 4 s, its lags and its step are not published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.clock import FPS
+from stages.evaluate.metrics.correlation import lagged, pearson
+from stages.evaluate.metrics.validation import check_pair, check_sets
+
+STS_STEP_S = 0.1  # dt of the published code, whatever the frame rate
+TLCC_LAGS_FRAMES = 2 * FPS - 1  # lags of less than 2 s
+WINDOW_FRAMES = 4 * FPS
+WINDOW_LAGS_FRAMES = WINDOW_FRAMES // 2  # our choice: so that at least half of a window overlaps
+
+
+def validate(listener: np.ndarray, speaker: np.ndarray) -> None:
+    """Two arrays (frame, dimension) of the same shape."""
+    check_pair(listener, speaker, ndim=2)
+
+
+def residual_correlation(
+    predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], speaker: Sequence[np.ndarray]
+) -> float:
+    """RPCC: difference of the listeners' r with the speaker, all clips, frames and dimensions as one sequence."""
+    check_sets(predicted, reference)
+    check_sets(reference, speaker)
+    flat = [np.concatenate([clip.ravel() for clip in clips]) for clips in (predicted, reference, speaker)]
+    return float(abs(pearson(flat[1], flat[2]) - pearson(flat[0], flat[2])))
+
+
+def correlation_of_dimensions(listener: np.ndarray, speaker: np.ndarray) -> float:
+    """Absolute value of the mean over dimensions of r, in one clip."""
+    validate(listener, speaker)
+    return float(abs(pearson(listener, speaker).mean()))
+
+
+def residual_correlation_of_dimensions(predicted: np.ndarray, reference: np.ndarray, speaker: np.ndarray) -> float:
+    """RPCC of one clip: difference of the listeners' `correlation_of_dimensions` with the speaker."""
+    return abs(correlation_of_dimensions(reference, speaker) - correlation_of_dimensions(predicted, speaker))
+
+
+def lag_curve(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) -> np.ndarray:
+    """r at every lag, mean over dimensions, (2 max_lag_frames + 1,); lag > 0: the listener follows the speaker."""
+    validate(listener, speaker)
+    if len(listener) < max_lag_frames + 2:
+        raise ValueError(f"lags of {max_lag_frames} need {max_lag_frames + 2} frames, found {len(listener)}")
+    return lagged(listener, speaker, max_lag_frames).mean(axis=-1)
+
+
+def peak_lag(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) -> float:
+    """TLCC: distance from 0, in frames, of the lag at which the curve is highest."""
+    return float(abs(int(lag_curve(listener, speaker, max_lag_frames).argmax()) - max_lag_frames))
+
+
+def window_curves(listener: np.ndarray, speaker: np.ndarray) -> np.ndarray:
+    """WTLCC: lag curves (lag, window) of windows of 4 s, one after the other; the rest of the clip is left out."""
+    validate(listener, speaker)
+    if len(listener) < WINDOW_FRAMES:
+        raise ValueError(f"windows of 4 s need {WINDOW_FRAMES} frames, found {len(listener)}")
+    return lagged(_windows(listener), _windows(speaker), WINDOW_LAGS_FRAMES).mean(axis=-1)
+
+
+def _windows(motion: np.ndarray) -> np.ndarray:
+    """(frame of a window, window, dimension)."""
+    count = len(motion) // WINDOW_FRAMES
+    return motion[: count * WINDOW_FRAMES].reshape(count, WINDOW_FRAMES, -1).swapaxes(0, 1)
+
+
+def windowed_peak(listener: np.ndarray, speaker: np.ndarray) -> float:
+    """WTLCC of one clip: mean over windows of the highest r of all lags."""
+    return float(window_curves(listener, speaker).max(axis=0).mean())
+
+
+def windowed_difference(predicted: np.ndarray, reference: np.ndarray, speaker: np.ndarray) -> float:
+    """WTLCC in the words of ELP: mean absolute difference of the two listeners' curves with the speaker."""
+    return float(np.abs(window_curves(predicted, speaker) - window_curves(reference, speaker)).mean())
+
+
+def short_time_distance(predicted: np.ndarray, reference: np.ndarray) -> float:
+    """STS of one sequence: ``sqrt(sum (change of predicted - change of reference)^2 / dt)`` over frames, dimensions."""
+    validate(predicted, reference)
+    apart = np.diff(predicted.astype(np.float64) - reference, axis=0)
+    return float(np.sqrt(np.square(apart).sum() / STS_STEP_S))
+
+
+def short_time_distance_concatenated(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
+    """STS of all clips one after the other: the jumps from clip to clip count, as in the published code."""
+    check_sets(predicted, reference)
+    return short_time_distance(np.concatenate(predicted), np.concatenate(reference))

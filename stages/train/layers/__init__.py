@@ -1,0 +1,1 @@
+"""What listener models are made of: layers for padded sequences, encoders, diffusion."""

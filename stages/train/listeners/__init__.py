@@ -1,0 +1,1 @@
+"""The listener models: one file each; the file's name is the listener's."""

@@ -1,0 +1,146 @@
+"""Ray clusters of several nodes on this machine, and builds on them whose stages leave word of where they ran."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.labs.toy_build import ToyProject
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_CLIPS = 24
+WAIT_S = 240  # for anything, on a machine that has much else to do
+
+STAGE = '''"""Takes its time, and leaves a file that says on which node and device it ran."""
+import time, uuid
+from pathlib import Path
+import numpy as np
+from pipeline.stage import Stage
+from schemas.column import Column
+
+
+class {name}(Stage):
+    reads = ("source", {reads})
+    writes = (Column("{column}", "int32"), Column("{column}_note", "string", media=True))
+    gpus = {gpus}
+
+    def setup(self, device):
+        self.device = device
+
+    def process(self, clip):
+        import ray
+
+        time.sleep({seconds})
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "none"
+        (Path("{journal}") / uuid.uuid4().hex).write_text(f"{column} {{clip.clip_id}} {{node}} {{self.device}}")
+        note = clip.output("{column}.txt")
+        note.write_text(f"{column} of {{clip.clip_id}}")
+        return {{"{column}": np.int32(clip.num_frames), "{column}_note": note}}
+'''
+
+
+class Journal(ToyProject):
+    """A toy project of two stages, the second perhaps on GPUs, that keep a journal outside the data set."""
+
+    def __init__(self, folder: Path, seconds: float, gpus: float = 0.0) -> None:
+        super().__init__(folder)
+        self.journal = folder / "journal"
+        self.journal.mkdir()
+        self.stages.clear()
+        fields = {"journal": self.journal, "seconds": seconds}
+        self.add_stage("first", STAGE.format(name="First", column="first", reads="", gpus=0, **fields))
+        self.add_stage("second", STAGE.format(name="Second", column="second", reads='"first"', gpus=gpus, **fields))
+        self.write_clips([f"a,{n},{n + 1},left,positive,p,q,train" for n in range(NUM_CLIPS)])
+        path = self.manifest
+        path.write_text(path.read_text().replace("[dataset]", '[dataset]\nstages = ["second"]'))
+        self.toml = path
+
+    def command(self, out: str | Path, *more: str) -> list[str]:
+        """The build as a user types it."""
+        stages = [word for path in self.stages.values() for word in ("--stage", str(path))]
+        return ["-m", "jobs.build", str(self.toml), "--out", str(self.folder / out), *stages, *more]
+
+    @contextmanager
+    def building(
+        self, address: str, *more: str, out: str = "out", environment: dict[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """The build on a cluster, in a process of its own, ended with the block."""
+        command = [sys.executable, *self.command(out, "--address", address, *more)]
+        log = self.folder / f"build-{len(list(self.folder.glob('build-*')))}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def build(self, address: str, *more: str, out: str = "out") -> str:
+        """The same to its end; returns what it said."""
+        with self.building(address, *more, out=out) as process:
+            code = process.wait(timeout=WAIT_S)
+        assert code == 0, self.said()
+        return self.said()
+
+    def said(self) -> str:
+        """What the last build said."""
+        return sorted(self.folder.glob("build-*.log"), key=lambda path: path.stat().st_mtime)[-1].read_text()
+
+    def entries(self) -> list[tuple[str, str, str, str]]:
+        """What the stages wrote: (stage, clip id, node id, device)."""
+        return [tuple(path.read_text().split()) for path in self.journal.iterdir() if path.stat().st_size]
+
+    def runs(self) -> Counter[tuple[str, str]]:
+        """(stage, clip id) -> how often it was computed."""
+        return Counter((stage, clip_id) for stage, clip_id, _, _ in self.entries())
+
+    def whole(self) -> set[tuple[str, str]]:
+        """(stage, clip id) whose file stands now."""
+        from pipeline.dataset.store import Store
+
+        store = Store(self.folder / "out")
+        files = sorted((store.root / "columns").glob("*/*.parquet"))
+        return {(f.parent.name, clip_id) for f in files for clip_id in store.read_outcomes(f.parent.name, f.stem)}
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    """Return once it holds."""
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, f"after {WAIT_S} s still not: {what}"
+        time.sleep(0.1)
+
+
+@contextmanager
+def ray_cluster() -> Iterator[Any]:
+    """A cluster with a head that takes no tasks; ended with all its processes."""
+    from ray.cluster_utils import Cluster
+
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets must stay under 108 characters
+    environment = dict(os.environ)
+    head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
+    head["_system_config"] = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000}  # a loss is soon noticed
+    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+    try:
+        yield cluster
+    finally:
+        for node in [*cluster.worker_nodes, cluster.head_node]:
+            if node is not None:
+                node.kill_all_processes(check_alive=False, allow_graceful=False)
+        os.environ.clear()
+        os.environ.update(environment)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def worker(cluster: Any, **resources: int) -> Any:
+    """One more node."""
+    return cluster.add_node(**resources, object_store_memory=2**27)

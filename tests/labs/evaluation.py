@@ -1,0 +1,73 @@
+"""Made-up clips with the inputs of every metric, for the tests of ``stages.evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Clip
+
+WIDTHS = {"exp": 12, "angle": 3, "trans": 3, "identity": 10}
+EMBEDDINGS = {"inception": 16, "arcface": 8, "vggface2": 8, "hopenet": 8}
+SIDE_PX = 66
+PARTS = {"pose": slice(0, 6), "exp": slice(6, 56), "all": slice(0, 56), "angle": slice(0, 3), "trans": slice(3, 6)}
+People = dict[str, list[np.ndarray]]
+
+
+def golden_scores(shared: Path) -> Any:
+    """What other people's programs made of `golden_clips`."""
+    return json.loads((shared / "golden" / "metrics" / "dyadic.json").read_text())
+
+
+def golden_clips(shared: Path) -> People:
+    """Who (``pred``, ``gt``, ``spk``) -> coefficients (frame, 56) of the four golden clips."""
+    arrays = np.load(shared / "golden" / "metrics" / "coeffs56.npz")
+    return {who: [arrays[f"{who}_{k}"] for k in range(4)] for who in ("pred", "gt", "spk")}
+
+
+def part_of(people: People, part: str) -> list[list[np.ndarray]]:
+    """One part of the coefficients, person by person."""
+    return [[clip[:, PARTS[part]] for clip in clips] for clips in people.values()]
+
+
+def wandering(rng: np.random.Generator, num_frames: int, width: int) -> np.ndarray:
+    """A stationary sequence (frame, width) that changes slowly: AR(1), standard deviation 1."""
+    values = rng.standard_normal((num_frames, width))
+    for frame in range(1, num_frames):
+        values[frame] = 0.9 * values[frame - 1] + np.sqrt(1 - 0.9**2) * values[frame]
+    return values
+
+
+def made_up_clip(rng: np.random.Generator, num_frames: int) -> dict[str, np.ndarray]:
+    """Inputs of one person: coefficients, blinks, landmarks, pictures and embeddings."""
+    clip = {what: wandering(rng, num_frames, width) for what, width in {**WIDTHS, **EMBEDDINGS}.items()}
+    clip["pose"] = np.hstack([clip["angle"], clip["trans"]])
+    for what in ("exp", "pose"):
+        clip[f"{what}_samples"] = wandering(rng, num_frames, 3 * clip[what].shape[1]).reshape(num_frames, 3, -1)
+    clip["landmarks"] = rng.uniform(0, SIDE_PX, (num_frames, 478, 3))
+    clip["blink"] = wandering(rng, num_frames, 1)[:, 0] > 1.3
+    clip["frames"] = rng.integers(40, 200, (num_frames, SIDE_PX, SIDE_PX, 3), np.uint8)
+    return clip
+
+
+def as_inputs(predicted: Clip, reference: Clip, speaker: Clip) -> Clip:
+    """One clip as metrics take it."""
+    people = {PREDICTED: predicted, REFERENCE: reference, SPEAKER: speaker}
+    return {f"{whose}.{what}": values for whose, person in people.items() for what, values in person.items()}
+
+
+def noisy(clip: Clip, rng: np.random.Generator, level: float) -> dict[str, np.ndarray]:
+    """The clip with noise on everything: standard deviation ``level`` where values have 1."""
+    return {what: _noisy(values, rng, level) for what, values in clip.items()}
+
+
+def _noisy(values: np.ndarray, rng: np.random.Generator, level: float) -> np.ndarray:
+    if values.dtype == bool:
+        return values ^ (rng.random(values.shape) < level / 10)
+    noise = rng.standard_normal(values.shape)
+    if values.dtype == np.uint8:
+        return np.clip(values + 20 * level * noise, 0, 255).astype(np.uint8)
+    return values + level * noise

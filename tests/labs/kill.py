@@ -1,0 +1,212 @@
+"""Builds that are killed at random moments, and what must be true afterwards.
+
+Toy stages leave a line in a tally before every computation, outside of the data set: so it can be told what was
+computed again although its file was whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.lock import locked
+from pipeline.dataset.store import Store
+from pipeline.ledger.diary import read_ledger
+from tests.labs.toy_build import PEAK, WAVE, ToyProject, shard_bytes
+
+PROJECT = Path(__file__).resolve().parents[2]
+TALLY = """
+        with (clip.source.parent / "tally").open("a") as tally:
+            tally.write(f"{self.name} {clip.clip_id}\\n")
+"""
+CLIPS = 70  # more than parts at a time: parts of two clips
+MARK = "VICO_KILL_LAB"  # in the environment of every process that a lab starts, its own value
+
+
+def tallied(stage: str, slowness_s: float) -> str:
+    """A toy stage that keeps the tally and takes its time over every clip, long enough to be hit."""
+    head, process, body = stage.partition("    def process(self, clip):\n")
+    slow = f"        __import__('time').sleep({slowness_s})\n"
+    return head + process + TALLY.lstrip("\n") + slow + body
+
+
+class KillLab:
+    """One toy project, built undisturbed once, then killed and restarted; ``seed`` decides when."""
+
+    def __init__(self, folder: Path, seed: int, slowness_s: float = 0.004) -> None:
+        self.toy = ToyProject(folder)
+        self.toy.write_clips([f"a,{n},{n + 3 if n % 10 == 9 else n + 1},left,,p,q,train" for n in range(CLIPS)])
+        self.toy.add_stage("wave", tallied(WAVE, slowness_s))
+        self.toy.add_stage(
+            "peak", tallied(PEAK, slowness_s).replace('reads = ("wave",)', 'reads = ("wave", "clip_id")')
+        )
+        self.random = random.Random(seed)
+        started = time.monotonic()
+        self.toy.build("undisturbed")
+        self.seconds = time.monotonic() - started
+        self.lives = 0
+        self.kills = 0
+
+    def live(self, max_kills: int) -> None:
+        """One data set from its first build to its last, in processes that are killed up to so many times."""
+        self.lives += 1
+        out = f"killed-{self.lives}"
+        server = multiprocessing.get_context("forkserver")
+        for kill in range(max_kills + 1):
+            whole, seen = settled(self.toy.folder / out), self.tally_size()
+            process = server.Process(target=build_here, args=(self.toy.folder, out))
+            process.start()
+            process.join(timeout=None if kill == max_kills else self.random.uniform(0, 1.2 * self.seconds))
+            process.kill()
+            process.join()
+            self.nothing_again(whole, seen)
+            if process.exitcode == 0:
+                break
+            assert process.exitcode == -signal.SIGKILL
+            self.kills += 1
+        self.as_if_undisturbed(out)
+
+    def live_on_ray(self, kills: Sequence[str]) -> None:
+        """One data set, built on Ray through these kills: of a worker, of the driver, of everything."""
+        self.lives += 1
+        out, build, checks = f"killed-{self.lives}", None, []
+        for kill in kills:
+            if build is None or build.driver.poll() is not None:
+                build = RayBuild(self, out)
+            build.wait_for_work()
+            time.sleep(self.random.uniform(0, 0.3 * self.seconds))
+            if kill == "worker":
+                self.kills += build.kill_worker(self.random)
+            elif build.driver.poll() is None:
+                build.kill_driver() if kill == "driver" else build.kill_all()
+                self.kills += 1
+            checks.append((settled(self.toy.folder / out), self.tally_size()))
+        if build is None or build.driver.poll() is not None:
+            build = RayBuild(self, out)
+        assert build.driver.wait() == 0, (self.toy.folder / "build.log").read_text()
+        assert build.is_gone(within_s=20)
+        for whole, seen in checks:
+            self.nothing_again(whole, seen)
+        self.as_if_undisturbed(out)
+
+    def tally_size(self) -> int:
+        return (self.toy.folder / "tally").stat().st_size
+
+    def nothing_again(self, whole: set[tuple[str, str]], seen: int) -> None:
+        """Nothing that stood in a whole file was computed since the tally had that size."""
+        with (self.toy.folder / "tally").open() as tally:
+            tally.seek(seen)
+            computed = Counter(tuple(line.split()) for line in tally)
+        assert not computed.keys() & whole
+
+    def as_if_undisturbed(self, out: str) -> None:
+        """The data set is that of a build that nobody disturbed, with every clip."""
+        root = self.toy.folder / out
+        as_if_undisturbed(root, self.toy.folder / "undisturbed")
+        assert len({row["clip_id"] for row in read_ledger(Store(root))}) == CLIPS
+
+
+def settled(root: Path) -> set[tuple[str, str]]:
+    """(stage, clip) of every row in a whole file."""
+    files = [(path.parent.name, path.stem) for path in (root / "columns").glob("*/*.parquet")]
+    return {(stage, clip) for stage, part in files for clip in Store(root).read_outcomes(stage, part)}
+
+
+def as_if_undisturbed(root: Path, calm: Path) -> None:
+    """The data set is whole, sound, and byte for byte the one of a build that nobody disturbed."""
+    assert shard_bytes(root) == shard_bytes(calm) != {}
+    assert files_of(root / "media") == files_of(calm / "media")
+    assert (root / "dataset.json").read_bytes() == (calm / "dataset.json").read_bytes()
+    assert read_ledger(Store(root)) == read_ledger(Store(calm))
+    assert not (root / ".tmp").exists()
+    assert list(check_dataset(root)) == []
+
+
+def build_here(folder: Path, out: str) -> None:
+    """What a killed process was doing: a build of the toy project, in this process."""
+    toy = ToyProject.at(folder)
+    with locked(folder / out):
+        toy.build(out)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class RayBuild:
+    """``python -m jobs.build`` with a Ray of its own, in processes that can be told from all others by a mark."""
+
+    def __init__(self, lab: KillLab, out: str) -> None:
+        self.mark = uuid.uuid4().hex
+        self.tally = lab.toy.folder / "tally"
+        self.size = lab.tally_size()
+        command = [sys.executable, "-m", "jobs.build", *lab.toy.arguments(out)]
+        with (lab.toy.folder / "build.log").open("a") as log:
+            self.driver = subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                env={**os.environ, MARK: self.mark},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_for_work(self) -> None:
+        """Return once a stage computes something, or the build has ended."""
+        while self.tally.stat().st_size == self.size and self.driver.poll() is None:
+            time.sleep(0.02)
+
+    def kill_worker(self, chance: random.Random) -> bool:
+        """Kill one of the processes that compute; False if there is none."""
+        workers = [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]
+        if workers:
+            _kill(chance.choice(workers))
+        return bool(workers)
+
+    def kill_driver(self) -> None:
+        """Kill the process that the user started, and nothing else."""
+        self.driver.kill()
+        self.driver.wait()
+
+    def kill_all(self) -> None:
+        """Kill the driver and its whole cluster at once."""
+        while found := processes_with(self.mark):
+            for pid in found:
+                _kill(pid)
+            self.driver.poll()
+
+    def is_gone(self, within_s: float) -> bool:
+        """Whether no process of this build is left, soon."""
+        end = time.monotonic() + within_s
+        while processes_with(self.mark) and time.monotonic() < end:
+            time.sleep(0.1)
+        return not processes_with(self.mark)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def processes_with(mark: str) -> dict[int, str]:
+    """Process id -> command line of all processes that inherited a mark in their environment."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            try:
+                if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # it has just ended, or is another user's
+                continue
+    return found

@@ -1,0 +1,176 @@
+"""A public-domain face to render: NASA's portrait in the scikit-image wheel, fitted, moved, and put in data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from skimage import data as pictures
+
+from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ
+from pipeline.media.encode import VideoWriter, write_wav
+from pipeline.settings import as_plain
+from pipeline.weights import find_weights
+from schemas.clip import CLIP_COLUMNS
+from schemas.column import Column, per_role
+from stages.blink import Blink
+from stages.evaluate.render.face_mesh import MOUTH, RIGHT_EYE
+from stages.evaluate.render.lids import aspect
+from stages.evaluate.render.take import Motion, Take
+from stages.landmarks import Tracker
+from stages.morphable.basis import Basis, load_basis
+from stages.morphable.fitters import Face, LandmarkGn, Options
+from stages.threedmm import ThreeDMM
+
+SIDE_PX = 384
+HEAD = np.s_[0:230, 110:340]  # of the portrait
+LIPS = (13, 14)  # the middles of both inner edges
+RIGHT_LIDS, LEFT_LIDS = (159, 145), (386, 374)
+MEDIA = (
+    *per_role(Column("{role}_video", "string", media=True)),
+    Column("audio", "string", media=True),
+)
+
+
+def portrait() -> np.ndarray:
+    """A head and some of a suit: uint8 RGB (384, 384, 3)."""
+    return cv2.resize(pictures.astronaut()[HEAD], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
+
+
+def landmarks(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """FaceMesh's points of every frame, float32 (frame, 478, 3), as the stage finds them."""
+    found = list(Tracker(min_detection=0.5, min_presence=0.9).follow(frames))
+    assert all(points is not None for points in found)
+    return np.stack([points for points in found if points is not None])
+
+
+def fitted(points: np.ndarray) -> Motion:
+    """Coefficients of landmarks (frame, 478, 3), as the stage fits them."""
+    fitter = LandmarkGn({"basis": find_weights("basis_media_v1").paths()[0]}, Options())
+    (found,) = fitter.fit([Face(points, np.ones(len(points), bool), SIDE_PX, tuple)])
+    return Motion(**{name: found[name] for name in ("identity", "exp", "angle", "trans", "crop")})
+
+
+def expression(basis: Basis, edges: Mapping[tuple[int, int], float]) -> np.ndarray:
+    """The most probable expression (64,) in which pairs of points move apart by so much, in dm upwards."""
+    pull = np.stack([basis.expression[:, upper, 1] - basis.expression[:, lower, 1] for upper, lower in edges])
+    spread = pull * basis.expression_std**2
+    return np.linalg.solve(spread @ pull.T, np.array(list(edges.values()))) @ spread
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """The portrait with its coefficients."""
+
+    picture: np.ndarray
+    pose: Motion
+    basis: Basis
+
+    @staticmethod
+    def sit() -> Sitter:
+        picture = portrait()
+        points = landmarks([picture] * 2)[:1]
+        return Sitter(picture, fitted(points), load_basis())
+
+    def move(self, angle: np.ndarray, trans: np.ndarray, exp: np.ndarray, closed: np.ndarray | None = None) -> Take:
+        """A take whose motion is that of the portrait plus these, each (frame, D)."""
+        count = len(angle)
+        pose = self.pose
+        motion = Motion(
+            pose.identity, pose.exp + exp, pose.angle + angle, pose.trans + trans, pose.crop.repeat(count, 0)
+        )
+        return Take(self.picture, pose, motion, np.zeros(count) if closed is None else closed)
+
+    def still(self, count: int = 1) -> Take:
+        return self.move(np.zeros((count, 3)), np.zeros((count, 3)), np.zeros((count, 64)))
+
+    def acting(self, count: int) -> Take:
+        """Nods, turns and tilts; moves; opens the mouth twice."""
+        time = np.linspace(0, 1, count)[:, None]
+        angle = np.radians([[6, 9, 6]]) * np.sin(2 * np.pi * time * [[1, 1.5, 2]])
+        trans = 0.12 * np.sin(2 * np.pi * time * [[1, 1.3, 0]])
+        opening = (0.5 - 0.5 * np.cos(4 * np.pi * time)) * expression(self.basis, {LIPS: 0.16})
+        return self.move(angle, trans, opening)
+
+
+def mouth_aspect(meshes: np.ndarray) -> np.ndarray:
+    """Height by width of the mouth, (frame,), of (frame, 478, 3)."""
+    return np.array([aspect(points, MOUTH) for points in meshes])
+
+
+def eye_aspect(meshes: np.ndarray) -> np.ndarray:
+    """Height by width of the subject's right eye, (frame,)."""
+    return np.array([aspect(points, RIGHT_EYE) for points in meshes])
+
+
+def write_dataset(root: Path, clips: Mapping[str, Take]) -> Path:
+    """A built data set whose listeners are these takes, as their motion says; all pictures show the reference."""
+    fit, blink = ThreeDMM(), Blink()
+    columns = [c for c in (*MEDIA, *fit.writes, *blink.writes) if "eye" not in c.name]
+    rows = [_row(root, clip_id, take) for clip_id, take in clips.items()]
+    _write_shard(root, columns, rows)
+    described = {"version": fit.version, "settings": as_plain(fit.settings)}
+    weights = {name: find_weights(name).sha256 for name in fit.weights}
+    _describe(root, columns, {"threedmm": {**described, "weights": weights}})
+    return root
+
+
+def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], blink: bool = False) -> Path:
+    """A prediction data set for a data set: these motions, closed eyes in the second half if asked for."""
+    wanted = [f"listener_{name}" for name in ("exp", "angle", "trans")] + ["listener_blink"] * blink
+    columns = [c for c in (*ThreeDMM().writes, *Blink().writes) if c.name in wanted]
+    rows = []
+    for clip_id, motion in motions.items():
+        count = len(motion.exp)
+        half = np.arange(count) >= count // 2
+        values = {f"listener_{n}": getattr(motion, n) for n in ("exp", "angle", "trans")}
+        rows.append(_clip_values(clip_id, count) | values | {"listener_blink": half})
+    _write_shard(root, columns, rows)
+    stages = json.loads((data / "dataset.json").read_text())["stages"]
+    _describe(root, columns, stages)
+    return root
+
+
+def _row(root: Path, clip_id: str, take: Take) -> dict[str, Any]:
+    folder, count = root / "media" / clip_id, len(take.closed)
+    folder.mkdir(parents=True)
+    values = _clip_values(clip_id, count)
+    for role in ("speaker", "listener"):
+        with VideoWriter(folder / f"{role}.mp4", (SIDE_PX, SIDE_PX)) as writer:
+            for _ in range(count):
+                writer.write(take.picture)
+        motion = take.motion
+        values |= {f"{role}_{n}": getattr(motion, n) for n in ("exp", "angle", "trans", "crop", "identity")}
+        values |= {f"{role}_coeffs_valid": np.ones(count, bool), f"{role}_blink": take.closed > 0.5}
+        values[f"{role}_video"] = f"media/{clip_id}/{role}.mp4"
+    write_wav(folder / "audio.wav", 0.3 * np.sin(2 * np.pi * 440 * np.arange(count * HOP_SAMPLES) / SAMPLE_RATE_HZ))
+    return values | {"audio": f"media/{clip_id}/audio.wav"}
+
+
+def _clip_values(clip_id: str, count: int) -> dict[str, Any]:
+    given = {"clip_id": clip_id, "source_id": "portrait", "start_s": 0.0, "end_s": count / 30, "num_frames": count}
+    return given | {"attitude": "neutral", "speaker_id": "p", "listener_id": "q", "split": "test", "speaker_side": ""}
+
+
+def _write_shard(root: Path, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
+    (root / "shards").mkdir(parents=True)
+    arrays: dict[str, pa.Array] = {c.name: pa.array([row[c.name] for row in rows], c.arrow_type) for c in CLIP_COLUMNS}
+    for column in columns:
+        values = [row[column.name] for row in rows]
+        checked = [column.check(value, row["num_frames"]) for value, row in zip(values, rows, strict=True)]
+        arrays[column.name] = column.to_arrow(checked)
+    pq.write_table(pa.table(arrays), root / "shards" / "test-00000-of-00001.parquet")
+
+
+def _describe(root: Path, columns: Sequence[Column], stages: Mapping[str, Any]) -> None:
+    packed = [column.name for column in (*CLIP_COLUMNS, *columns)]
+    shards = [{"file": "test-00000-of-00001.parquet"}]
+    text = json.dumps({"name": "portrait", "packed": packed, "shards": shards, "stages": stages, "sources": {}})
+    (root / "dataset.json").write_text(text)

@@ -1,0 +1,104 @@
+"""Small data sets for the tests of the trainer, their damage, and runs on them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file
+
+from jobs.study.random_set import Extent, write_random_set
+from pipeline.dataset.read import read_description
+from schemas.column import Column
+from stages.train.listener import Batch, Sizes
+from stages.train.loop import Worker, train
+from stages.train.plan import plan_run
+from stages.train.registry import find_listener
+from stages.train.run_folder import RunFolder
+
+CPU = Worker(torch.device("cpu"))
+SIZES = Sizes(70, 45, 3)
+
+
+def small_set(root: Path, clips: int = 16, frames: int = 1400, seed: int = 0) -> Path:
+    """A data set of random numbers: 80 % of the clips are for training."""
+    write_random_set(root, Extent(clips, frames, people=4, seed=seed))
+    return root
+
+
+def changed(root: Path, out: Path, column: str, change: Callable[[Any], Any], like: Column | None = None) -> Path:
+    """A copy of a data set in which one column's value of every clip is changed; ``like`` is its new declaration."""
+    shutil.copytree(root, out)
+    for path in (out / "shards").glob("*.parquet"):
+        table = pq.read_table(path)
+        at = table.schema.get_field_index(column)
+        field = like.field() if like else table.schema.field(at)
+        values = pa.array([change(value) for value in table[column].to_pylist()], type=field.type)
+        pq.write_table(table.set_column(at, field, values), path)
+    return out
+
+
+def described(root: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a data set whose ``dataset.json`` says something else."""
+    shutil.copytree(root, out)
+    description = read_description(out)
+    change(description)
+    (out / "dataset.json").write_text(json.dumps(description))
+    return out
+
+
+def planned(root: Path, out: Path, listener: str = "vico_lstm", preset: str = "", **settings: Any) -> RunFolder:
+    """A run that has not begun."""
+    folder = RunFolder(out)
+    plan_run([root], listener, preset, {"epochs": 2, "batch_size": 8, **settings}, folder)
+    return folder
+
+
+def trained(root: Path, out: Path, listener: str = "vico_lstm", preset: str = "", **settings: Any) -> RunFolder:
+    """A run trained in this process."""
+    folder = planned(root, out, listener, preset, **settings)
+    train(folder, CPU)
+    return folder
+
+
+def weights_of(folder: RunFolder) -> dict[str, torch.Tensor]:
+    return load_file(folder.last)
+
+
+def rows_of(folder: RunFolder) -> list[dict[str, float]]:
+    """Figures of every epoch, without the speed."""
+    lines = [line.split(",") for line in (folder.root / "curves.csv").read_text().splitlines()]
+    rows = [dict(zip(lines[0], map(float, line), strict=True)) for line in lines[1:]]
+    return [{name: value for name, value in row.items() if name != "windows_a_second"} for row in rows]
+
+
+def listener(name: str, sizes: Sizes = SIZES, preset: str = "", **settings: Any) -> Any:
+    """A listener with fresh weights, in evaluation mode."""
+    kind = find_listener(name)
+    torch.manual_seed(0)
+    return kind(kind.Settings(**{**kind.presets.get(preset, {}), **settings}), sizes).eval()
+
+
+def random_batch(sizes: Sizes = SIZES, clips: int = 2, frames: int = 50, seed: int = 0) -> Batch:
+    """Windows of noise in which every frame counts."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+
+    listener = draw(clips, frames, sizes.coefficients)
+    return Batch(
+        speaker=draw(clips, frames, sizes.coefficients),
+        listener=listener,
+        audio=draw(clips, frames, sizes.audio),
+        reference=listener[:, 0],
+        attitude=torch.arange(clips) % sizes.attitudes,
+        mask=torch.ones(clips, frames, dtype=torch.bool),
+    )

@@ -1,0 +1,212 @@
+"""Manifests and clips.csv: what is accepted, and that every mistake says where it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.clock import Span
+from pipeline.manifest.clips_csv import clip_id_for
+from pipeline.manifest.load import load_manifest
+from pipeline.settings import ManifestError, parse_overrides, resolve
+from pipeline.stage import NoSettings
+from tests.labs.toy_build import HEADER, ROWS, ToyProject
+
+BASE = '[dataset]\nname = "x"\nclips = "clips.csv"\n[[sources]]\nid = "a"\npath = "a.bin"\nlicence = "none"\n'
+
+
+@pytest.fixture
+def toy(tmp_path) -> ToyProject:
+    return ToyProject(tmp_path)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "m.toml"
+    path.write_text(text)
+    return path
+
+
+def test_clips_have_exact_spans_and_ids_in_the_vico_grammar(toy: ToyProject) -> None:
+    manifest = load_manifest(toy.manifest)
+    clip = next(clip for clip in manifest.clips if clip.span.start_s == Fraction(3, 2))
+    assert clip.clip_id == "a_000001_000003"
+    assert clip.span == Span(Fraction("1.5"), Fraction("2.5"))
+    assert clip.columns()["num_frames"] == 30
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [("350", "358", "v_000350_000358"), ("10.75", "15", "v_000010_000015"), ("0", "3.32", "v_000000_000004")],
+)
+def test_ids_are_six_digits_of_whole_seconds_rounded_outwards(start: str, end: str, expected: str) -> None:
+    assert clip_id_for("v", Span(Fraction(start), Fraction(end))) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("c,0,1,left,positive,p,q,train", "line 2, column 'source': found 'c', allowed: a, b"),
+        ("a,0:01,2,left,positive,p,q,train", "line 2, column 'start_s': found '0:01', allowed: seconds"),
+        ("a,nan,2,left,positive,p,q,train", "column 'start_s': found 'nan'"),
+        ("a,2,1,left,positive,p,q,train", "column 'end_s': found '1', allowed: a time after start_s"),
+        ("a,0,1,middle,positive,p,q,train", "column 'speaker_side': found 'middle', allowed: left, right"),
+        ("a,0,1,left,happy,p,q,train", "column 'attitude': found 'happy', allowed: positive, neutral, negative"),
+        ("a,0,1,left,positive,../p,q,train", "column 'speaker_id': found '../p', allowed: 1 to 64"),
+        ("a,0,1,left,positive,p,q,dev", "column 'split': found 'dev', allowed: train, val, test, ood"),
+        ("a,0,1,left,positive,p,q,", "column 'split': found ''"),
+        ("a,0,1,left,positive,p,q", "line 2: expected 8 cells as in the header, found 7"),
+    ],
+)
+def test_a_bad_row_names_line_column_value_and_what_is_allowed(toy: ToyProject, row: str, expected: str) -> None:
+    toy.write_clips([row])
+    with pytest.raises(ManifestError) as caught:
+        load_manifest(toy.manifest)
+    assert "clips.csv" in str(caught.value)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (HEADER.replace(",split", ""), "line 1: missing column 'split'"),
+        (HEADER + ",mood", "line 1: unknown column 'mood'"),
+        (HEADER + ",split", "line 1: column given twice 'split'"),
+    ],
+)
+def test_a_bad_header_is_named(toy: ToyProject, header: str, expected: str) -> None:
+    (toy.folder / "clips.csv").write_text(header + "\n")
+    with pytest.raises(ManifestError, match=expected):
+        load_manifest(toy.manifest)
+
+
+def test_two_clips_with_one_id_are_refused_with_both_lines(toy: ToyProject) -> None:
+    toy.write_clips([ROWS[0], ROWS[1], ROWS[0]])
+    with pytest.raises(ManifestError, match="lines 2 and 4: both are clip 'a_000000_000001'"):
+        load_manifest(toy.manifest)
+
+
+def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
+    (toy.folder / "clips.csv").write_text(f"{HEADER},clip_id\n{ROWS[0]},-abc_000350_000358\n")
+    assert load_manifest(toy.manifest).clips[0].clip_id == "-abc_000350_000358"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[dataset]\nname = ?", r"not valid TOML: .*line 2, column 8"),
+        ("a = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
+        (BASE.replace("name = ", "nam = "), r"line 2: \[dataset\] unknown key 'nam', allowed: name, clips"),
+        (BASE.replace('"a.bin"', '"none.bin"'), r"line 6: \[\[sources\]\] number 1: path: .*there is no .*none.bin"),
+        (
+            BASE.replace('path = "a.bin"', 'url = "file:///etc/passwd"'),
+            "url: found .*, allowed: an address that begins",
+        ),
+        (
+            BASE.replace('path = "a.bin"', 'url = "https://me:secret@x/"'),
+            "url: found .*, allowed: an address that begins",
+        ),
+        (BASE.replace('path = "a.bin"', 'youtube = "abc"'), "youtube: found 'abc', allowed: the 11 characters"),
+        (BASE + 'url = "https://x/v.mp4"\n', "url: found .*, allowed: one of path, url, youtube, or speaker with"),
+        (BASE.replace("path =", "speaker ="), "speaker: found .*, allowed: one of path, url, youtube, or speaker with"),
+        (BASE.replace('"a.bin"', '"file:///etc/passwd"'), "allowed: a file, relative to the manifest"),
+        (BASE.replace('id = "a"', 'id = "a/b"'), "id: found 'a/b', allowed: 1 to 64"),
+        (BASE.replace('licence = "none"', ""), "licence: found None, allowed: text"),
+        (BASE + 'sha256 = "00"\n', "sha256: found '00', allowed: 64 digits"),
+        (BASE.replace('"x"\n', '"x"\nmin_yield = 2\n', 1), r"line 3: \[dataset\] min_yield: found 2, allowed: a share"),
+        (BASE.replace("[[sources]]", "[sources]"), "no sources; expected one"),
+    ],
+)
+def test_a_bad_manifest_says_what_is_wrong(toy: ToyProject, text: str, expected: str) -> None:
+    toy.write_clips(ROWS[:1])
+    with pytest.raises(ManifestError, match=expected):
+        load_manifest(write(toy.folder, text))
+
+
+def test_a_source_with_another_hash_is_refused_before_anything_runs(toy: ToyProject) -> None:
+    toy.write_clips(ROWS[:1])
+    text = toy.manifest.read_text().replace('"a.bin"', '"a.bin"\nsha256 = "' + "0" * 64 + '"')
+    build = toy.prepare()
+    build.manifest = load_manifest(write(toy.folder, text))
+    with pytest.raises(ManifestError, match="source 'a': .* has sha256 .* the manifest names 0000"):
+        build.survey()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(st.one_of(st.text(max_size=200), st.sampled_from(ROWS).flatmap(lambda row: st.just(row + '\x00"\n,'))))
+def test_whatever_stands_in_clips_csv_only_a_manifest_error_comes_out(toy: ToyProject, text: str) -> None:
+    (toy.folder / "clips.csv").write_text(HEADER + "\n" + text, encoding="utf-8", newline="")
+    try:
+        load_manifest(toy.manifest)
+    except ManifestError as error:
+        assert "clips.csv" in str(error)
+
+
+def test_settings_go_from_default_to_manifest_to_command_line(toy: ToyProject) -> None:
+    wave = next(code for code in toy.prepare().pipeline.codes.values() if code.name == "wave").load()
+    assert resolve("wave", wave.Settings, {}).gain == 1.0
+    assert resolve("wave", wave.Settings, {"gain": 3}).gain == 3.0
+    assert parse_overrides(["wave.gain=0.5", "face.policy=smooth"]) == {
+        "wave": {"gain": 0.5},
+        "face": {"policy": "smooth"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("wave.gian=1", "unknown setting 'gian'; settings of 'wave': gain"),
+        ("wave.gain=high", "expected float, found 'high'"),
+        ("wav.gain=1", "unknown stage 'wav'; stages: peak, wave"),
+        ("gain=1", "expected stage.key=value"),
+    ],
+)
+def test_a_wrong_setting_lists_what_there_is(toy: ToyProject, assignment: str, expected: str) -> None:
+    from pipeline.build import BuildOptions
+
+    with pytest.raises(ManifestError, match=expected):
+        toy.prepare(options=BuildOptions(parse_overrides([assignment])))
+
+
+def test_a_stage_without_settings_says_so() -> None:
+    with pytest.raises(ManifestError, match="settings of 'x': none"):
+        resolve("x", NoSettings, {"a": 1})
+
+
+PAIR = BASE.replace('path = "a.bin"', 'speaker = "a.bin"\nlistener = "b.bin"\naudio = "a.bin"')
+
+
+def test_a_pair_of_cropped_videos_is_a_source_whose_clips_have_no_side(toy: ToyProject) -> None:
+    toy.write_clips(["a,0,1,,positive,p,q,train"])
+    manifest = load_manifest(write(toy.folder, PAIR))
+    source = manifest.sources["a"]
+    assert source.pair is not None and [path.name for path in source.files] == ["a.bin", "b.bin", "a.bin"]
+    assert manifest.clips[0].columns()["speaker_side"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "expected"),
+    [
+        (PAIR, "a,0,1,left,positive,p,q,train", "line 2, column 'speaker_side': found 'left', allowed: '' in a pair"),
+        (BASE, "a,0,1,,positive,p,q,train", "line 2, column 'speaker_side': found '', allowed: left, right"),
+        (PAIR.replace("b.bin", "c.bin"), "a,0,1,,positive,p,q,train", "listener: found 'c.bin', allowed: an existing"),
+    ],
+)
+def test_sides_and_pairs_must_agree(toy: ToyProject, text: str, row: str, expected: str) -> None:
+    toy.write_clips([row])
+    with pytest.raises(ManifestError, match=expected):
+        load_manifest(write(toy.folder, text))
+
+
+def test_any_file_of_a_pair_that_changes_makes_the_clip_another(toy: ToyProject) -> None:
+    build = toy.prepare()
+    toy.write_clips(["a,0,1,,positive,p,q,train"])
+    build.manifest = load_manifest(write(toy.folder, PAIR))
+    build.survey()
+    before = build.tasks[0].source_sha256
+    (toy.folder / "b.bin").write_bytes(b"another listener")
+    build.survey()
+    assert build.tasks[0].source_sha256 != before

@@ -1,0 +1,74 @@
+"""The ViCo rule: test shows people of train, ood shows none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.manifest.splits import SplitRule, check_splits, derive_splits
+from pipeline.settings import ManifestError
+
+
+@dataclass(frozen=True)
+class Row:
+    clip_id: str
+    source_id: str
+    speaker_id: str
+    listener_id: str
+    line: int = 2
+
+
+def rows_of(triples: list[tuple[int, int, int]]) -> list[Row]:
+    return [Row(f"c{i}", f"s{s}", f"p{a}", f"p{b}", i + 2) for i, (s, a, b) in enumerate(triples)]
+
+
+@pytest.mark.parametrize(
+    ("ood", "expected"),
+    [
+        (Row("d", "s9", "p1", "p9", 7), "lines 2 and 7: identity 'p1' stands in both train and ood"),
+        (Row("d", "s1", "p8", "p9", 7), "lines 2 and 7: source 's1' stands in both train and ood"),
+        (Row("d", "s9", "p9", "p2", 7), "lines 2 and 7: identity 'p2'"),
+    ],
+)
+def test_a_leak_between_train_and_ood_names_both_rows(ood: Row, expected: str) -> None:
+    clips = [Row("c", "s1", "p1", "p2"), ood]
+    with pytest.raises(ManifestError, match=expected):
+        check_splits(Path("clips.csv"), clips, {"c": "train", "d": "ood"})
+
+
+def test_a_test_identity_that_train_never_shows_is_a_warning() -> None:
+    clips = [Row("c", "s1", "p1", "p2"), Row("d", "s1", "p1", "p3", 3)]
+    (warning,) = check_splits(Path("clips.csv"), clips, {"c": "train", "d": "test"})
+    assert "line 3" in warning
+    assert "'p3'" in warning
+
+
+people = st.integers(0, 12)
+data_sets = st.lists(st.tuples(st.integers(0, 8), people, people), min_size=1, max_size=60).map(rows_of)
+
+
+@given(data_sets, st.randoms(use_true_random=False))
+def test_derived_splits_keep_the_rule_whatever_the_data_and_its_order(clips: list[Row], random) -> None:
+    rule = SplitRule(test=0.2, ood=0.2, seed=3)
+    splits = derive_splits(clips, rule)
+    assert check_splits(Path("clips.csv"), clips, splits) == []
+    assert sum(split == "ood" for split in splits.values()) <= 0.2 * len(clips)
+    shuffled = clips.copy()
+    random.shuffle(shuffled)
+    assert derive_splits(shuffled, rule) == splits
+
+
+def test_derived_shares_are_reached_when_the_people_allow_it() -> None:
+    clips = rows_of([(i // 2, i // 2, 100 + i // 2) for i in range(200)])
+    splits = list(derive_splits(clips, SplitRule(test=0.1, ood=0.2)).values())
+    assert (splits.count("test"), splits.count("ood")) == (20, 40)
+
+
+@pytest.mark.parametrize("table", [{"test": 1.5}, {"test": 0.6, "ood": 0.6}, {"dev": 0.1}, 0.1, {"test": True}])
+def test_a_rule_that_cannot_be_is_refused(table: object) -> None:
+    with pytest.raises(ManifestError, match="allowed: "):
+        SplitRule.parse(table)

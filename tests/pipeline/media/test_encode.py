@@ -1,0 +1,110 @@
+"""Our own media files: what is written comes back, in every decoder, with the same bytes each time."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.clock import SAMPLE_RATE_HZ
+from pipeline.media.encode import VideoWriter, count_frames, read_video, read_wav, write_wav
+from tests.labs.media import reference_frames
+
+SIZE = 96
+COLOURS = np.array([[200, 30, 40], [30, 200, 40], [30, 40, 200], [128, 128, 128], [235, 235, 10]], np.uint8)
+
+
+def striped(number: int) -> np.ndarray:
+    """A frame of stripes of known colours; the number moves them."""
+    stripes = np.repeat(np.roll(COLOURS, number, axis=0), 20, axis=0)[:SIZE]
+    return np.ascontiguousarray(np.broadcast_to(stripes[:, None], (SIZE, SIZE, 3)))
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.mp4"
+    with VideoWriter(path, (SIZE, SIZE)) as writer:
+        for number in range(70):
+            writer.write(striped(number))
+    return path
+
+
+def test_frames_come_back_with_their_colours(film: Path) -> None:
+    frames = list(read_video(film))
+    assert len(frames) == count_frames(film) == 70
+    for number, frame in enumerate(frames):
+        middles = frame[10:SIZE:20, SIZE // 2].astype(int)
+        # Compression costs 7 levels here; reading BT.601 as BT.709 would cost up to 29.
+        assert np.abs(middles - striped(number)[10:SIZE:20, 0]).max() <= 10
+
+
+def test_pyav_opencv_and_ffmpeg_decode_the_same_pixels(film: Path) -> None:
+    seconds, by_ffmpeg = reference_frames(film)
+    capture = cv2.VideoCapture(str(film))
+    for number, frame in enumerate(read_video(film)):
+        read, bgr = capture.read()
+        assert read and np.array_equal(bgr[..., ::-1], frame)
+        assert np.array_equal(by_ffmpeg[number], frame)
+        assert seconds[number] == Fraction(number, 30)
+
+
+def test_the_file_says_what_its_colours_mean(film: Path) -> None:
+    with av.open(str(film)) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (6, 1)  # SMPTE 170M (BT.601), limited
+        assert container.streams.video[0].average_rate == 30
+        assert container.start_time == 0
+
+
+def test_the_same_frames_give_the_same_bytes(film: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.mp4"
+    with VideoWriter(again, (SIZE, SIZE)) as writer:
+        for number in range(70):
+            writer.write(striped(number))
+    assert hashlib.sha256(film.read_bytes()).digest() == hashlib.sha256(again.read_bytes()).digest()
+
+
+def test_what_ffmpeg_says_reaches_the_user_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "film.mp4"
+    said = r"could not write .*missing.*No such file or directory"
+    with pytest.raises(OSError, match=said), VideoWriter(path, (SIZE, SIZE)) as writer:
+        for number in range(300):
+            writer.write(striped(number))
+    with pytest.raises(KeyError), VideoWriter(tmp_path / "half.mp4", (SIZE, SIZE)) as writer:
+        writer.write(striped(0))
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_of_the_wrong_kind_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="even width and height, found 95 x 96"):
+        VideoWriter(tmp_path / "odd.mp4", (95, 96))
+    for wrong in (np.zeros((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE, 3), np.float32)):
+        with VideoWriter(tmp_path / "film.mp4", (SIZE, SIZE)) as writer:
+            with pytest.raises(ValueError, match="expected a frame of uint8"):
+                writer.write(wrong)
+            writer.write(striped(0))
+
+
+def test_sound_is_16_bit_pcm_that_others_read(tmp_path: Path) -> None:
+    samples = np.concatenate([np.random.default_rng(0).uniform(-1, 1, 5000), [1.5, -1.5, 1.0, -1.0, 0.0]])
+    write_wav(tmp_path / "sound.wav", samples)
+    ours, rate_hz = read_wav(tmp_path / "sound.wav")
+    theirs, their_rate_hz = soundfile.read(tmp_path / "sound.wav", dtype="float32")
+    assert rate_hz == their_rate_hz == SAMPLE_RATE_HZ
+    assert soundfile.info(tmp_path / "sound.wav").subtype == "PCM_16"
+    assert np.array_equal(ours, theirs)
+    assert np.abs(ours[:5000] - samples[:5000]).max() <= 0.5 / 32_768 + 1e-7
+    assert ours[5000:].tolist() == [32_767 / 32_768, -1, 32_767 / 32_768, -1, 0]
+
+
+def test_a_wav_of_another_kind_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((10, 2)), SAMPLE_RATE_HZ, subtype="PCM_16")
+    with pytest.raises(ValueError, match="found 2 channels of 2 bytes"):
+        read_wav(tmp_path / "stereo.wav")

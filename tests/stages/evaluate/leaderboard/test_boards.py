@@ -1,0 +1,87 @@
+"""Boards and rankings: who may be ranked beside whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
+from stages.evaluate.leaderboard.boards import Board, challenge_rankings, make_boards, why_apart
+from stages.evaluate.leaderboard.published import read_published
+from stages.evaluate.metrics.registry import find_definition
+
+METRIC = find_definition("fd_exp_eccv2022")
+DEEP3D = "deep3d version 1 with deep3d (sha256 0123456789ab)"
+KEY = Comparable(METRIC.id, "vico", "test", ALL, DEEP3D, METRIC.scale, METRIC.pooling.value, "")
+
+
+def score(value: float, run: str = "ours", key: Comparable = KEY) -> Score:
+    return Score(run, key, value, value - 1, value + 1, 40, 9000, 1, 0)
+
+
+def boards(*scores: Score) -> list[Board]:
+    metrics, published = read_published()
+    return make_boards(scores, published, metrics)
+
+
+def test_a_run_on_the_same_data_in_the_same_space_is_ranked_among_the_published() -> None:
+    board = boards(score(14.0))[0]
+    assert [(row.rank, row.name) for row in board.rows[:4]] == [
+        (1, "MFR-Net"),
+        (2, "ours"),
+        (3, "ViCo"),
+        (4, "ViCo, audio only"),
+    ]
+
+
+def test_a_run_that_differs_in_one_thing_stands_alone() -> None:
+    for change in ({"data": "mine"}, {"space": "landmark_gn version 1"}, {"scale": 1.0}, {"pooling": "other"}):
+        first = boards(score(14.0, key=replace(KEY, **change)))[0]
+        assert [row.name for row in first.rows] == ["ours"] and first.rows[0].rank is None  # one alone is no first
+        theirs = next(b for b in boards() if b.key.metric == METRIC.id and b.key.data == "vico")
+        assert why_apart(first.key, theirs.key) == list(change)
+
+
+def test_a_run_on_other_data_stands_beside_the_published_without_a_rank() -> None:
+    found = boards(score(14.0, key=replace(KEY, data="mine")))
+    theirs = next(b for b in found if b.key.metric == METRIC.id and b.key.data == "vico")
+    (ours,) = [row for row in theirs.rows if row.name == "ours"]
+    assert ours.rank is None and ours.flags == (("not comparable: other data", "mine"),)
+    assert not theirs.ours and [row.rank for row in theirs.rows if row.rank] == list(range(1, 10))
+
+
+def test_a_number_that_was_copied_or_cannot_be_right_has_no_rank() -> None:
+    rows = boards(score(14.0))[0].rows
+    unranked = {(row.name, flag) for row in rows if row.rank is None for flag, _ in row.flags}
+    assert ("ViCo", "copied from another paper") in unranked
+    assert ("PCHG", "average contradicts its rows") in unranked
+    assert ("ViCo", "repeated") in unranked
+    assert len([row for row in rows if row.rank == 1]) == 1
+
+
+def test_runs_with_equal_scores_share_a_rank() -> None:
+    key = replace(KEY, data="mine")
+    board = boards(score(3.0, "a", key), score(3.0, "b", key), score(5.0, "c", key))[0]
+    assert [(row.name, row.rank) for row in board.rows] == [("a", 1), ("b", 1), ("c", 3)]
+
+
+def test_closeness_to_the_references_own_value_ranks_where_that_is_the_goal() -> None:
+    metric = find_definition("vd_exp_sum")
+    key = Comparable(metric.id, "mine", "test", ALL, DEEP3D, 1.0, metric.pooling.value, "")
+    board = boards(score(9.0, "lively", key), score(4.5, "near", key), score(5.0, REFERENCE_RUN, key))[0]
+    assert board.goal == 5.0
+    assert [(row.name, row.rank) for row in board.rows] == [("near", 1), ("lively", 2)]
+
+
+def test_the_challenge_ranks_over_the_metrics_that_every_run_has() -> None:
+    scores = []
+    for run, exp, pose in (("a", 0.1, 0.2), ("b", 0.2, 0.3)):
+        scores += [
+            score(exp, run, replace(KEY, metric="expl1_2023")),
+            score(pose, run, replace(KEY, metric="posel1_2023")),
+        ]
+    scores.append(score(0.5, "a", replace(KEY, metric="ssim_piq")))  # b was not rendered
+    by_rule = {ranking.rule.split(":")[0]: ranking for ranking in challenge_rankings(scores, "test")}
+    assert by_rule["2023"].metrics == ("ExpL1", "PoseL1")
+    assert by_rule["2023"].results == {"a": 2, "b": 4}
+    assert by_rule["2023 as printed"].results == {"a": 0, "b": 2}
+    assert challenge_rankings(scores[:2], "test") == []  # one run has no ranking

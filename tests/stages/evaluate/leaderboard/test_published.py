@@ -1,0 +1,192 @@
+"""The published scores: that they were read right, as far as arithmetic can tell, and that flags say what it tells."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.settings import ManifestError
+from schemas.clip import ATTITUDES
+from schemas.score import ALL
+from stages.evaluate.leaderboard.published import PUBLISHED, PublishedScore, read_published
+
+COEFFICIENTS = ("angle", "exp", "trans")
+AVERAGE = "average contradicts its rows"
+ROUNDING = 0.006  # of two printed decimals, and a little for weights that were solved from rounded numbers
+SUM_OF_TWO_ROUNDED = 0.0151  # two parts and their sum, each rounded to two decimals
+Numbers = dict[tuple[str, str, str, str], float]
+
+
+@lru_cache(maxsize=1)
+def published() -> list[PublishedScore]:
+    return read_published()[1]
+
+
+def numbers(table: str) -> Numbers:
+    """Printed numbers of a table by method, split, attitude and column."""
+    scores = published()
+    return {
+        (score.method, score.key.split, score.key.attitude, score.column): score.value
+        for score in scores
+        if score.table == table and score.value is not None
+    }
+
+
+def flagged(table: str, flag: str) -> set[tuple[str, str, str, str]]:
+    """Places of a table at which a flag stands."""
+    scores = published()
+    return {place(score) for score in scores if score.table == table and flag in dict(score.flags)}
+
+
+def place(score: PublishedScore) -> tuple[str, str, str, str]:
+    return score.method, score.key.split, score.key.attitude, score.column
+
+
+def weights_of_attitudes(split: str) -> np.ndarray:
+    """Shares of the attitudes in ViCo, (attitude,), from the twelve averages of ViCo's Table 3."""
+    table = numbers("vico-3")
+    methods = ("Random", "Simulation", "Simulation*", "ViCo")
+    rows = [[table[m, split, a, c] for a in ATTITUDES] for m in methods for c in COEFFICIENTS]
+    averages = [table[m, split, ALL, c] for m in methods for c in COEFFICIENTS]
+    solved, *_ = np.linalg.lstsq(np.array(rows), np.array(averages), rcond=None)
+    return solved
+
+
+@pytest.mark.parametrize("split", ["test", "ood"])
+def test_vicos_averages_are_those_of_its_rows(split: str) -> None:
+    weights, table = weights_of_attitudes(split), numbers("vico-3")
+    assert weights.sum() == pytest.approx(1, abs=0.002) and (weights > 0.05).all()
+    for method in ("Random", "Simulation", "Simulation*", "ViCo"):
+        for column in COEFFICIENTS:
+            rows = np.array([table[method, split, attitude, column] for attitude in ATTITUDES])
+            assert table[method, split, ALL, column] == pytest.approx(rows @ weights, abs=2 * ROUNDING)
+
+
+@pytest.mark.parametrize("column", ["SSIM", "PSNR", "CPBD"])
+def test_the_same_shares_make_the_averages_of_vicos_pictures(column: str) -> None:
+    table = numbers("vico-4")
+    for split in ("test", "ood"):
+        rows = np.array([table["ViCo", split, attitude, column] for attitude in ATTITUDES])
+        assert table["ViCo", split, ALL, column] == pytest.approx(rows @ weights_of_attitudes(split), rel=0.005)
+
+
+def test_an_average_of_mfr_net_is_flagged_just_where_its_rows_give_another() -> None:
+    table, wrong = numbers("mfr-1"), set()
+    for method in ("ViCo", "PCHG", "MFR-Net"):
+        for split in ("test", "ood"):
+            for column in COEFFICIENTS:
+                rows = np.array([table[method, split, attitude, column] for attitude in ATTITUDES])
+                if abs(table[method, split, ALL, column] - rows @ weights_of_attitudes(split)) > 0.05:
+                    wrong.add((method, split, ALL, column))
+    assert wrong == flagged("mfr-1", AVERAGE)
+
+
+def test_what_mfr_net_took_from_vico_is_what_vico_printed() -> None:
+    assert {k: v for k, v in numbers("mfr-1").items() if k[0] == "ViCo"} == {
+        k: v for k, v in numbers("vico-3").items() if k[0] == "ViCo"
+    }
+
+
+def test_what_is_flagged_as_a_mean_of_test_and_ood_is_one() -> None:
+    images, ablation = numbers("vico-4"), numbers("mfr-4")
+    for method, split, attitude, column in flagged("mfr-2", "mean of test and ood"):
+        mean = np.mean([images[method, part, attitude, column] for part in ("test", "ood")])
+        assert numbers("mfr-2")[method, split, attitude, column] == pytest.approx(mean, abs=0.011)
+    for column in COEFFICIENTS:
+        mean = np.mean([numbers("mfr-1")["MFR-Net", part, ALL, column] for part in ("test", "ood")])
+        assert ablation["MFR-Net", "test+ood", ALL, column] == pytest.approx(mean, abs=0.011)
+
+
+def test_what_is_flagged_as_copied_across_test_sets_stands_in_both() -> None:
+    challenge = numbers("pchg-1-listening")
+    found = flagged("mfr-2", "copied across test sets")
+    assert {column for *_, column in found} == {"PSNR", "FID"}
+    for place_of in found:
+        assert numbers("mfr-2")[place_of] == pytest.approx(challenge["PCHG", "test", ALL, place_of[3]], abs=0.005)
+
+
+def test_elps_numbers_of_vico_are_ten_times_another_metric() -> None:
+    vico = numbers("vico-3")
+    angle, exp, trans = (vico["ViCo", "test", ALL, column] for column in COEFFICIENTS)
+    assert numbers("elp-1-head")["RLHG (ViCo)", "test", ALL, "FD"] == pytest.approx(10 * (angle + trans))
+    assert numbers("elp-1-face")["RLHG (ViCo)", "test", ALL, "FD"] == pytest.approx(10 * exp, abs=0.5)
+
+
+@pytest.mark.parametrize("end", ["", "-l2l"])
+def test_elps_second_table_adds_up_the_first(end: str) -> None:
+    face, head, both = (numbers(f"{name}{end}") for name in ("elp-1-face", "elp-1-head", "elp-2"))
+    blink = numbers(f"elp-1-blink{end}")
+    same = {
+        "NN-motion+U": "NN-motion",
+        "NN-audio+U": "NN-audio",
+        "DLS-Rand.+U": "DLS-Random",
+        "ELP+U": "ELP",
+        "GT": "GT",
+    }
+    unlike = set()
+    for (method, *where, column), value in both.items():
+        if method in same:
+            key = (same[method], *where)
+            parts = blink[(*key, "WTLCC")] if column == "blink" else face[(*key, column)] + head[(*key, column)]
+            if abs(parts - value) > SUM_OF_TWO_ROUNDED:
+                unlike.add((method, *where, column))
+    doubted = flagged(f"elp-2{end}", "doubtful scan") | flagged(f"elp-2{end}", "contradicts another table")
+    mended = {("NN-motion+U", "test", ALL, "FD")} if not end else set()  # the sum stands in the list, not the scan
+    assert unlike == doubted - mended
+
+
+def test_preferences_add_up_to_100_percent() -> None:
+    for split in ("test", "ood"):
+        answers = [value for key, value in numbers("vico-6a").items() if key[1] == split and key[3] == "mean"]
+        assert sum(answers) == pytest.approx(100, abs=0.11)
+    chosen = numbers("mfr-3")
+    for column in ("naturalness", "diversity", "identity", "attitude"):
+        total = sum(value for key, value in chosen.items() if key[3] == column)
+        wrong = any(key[3] == column for key in flagged("mfr-3", "contradicts its rows"))
+        assert (abs(total - 100) > 0.35) == wrong
+
+
+def test_repeated_rows_repeat() -> None:
+    for table, other in (("vico-5", "vico-3"), ("hsp-2", "hsp-1")):
+        known = numbers(other)
+        for key in flagged(table, "repeated"):
+            assert numbers(table)[key] == known[key]
+
+
+def test_a_number_that_cannot_be_read_is_none_and_says_so() -> None:
+    scores = published()
+    unread = [score for score in scores if score.value is None]
+    assert len(unread) == 2
+    assert all("doubtful scan" in dict(score.flags) and not score.may_be_ranked for score in unread)
+
+
+def test_all_five_papers_are_there() -> None:
+    scores = published()
+    assert {score.table.split("-")[0] for score in scores} == {"vico", "pchg", "elp", "mfr", "hsp"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('paper = "vico"', 'paper = "nobody"', "unknown paper 'nobody'"),
+        ('angle = "fd_angle_eccv2022"', 'angle = "fd"', "unknown metrics fd"),
+        ('"test", "positive", 17.92', '"test", "cheerful", 17.92', "expected method, split, attitude"),
+        ("17.92, 44.71, 19.74]", "17.92, 44.71]", "and 3 numbers"),
+        ("17.92, 44.71, 19.74]", '"many", 44.71, 19.74]', "expected numbers"),
+        ('flag = "repeated", note = "the averages of', 'flag = "nice", note = "the averages of', "unknown flag 'nice'"),
+        ('{ method = "ViCo", flag = "repeated"', '{ method = "Nobody", flag = "repeated"', "hold for no number"),
+        ('better = "lower"', 'better = "cheaper"', "better: expected lower, higher or reference"),
+        ('space = "deep3d"', 'sphere = "deep3d"', "unknown keys sphere"),
+        ("[papers]", "[papers", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_list_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "published.toml"
+    text = PUBLISHED.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ManifestError, match=message):
+        read_published(path)

@@ -1,0 +1,241 @@
+"""Evaluation of data sets known by construction: perfect, computed by hand, too long, incomplete, of other fitters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.settings import ManifestError
+from schemas.coefficients import MixedCoefficientsError
+from schemas.score import ALL, REFERENCE_RUN, Score
+from stages.evaluate.evaluation import Evaluation, Request, evaluate, in_this_process
+from stages.evaluate.metrics.definition import Direction
+from stages.evaluate.metrics.registry import definitions, find_definition
+from stages.evaluate.runs import OF_SAMPLES, Policy, open_run
+from stages.evaluate.scoring import score_all
+from tests.labs.predictions import FITTER, LabClip, moving_clip, write_data_set, write_prediction
+
+SEQUENCES = tuple(
+    name
+    for name, metric in definitions().items()
+    if not {i.split(".")[1] for i in metric.inputs} & {"frames", "landmarks", "identity", *OF_SAMPLES}
+    and not metric.weights
+)
+
+
+def clips() -> list[LabClip]:
+    return [
+        moving_clip("one", 150, seed=1, attitude="positive"),
+        moving_clip("two", 130, seed=2, attitude="negative"),
+        moving_clip("three", 125, seed=3, split="ood", attitude=None),
+    ]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data_set(tmp_path_factory.mktemp("data") / "reference", clips())
+
+
+def run(reference: Path, predicted: Path, *metrics: str, **changes: object) -> tuple[list[Score], Evaluation]:
+    """Scores of one prediction."""
+    chosen = tuple(find_definition(name) for name in metrics or SEQUENCES)
+    runs = (open_run("run", predicted, None),)
+    done = evaluate(Request(reference, runs, chosen, ("test", "ood"), Policy(**changes)), in_this_process)
+    return score_all(done, in_this_process, seed=0)[0], done
+
+
+def value(scores: list[Score], metric: str, split: str = "test", attitude: str = ALL) -> Score:
+    (found,) = [
+        s for s in scores if (s.run, s.key.metric, s.key.split, s.key.attitude) == ("run", metric, split, attitude)
+    ]
+    return found
+
+
+def test_a_data_set_scored_against_itself_is_perfect(reference: Path) -> None:
+    scores, done = run(reference, reference)
+    assert not done.not_computed
+    own = {(s.key, s.run == REFERENCE_RUN): s.value for s in scores}
+    for score in scores:
+        metric = find_definition(score.key.metric)
+        if metric.perfect is not None:
+            assert score.value == pytest.approx(metric.perfect, abs=1e-6), metric.id
+        elif metric.direction is Direction.REFERENCE:
+            assert own[score.key, True] == pytest.approx(own[score.key, False], abs=1e-9), metric.id
+    assert {score.key.metric for score in scores} == set(SEQUENCES)
+
+
+def test_a_score_is_what_a_hand_computes(tmp_path: Path) -> None:
+    zeros = {"listener_angle": np.zeros, "listener_exp": np.zeros, "listener_trans": np.zeros}
+    widths = {"listener_angle": 3, "listener_exp": 64, "listener_trans": 3}
+    made = [
+        LabClip(name, frames, attitude=attitude, values={k: f((frames, widths[k])) for k, f in zeros.items()})
+        for name, frames, attitude in (("short", 10, "positive"), ("long", 30, "neutral"))
+    ]
+    root = write_data_set(tmp_path / "reference", made)
+    moved = [
+        replace(c, values={k: v + (0.1 if c.clip_id == "short" else 0.5) for k, v in c.values.items()}) for c in made
+    ]
+    scores, _ = run(root, write_data_set(tmp_path / "moved", moved), "fd_angle_eccv2022", "sts_pose_per_clip")
+    angle = value(scores, "fd_angle_eccv2022")
+    assert angle.value == pytest.approx(100 * (10 * 0.1 + 30 * 0.5) / 40)  # micro: by frames
+    assert (angle.low, angle.high) == (pytest.approx(10), pytest.approx(50))  # two clips: one, the other, or both
+    assert (angle.num_clips, angle.num_frames, angle.num_samples, angle.left_out) == (2, 40, 1, 0)
+    assert value(scores, "fd_angle_eccv2022", attitude="positive").value == pytest.approx(10)
+    assert value(scores, "fd_angle_eccv2022", attitude="neutral").value == pytest.approx(50)
+    assert value(scores, "sts_pose_per_clip").value == pytest.approx(0, abs=1e-6)  # a shift changes no motion
+
+
+def test_a_score_says_all_that_decides_what_it_may_be_compared_with(reference: Path) -> None:
+    scores, _ = run(reference, reference, "fd_exp_eccv2022", "blink_rate")
+    key = value(scores, "fd_exp_eccv2022").key
+    assert (key.data, key.split, key.scale, key.resolution) == ("lab", "test", 100.0, "")
+    assert key.space == "lab version 1 with lab_basis (sha256 0123456789ab)"
+    assert "all frames" in key.pooling
+    assert value(scores, "blink_rate").key.space == "blink version 1"
+
+
+def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:
+    for sample, shift in enumerate((0.1, 0.3)):
+        write_prediction(tmp_path / f"sample-0{sample}", clips(), lambda name, values, shift=shift: values + shift)
+    scores, done = run(reference, tmp_path, "fd_angle_eccv2022", "vd_exp_sum")
+    assert value(scores, "fd_angle_eccv2022").value == pytest.approx(20, rel=1e-5)
+    assert value(scores, "fd_angle_eccv2022").num_samples == 2
+    assert value(scores, "fd_angle_eccv2022").num_frames == 280
+    assert {row.sample for row in done.measured[0].clip_scores()} == {0, 1}
+
+
+def test_samples_are_spread_by_what_lies_between_them(reference: Path, tmp_path: Path) -> None:
+    for sample, shift in enumerate((-0.3, 0.0, 0.3)):
+        write_prediction(tmp_path / f"sample-0{sample}", clips(), lambda name, values, shift=shift: values + shift)
+    scores, _ = run(reference, tmp_path, "sample_spread_exp", "sample_spread_pose", "pfd_exp_frechet_per_clip")
+    for metric in ("sample_spread_exp", "sample_spread_pose"):
+        found = value(scores, metric)
+        assert found.value == pytest.approx(np.std([-0.3, 0, 0.3]), rel=1e-5)
+        assert (found.num_frames, found.num_samples) == (280, 3)
+    scores, done = run(reference, tmp_path / "sample-00", "sample_spread_exp")
+    assert not scores and "--samples" in done.not_computed["run", "sample_spread_exp"]
+
+
+def test_another_length_is_an_error_with_both_lengths(reference: Path, tmp_path: Path) -> None:
+    short = write_prediction(tmp_path / "short", clips(), lambda name, values: values[:-5])
+    with pytest.raises(ManifestError, match="one: reference 150 frames, predicted 145.*--on-length-mismatch"):
+        run(reference, short, "fd_angle_eccv2022")
+
+
+@pytest.mark.parametrize(
+    ("policy", "frames", "distance"), [("truncate", 270, 0.0), ("repeat-last", 280, 1.0), ("skip", None, None)]
+)
+def test_a_policy_says_what_becomes_of_another_length(
+    policy: str, frames: int | None, distance: float | None, reference: Path, tmp_path: Path
+) -> None:
+    short = write_prediction(tmp_path / "short", clips(), lambda name, values: values[:-5])
+    if frames is None:
+        scores, done = run(reference, short, "fd_angle_eccv2022", length=policy)
+        assert not scores and "policy: skip" in done.measured[0].notes[0]
+        return
+    scores, done = run(reference, short, "fd_angle_eccv2022", length=policy)
+    found = value(scores, "fd_angle_eccv2022")
+    assert found.num_frames == frames
+    assert (found.value > 0) == (distance > 0)
+    assert "150 frames, predicted 145" in done.measured[0].notes[0]
+
+
+def test_a_missing_clip_is_an_error_or_is_listed(reference: Path, tmp_path: Path) -> None:
+    part = write_prediction(tmp_path / "part", [c for c in clips() if c.clip_id != "two"], lambda name, values: values)
+    with pytest.raises(ManifestError, match="misses the reference in 1 clips: two; predict them"):
+        run(reference, part, "fd_angle_eccv2022")
+    scores, done = run(reference, part, "fd_angle_eccv2022", missing="skip")
+    assert value(scores, "fd_angle_eccv2022").num_clips == 1 and "two" in done.measured[0].notes[0]
+
+
+def test_coefficients_of_two_fitters_are_refused(reference: Path, tmp_path: Path) -> None:
+    stages = {"threedmm": {**FITTER, "settings": {"fitter": "deep3d"}}}
+    other = write_prediction(tmp_path / "other", clips(), lambda name, values: values, stages=stages)
+    with pytest.raises(MixedCoefficientsError, match="lab version 1.*deep3d version 1"):
+        run(reference, other, "fd_angle_eccv2022")
+    scores, _ = run(reference, other, "blink_rate")  # compares no coefficients
+    assert scores
+
+
+def test_a_prediction_that_is_not_finite_is_refused(reference: Path, tmp_path: Path) -> None:
+    def broken(name: str, values: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(values))[:, None] == 7, np.nan, values)
+
+    bad = write_prediction(tmp_path / "bad", clips(), broken)
+    with pytest.raises(ManifestError, match="clip one: predicted.angle: 1 of 150 frames are not finite"):
+        run(reference, bad, "fd_angle_eccv2022")
+
+
+def test_frames_without_a_face_in_the_reference_are_left_out_and_counted(tmp_path: Path) -> None:
+    seen = moving_clip("one", 50, seed=1)
+    holes = {
+        k: np.where(np.arange(50)[:, None] < 4, np.nan, v) for k, v in seen.values.items() if k == "listener_angle"
+    }
+    root = write_data_set(tmp_path / "reference", [replace(seen, values={**seen.values, **holes})])
+    predicted = write_prediction(tmp_path / "run", [seen], lambda name, values: values + 0.25)
+    scores, _ = run(root, predicted, "fd_angle_eccv2022", "fd_exp_eccv2022")
+    angle = value(scores, "fd_angle_eccv2022")
+    assert (angle.num_frames, angle.left_out) == (46, 4) and angle.value == pytest.approx(25, rel=1e-5)
+    assert value(scores, "fd_exp_eccv2022").num_frames == 50
+
+
+def test_what_cannot_be_computed_says_why_and_the_rest_is_computed(reference: Path) -> None:
+    scores, done = run(
+        reference, reference, "fd_angle_eccv2022", "psnr_piq", "lmd_lips_facemesh", "identity_cosine_3dmm"
+    )
+    assert {score.key.metric for score in scores} == {"fd_angle_eccv2022"}
+    assert "python -m jobs.render" in done.not_computed["run", "psnr_piq"]
+    assert "listener_landmarks" in done.not_computed["run", "lmd_lips_facemesh"]
+    assert "listener_identity" in done.not_computed["run", "identity_cosine_3dmm"]
+
+
+def test_missing_weights_are_named_with_what_to_do(reference: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("VICO_CACHE", str(tmp_path))
+    films = tmp_path / "films"
+    films.mkdir()
+    request = Request(reference, (open_run("run", reference, films),), (find_definition("csim_arcface"),), ("test",))
+    reference_clips = write_data_set(tmp_path / "with_video", [_filmed(clip, tmp_path) for clip in clips()[:1]])
+    done = evaluate(replace(request, reference=reference_clips), in_this_process)
+    assert "weights `arcface_r100_ms1mv3` missing, get them with" in done.not_computed["run", "csim_arcface"]
+
+
+def _filmed(clip: LabClip, root: Path) -> LabClip:
+    names = {}
+    for role in ("listener", "speaker"):
+        path = root / "with_video" / "media" / clip.clip_id / f"{role}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        names[f"{role}_video"] = path.relative_to(root / "with_video").as_posix()
+    return replace(clip, values={**clip.values, **names})
+
+
+def test_a_clip_too_short_for_a_metric_does_not_count(tmp_path: Path) -> None:
+    made = [moving_clip("long", 130, seed=1), moving_clip("short", 40, seed=2)]
+    root = write_data_set(tmp_path / "reference", made)
+    scores, done = run(root, root, "wtlcc_exp_4s_peak", "fd_exp_eccv2022")
+    assert value(scores, "wtlcc_exp_4s_peak").num_clips == 1
+    assert [r.value for r in done.measured[0].clip_scores() if r.clip_id == "short" and math.isnan(r.value)]
+    short = write_data_set(tmp_path / "short", made[1:])
+    _, done = run(short, short, "wtlcc_exp_4s_peak")
+    assert "120 frames" in done.not_computed["run", "wtlcc_exp_4s_peak"]
+
+
+def test_pairs_of_runs_are_compared_on_the_same_clips(reference: Path, tmp_path: Path) -> None:
+    near = write_prediction(tmp_path / "near", clips(), lambda name, values: values + 0.1)
+    far = write_prediction(tmp_path / "far", clips(), lambda name, values: values + 0.3)
+    runs = tuple(open_run(path.name, path, None) for path in (near, far))
+    request = Request(reference, runs, (find_definition("fd_angle_eccv2022"),), ("test",))
+    _, differences = score_all(evaluate(request, in_this_process), in_this_process, seed=0)
+    (difference,) = [d for d in differences if d.key.attitude == ALL]
+    assert (difference.first, difference.second) == ("near", "far")
+    assert difference.value == pytest.approx(-20, rel=1e-4) and difference.decided
+    assert difference.high - difference.low < 1e-3  # every clip differs by the same
+
+
+def test_the_name_of_the_reference_is_taken(reference: Path) -> None:
+    with pytest.raises(ManifestError, match="the name is the reference's own"):
+        open_run(REFERENCE_RUN, reference, None)

@@ -1,0 +1,165 @@
+"""Listener mfr: the diffusion against cases with known answers, windows without seams, samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stages.train.layers.diffusion import add_noise, cosine_signal, denoise
+from stages.train.listener import Batch
+from stages.train.listeners.mfr import Mfr, Settings, cut, taper
+from tests.labs.listeners import SIZES, longer, random_batch, speaker_changed_from
+
+SMALL = {"width": 16, "heads": 2, "layers": 1, "dropout": 0.0, "steps": 50, "sampling_steps": 8}
+
+
+def listener(**settings: object) -> Mfr:
+    torch.manual_seed(0)
+    return Mfr(Settings(**{**SMALL, **settings}), SIZES)
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_signal_falls_from_almost_all_to_almost_nothing() -> None:
+    signal = cosine_signal(1000)
+    assert signal[0] > 0.999 and signal[-1] < 1e-4 and (signal.diff() < 0).all()
+    assert signal[500] == pytest.approx(0.5, abs=0.02)  # half way through the cosine
+
+
+def test_adding_noise_step_by_step_ends_where_adding_it_at_once_does() -> None:
+    signal = cosine_signal(20)
+    step = signal / torch.cat([torch.ones(1), signal[:-1]])  # alpha_t
+    values = torch.full((50_000, 1), 3.0)
+    for alpha in step[:12]:
+        fresh = torch.randn(values.shape, generator=draws(int(1e6 * alpha)))
+        values = alpha.sqrt() * values + (1 - alpha).sqrt() * fresh
+    fresh = torch.randn(values.shape, generator=draws())
+    at_once = add_noise(torch.full((50_000, 1), 3.0), fresh, signal[11].repeat(50_000))
+    assert float(values.mean()) == pytest.approx(float(at_once.mean()), abs=0.02)
+    assert float(values.std()) == pytest.approx(float(at_once.std()), abs=0.02)
+
+
+@pytest.mark.parametrize(("sampling_steps", "narrower"), [(50, 0.076), (200, 0.022)])
+def test_denoising_with_the_true_noise_of_normal_data_gives_that_data(sampling_steps: int, narrower: float) -> None:
+    """For data N(m, s^2) the expected noise is known in closed form, and so is by how much few steps narrow samples."""
+    mean, deviation, signal = 1.5, 0.4, cosine_signal(200)
+
+    def expected_noise(values: Tensor, step: int) -> Tensor:
+        share = signal[step]
+        return (1 - share).sqrt() * (values - share.sqrt() * mean) / (share * deviation**2 + 1 - share)
+
+    noise = torch.randn(20_000, generator=draws())
+    data = denoise(noise, signal, sampling_steps, expected_noise, draws(1))
+    assert narrowing(signal.double().numpy(), sampling_steps, deviation) == pytest.approx(narrower, abs=1e-3)
+    assert float(data.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(data.std()) == pytest.approx(deviation * (1 - narrower), rel=0.02)  # 4 errors of a deviation of 20 000
+
+
+def narrowing(signal: np.ndarray, steps: int, deviation: float) -> float:
+    """By what share samples of N(m, deviation^2) are narrower: a step is linear, its factor squared scales variance."""
+    chosen = signal[np.linspace(0, len(signal) - 1, steps).round().astype(int)]
+    variance = 1.0
+    for now, before in zip(chosen[::-1], [*chosen[-2::-1], 1.0], strict=True):
+        beta = 1 - now / before
+        estimate = deviation**2 * np.sqrt(now) / (now * deviation**2 + 1 - now)  # of the data, per unit of the value
+        factor = (np.sqrt(before) * beta * estimate + np.sqrt(now / before) * (1 - before)) / (1 - now)
+        variance = factor**2 * variance + (1 - before) / (1 - now) * beta
+    return 1 - np.sqrt(variance) / deviation
+
+
+class Pointwise(nn.Module):
+    """Finds noise in every frame by itself, so that windows cannot matter."""
+
+    def forward(self, noisy: Tensor, step: Tensor, away: Tensor, window: Batch) -> Tensor:
+        return 0.9 * noisy + 0.1 * window.speaker.tanh()
+
+
+@torch.no_grad()
+def test_windows_that_agree_leave_no_trace_in_the_clip() -> None:
+    """95 frames in windows of 40, 20 apart, are what one window of 95 would be."""
+    batch = random_batch((95,))
+    said = []
+    for frames, stride in ((40, 20), (100, 100)):  # both on a sequence of 100 frames, so with the same noise
+        model = listener(model_frames=frames, model_stride=stride)
+        model.module = Pointwise()
+        said.append(model.predict(batch, draws()).motion)
+    assert said[0].shape == (1, 95, 70)
+    assert torch.allclose(*said, atol=1e-5)
+
+
+def test_every_window_weighs_in_its_middle_and_fades_to_its_ends() -> None:
+    weights = taper(40, 20)
+    assert (weights > 0).all() and torch.equal(weights, weights.flip(0)) and weights.argmax() in (19, 20)
+    assert weights[0] < 0.1 < weights[19]
+
+
+def test_a_window_beyond_the_end_of_a_clip_is_padding() -> None:
+    batch = random_batch()
+    window = cut(batch, torch.tensor([0, 1]), torch.tensor([45, 0]), 10)
+    assert window.mask.tolist() == [[True] * 5 + [False] * 5, [True] * 10]
+    assert torch.equal(window.speaker[0, :5], batch.speaker[0, 45:])
+    assert not window.speaker[0, 5:].any()
+    assert torch.equal(window.extra["listener_identity"], batch.extra["listener_identity"][:2])
+
+
+@torch.no_grad()
+def test_samples_differ_and_the_same_seed_gives_the_same() -> None:
+    model, batch = listener().eval(), random_batch()
+    one, again, two = (model.predict(batch, draws(seed)).motion for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.allclose(one, two)
+    assert one.isfinite().all()  # windows that lie wholly in a short clip's padding included
+
+
+@torch.no_grad()
+def test_it_hears_speaker_attitude_identity_and_first_frame_and_looks_ahead() -> None:
+    model, batch = listener().eval(), random_batch((60, 60))
+    plain = model.predict(batch, draws()).motion
+    others = {
+        "speaker": speaker_changed_from(batch, 50),
+        "attitude": replace(batch, attitude=(batch.attitude + 1) % 3),
+        "first frame": replace(batch, reference=-batch.reference),
+        "identity": replace(batch, extra={"listener_identity": -batch.extra["listener_identity"]}),
+    }
+    for what, other in others.items():
+        assert not torch.allclose(plain[:, 40:45], model.predict(other, draws()).motion[:, 40:45]), what
+    assert not Mfr.causal
+
+
+@torch.no_grad()
+def test_an_identity_that_changes_from_frame_to_frame_is_not_read() -> None:
+    """deep3d and tddfa_v2 fit one a frame, which prediction is not shown."""
+    model, batch = listener().eval(), random_batch()
+    said = []
+    for seed in (1, 2):
+        identity = torch.randn(3, 50, 80, generator=draws(seed))
+        said.append(model.predict(replace(batch, extra={"listener_identity": identity}), draws()).motion)
+    assert torch.equal(*said)
+
+
+@torch.no_grad()
+def test_padding_changes_no_loss() -> None:
+    model, batch = listener(), random_batch()
+    found = [float(model(b, draws())["noise"]) for b in (batch, longer(batch, 30))]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@torch.no_grad()
+def test_the_loss_is_the_squared_error_of_the_noise() -> None:
+    """Against a network whose v is known for every frame, with the same draws."""
+    model, batch = listener(), random_batch((40,) * 8)
+    model.module = Pointwise()
+    generator = draws()
+    torch.rand(8, generator=generator)  # where the windows start: all at 0
+    step = torch.randint(SMALL["steps"], (8,), generator=generator)
+    noise = torch.randn(8, 40, 70, generator=generator)
+    signal = cosine_signal(SMALL["steps"])[step].view(-1, 1, 1)
+    noisy = signal.sqrt() * batch.listener + (1 - signal).sqrt() * noise
+    v = 0.9 * noisy + 0.1 * batch.speaker.tanh()
+    error = (signal.sqrt() * v + (1 - signal).sqrt() * noisy - noise).square().mean(dim=-1)
+    assert float(model(batch, draws())["noise"]) == pytest.approx(float(error[batch.mask].mean()), rel=1e-5)

@@ -1,0 +1,85 @@
+"""``vico_lstm`` is the published one: its size, what its output predicts, its loss, its schedule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.coefficients import split
+from stages.train.listener import Batch, Sizes
+from tests.labs.trainer import listener, random_batch
+
+SIZES73 = Sizes(73, 45, 3)
+RANDOM = torch.Generator()
+
+
+def test_the_released_configuration_has_248449_parameters() -> None:
+    assert sum(p.numel() for p in listener("vico_lstm", SIZES73, "code").parameters()) == 248_449
+
+
+def test_the_output_at_t_predicts_frame_t_plus_1() -> None:
+    """What the speaker does in frame 20 is first seen in the listener's frame 21, and frame 0 is the reference."""
+    model, batch = listener("vico_lstm", SIZES73, "code"), random_batch(SIZES73)
+    speaker = batch.speaker.clone()
+    speaker[:, 20] += 1
+    before, after = (model.predict(b, RANDOM).motion for b in (batch, replace(batch, speaker=speaker)))
+    differs = (before != after).any(dim=-1).any(dim=0)
+    assert int(differs.nonzero()[0]) == 21
+    assert torch.equal(before[:, 0], batch.reference)
+
+
+@pytest.mark.parametrize("preset", ["paper", "code"])
+def test_the_loss_is_that_of_equations_4_to_6_over_frames_that_count(preset: str) -> None:
+    sizes = SIZES73 if preset == "code" else Sizes(70, 45, 3)
+    model, batch = listener("vico_lstm", sizes, preset), random_batch(sizes, clips=3)
+    mask = batch.mask.clone()
+    mask[0, 31:] = mask[1, 12] = False
+    found = {name: float(term.detach()) for name, term in model(replace(batch, mask=mask), RANDOM).items()}
+    error = (model.predict(batch, RANDOM).motion - batch.listener).detach().double().numpy()
+    parts = split(error, "baseline73" if preset == "code" else "paper70")
+    weights = {"exp": 0.001, "angle": 1.0, "trans": 1.0, "crop": 1.0}
+    if preset == "paper":
+        parts = {"exp": parts["exp"], "pose": np.concatenate([parts["angle"], parts["trans"]], axis=-1)}
+        weights = {"exp": 0.1, "pose": 1e-4}
+    counted = [(i, t) for i in range(3) for t in range(1, 50) if mask[i, t]]
+    expected = {}
+    for name, part in parts.items():
+        norms = [np.sqrt((part[i, t] ** 2).sum()) for i, t in counted]
+        steps = [np.sqrt(((part[i, t] - part[i, t - 1]) ** 2).sum()) for i, t in counted if (i, t - 1) in counted]
+        expected |= {name: np.mean(norms), f"{name}_step": weights[name] * np.mean(steps)}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_padding_changes_nothing() -> None:
+    """The released code dilutes its means with padded frames; here a longer padding leaves the loss as it is."""
+    model, batch = listener("vico_lstm"), random_batch()
+
+    def padded(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tensor, tensor.new_zeros(2, 40, *tensor.shape[2:])], dim=1)
+
+    names = ("speaker", "listener", "audio", "mask")
+    longer = replace(batch, **{name: padded(getattr(batch, name)) for name in names})
+    torch.testing.assert_close(model(longer, RANDOM), model(batch, RANDOM))
+
+
+def test_the_attitude_and_the_reference_enter_the_initial_state() -> None:
+    batch = random_batch()
+    relabelled = replace(batch, attitude=(batch.attitude + 1) % 3)
+    shown = replace(batch, reference=batch.reference + 1)
+
+    def moves(model: torch.nn.Module, other: Batch) -> bool:
+        return bool((model.predict(other, RANDOM).motion != model.predict(batch, RANDOM).motion)[:, 1].any())
+
+    assert moves(listener("vico_lstm"), relabelled) and moves(listener("vico_lstm"), shown)
+    deaf = listener("vico_lstm", SIZES73, "code")
+    batch, relabelled = random_batch(SIZES73), replace(random_batch(SIZES73), attitude=torch.tensor([2, 2]))
+    assert not moves(deaf, relabelled)
+
+
+@pytest.mark.parametrize(("preset", "decay"), [("paper", 0.8), ("code", 0.5)])
+def test_the_learning_rate_falls_every_30_epochs(preset: str, decay: float) -> None:
+    model = listener("vico_lstm", SIZES73 if preset == "code" else Sizes(70, 45, 3), preset)
+    assert [model.learning_rate_factor(epoch) for epoch in (0, 29.9, 30, 89.9)] == [1, 1, decay, decay**2]
