@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jobs.command import command
 from pipeline import run
 from pipeline.address import add_address
-from pipeline.attempt import is_machine_trouble
 from pipeline.build import Build, BuildOptions, Runner
 from pipeline.dataset.lock import locked
 from pipeline.dataset.storage import location
@@ -24,23 +24,14 @@ from pipeline.manifest.load import load_manifest
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
-from pipeline.settings import ManifestError, as_plain, describe, parse_overrides
-from pipeline.weights import WeightsError
+from pipeline.settings import as_plain, describe, parse_overrides
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        return _build(options)
-    except (ManifestError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if not (is_machine_trouble(error) or isinstance(error, PermissionError)):
-            raise
-        print(f"error: {error}; what is finished is kept: mend it and run the same command again", file=sys.stderr)
-        return 2
+    return _build(options)
 
 
 def _build(options: argparse.Namespace) -> int:

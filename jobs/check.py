@@ -7,20 +7,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from jobs.command import command
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.storage import location
-from pipeline.settings import ManifestError
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.check", description="Check a built data set.")
     parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
-    try:
-        findings = list(check_dataset(location(parser.parse_args(arguments).dataset)))
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    findings = list(check_dataset(location(parser.parse_args(arguments).dataset)))
     for finding in findings:
         print(finding)
     print(f"{len(findings)} findings" if findings else "no findings: the data set is sound")

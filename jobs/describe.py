@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.command import command
 from jobs.describing.listeners import listeners_markdown
 from jobs.describing.metrics import metrics_markdown
 from jobs.describing.stages import stages_markdown
@@ -29,6 +30,7 @@ def renew(text: str) -> str:
     return text
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.describe", description="Describe the project's parts.")

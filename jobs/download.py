@@ -13,28 +13,27 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.ledger.report import aligned
+from jobs.command import command
 from pipeline.manifest.load import load_manifest
-from pipeline.settings import ManifestError, describe, merge, parse_overrides, resolve
+from pipeline.settings import describe, merge, parse_overrides, resolve
 from pipeline.sources.availability import OK, OUTCOMES, Entry
 from pipeline.sources.download import Downloads, DownloadSettings
+from pipeline.tables import aligned
+from schemas.errors import UserError
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        return _download(options)
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return _download(options)
 
 
 def _download(options: argparse.Namespace) -> int:
     retry = [name for name in options.retry.split(",") if name]
     allowed = [name for name in OUTCOMES if name != OK]
     if unknown := set(retry).difference(allowed):
-        raise ManifestError(f"--retry {','.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
+        raise UserError(f"--retry {','.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
     manifest = load_manifest(options.manifest)
     settings = merge(manifest.settings, parse_overrides(options.set))
     downloads = Downloads(manifest, resolve("download", DownloadSettings, settings.get("download", {})))

@@ -14,14 +14,13 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from jobs.command import command
 from pipeline import run
 from pipeline.address import add_address
 from pipeline.dataset.read import read_description
-from pipeline.ledger.report import aligned
-from pipeline.settings import ManifestError
-from pipeline.weights import WeightsError
+from pipeline.tables import aligned
 from schemas.clip import SPLITS
-from schemas.coefficients import MixedCoefficientsError
+from schemas.errors import UserError
 from stages.evaluate import runs
 from stages.evaluate.evaluation import Request, Spread, evaluate, in_this_process
 from stages.evaluate.leaderboard.report import Report, make_report, write_report
@@ -32,15 +31,12 @@ from stages.evaluate.runs import Policy, Run, open_run
 NO_RAY = "none"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        report = _evaluate(options)
-        write_report(report, options.out)
-    except (ManifestError, WeightsError, MixedCoefficientsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    report = _evaluate(options)
+    write_report(report, options.out)
     print(_summary(report))
     print(f"{options.out / 'leaderboard.html'}, leaderboard.md, scores.json, scores.parquet")
     return 0
@@ -75,14 +71,14 @@ def _runs(predicted: Sequence[str], videos: Sequence[str]) -> tuple[Run, ...]:
     """Runs from the command line: videos belong to the predictions in the same place, or to those of the same name."""
     data, films = [_named(text) for text in predicted], [_named(text) for text in videos]
     if data and films and len(films) != len(data):
-        raise ManifestError(f"expected a --videos for each of {len(data)} --predicted, or none, found {len(films)}")
+        raise UserError(f"expected a --videos for each of {len(data)} --predicted, or none, found {len(films)}")
     if not data:
         data, films = [(name, None) for name, _ in films], films
     pairs = zip(data, films or [("", None)] * len(data), strict=True)
     found = tuple(open_run(name, folder, film) for (name, folder), (_, film) in pairs)
     names = [found_run.name for found_run in found]
     if not names or len(set(names)) != len(names):
-        raise ManifestError(f"expected runs of different names, found {', '.join(names) or 'none'}; say NAME=FOLDER")
+        raise UserError(f"expected runs of different names, found {', '.join(names) or 'none'}; say NAME=FOLDER")
     return found
 
 
@@ -98,7 +94,7 @@ def _metrics(patterns: Sequence[str]) -> tuple[Definition, ...]:
     """The metrics whose id matches one of the patterns; all where there is none."""
     known = definitions()
     if unknown := [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in known)]:
-        raise ManifestError(f"--metrics {' '.join(unknown)}: no such metric; known: {', '.join(known)}")
+        raise UserError(f"--metrics {' '.join(unknown)}: no such metric; known: {', '.join(known)}")
     return tuple(d for name, d in known.items() if not patterns or any(fnmatchcase(name, p) for p in patterns))
 
 
@@ -107,9 +103,7 @@ def _splits(reference: Path) -> list[str]:
     there = {shard["file"].split("-")[0] for shard in read_description(reference)["shards"]}
     found = [split for split in ("test", "ood") if split in there]
     if not found:
-        raise ManifestError(
-            f"{reference}: has neither test nor ood clips, only {', '.join(there)}; choose with --split"
-        )
+        raise UserError(f"{reference}: has neither test nor ood clips, only {', '.join(there)}; choose with --split")
     return found
 
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.command import command
 from jobs.vico.features import Features
 from jobs.vico.layouts import CHALLENGE_COLUMNS, RELEASE_COLUMNS, RELEASE_CSV
 from pipeline.dataset.read import media_file, read_clips, read_description
 from pipeline.dataset.storage import Location, local_file, location
-from pipeline.settings import ManifestError
 from schemas.clip import SPLITS
 from schemas.column import ROLES
 
@@ -37,7 +37,7 @@ def export_vico(dataset: Location, out: Path, layout: str) -> int:
 
     Raises
     ------
-    ManifestError : the data set lacks a column that the layout needs.
+    UserError : the data set lacks a column that the layout needs.
     """
     features = Features(out / "example" / "features", read_description(dataset))
     rows = []
@@ -116,6 +116,7 @@ def _copy(source: Location, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.export_vico", description="Export in ViCo's layouts.")
@@ -123,11 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="where the layout goes")
     parser.add_argument("--layout", choices=sorted(LAYOUTS), default="challenge", help="which one")
     options = parser.parse_args(arguments)
-    try:
-        count = export_vico(location(options.dataset), options.out, options.layout)
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    count = export_vico(location(options.dataset), options.out, options.layout)
     print(f"{count} clips in the {options.layout} layout under {options.out}")
     return 0
 

@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from jobs.command import command
 from jobs.vico.clip_id import UNITS, find_unit, parse_clip_id
 from jobs.vico.layouts import Found, VicoClip, read_layout
 from pipeline.clock import FPS
 from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
 from pipeline.media.reader import MediaError, SourceReader
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 MANIFEST = "vico.toml"
 LICENCE = "ViCo: non-commercial research and education"
@@ -49,7 +50,7 @@ def import_vico(folder: Path, out: Path, unit: str | None = None) -> Found:
     if found.clips:
         try:
             found.problems += load_manifest(out / MANIFEST).warnings
-        except ManifestError as error:  # the manifest is as published; what is wrong with that, a person must decide
+        except UserError as error:  # the manifest is as published; what is wrong with that, a person must decide
             found.problems.append(str(error))
     (out / "problems.txt").write_text("".join(f"{problem}\n" for problem in found.problems), encoding="utf-8")
     return found
@@ -115,6 +116,7 @@ def _manifest(out: Path, found: Found) -> str:
     return "\n".join(blocks)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.import_vico", description="Import a published ViCo folder.")
@@ -122,11 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="where the manifest goes")
     parser.add_argument("--time-unit", choices=UNITS, help="what the digits of clip ids mean, if you know")
     options = parser.parse_args(arguments)
-    try:
-        found = import_vico(options.folder, options.out, options.time_unit)
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    found = import_vico(options.folder, options.out, options.time_unit)
     for problem in found.problems:
         print(problem)
     print(f"{len(found.clips)} clips, {len(found.problems)} problems: python -m jobs.build {options.out / MANIFEST}")

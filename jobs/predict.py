@@ -13,24 +13,21 @@ from pathlib import Path
 
 import torch
 
+from jobs.command import command
 from jobs.train import data_set
 from pipeline.dataset.read import sample_name
-from pipeline.settings import ManifestError
 from schemas.clip import ATTITUDES, SPLITS
-from schemas.coefficients import MixedCoefficientsError
+from schemas.errors import UserError
 from stages.train.prediction import Draw, Predictor
 from stages.train.prediction_shards import Request, write_predictions
 from stages.train.run_folder import RunFolder
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        clips = _predict(options)
-    except (ManifestError, MixedCoefficientsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    clips = _predict(options)
     print(f"{clips} clips predicted under {options.out}")
     return 0
 
@@ -38,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(options: argparse.Namespace) -> int:
     *runs, root = options.paths
     if not runs:
-        raise ManifestError("expected one run or more and then a data set")
+        raise UserError("expected one run or more and then a data set")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictors = [Predictor(RunFolder(run.resolve()), device) for run in runs]
     clips = 0

@@ -17,11 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jobs.command import command
 from pipeline.dataset.store import Store
 from pipeline.media.encode import VideoWriter, read_video
 from pipeline.registry import find_stages
-from pipeline.settings import ManifestError, resolve
+from pipeline.settings import resolve
 from schemas.column import ROLES
+from schemas.errors import UserError
 
 SHEET_FRAMES = 6  # of a picture
 LANDMARK, MODEL, CLOSED = (255, 255, 0), (120, 220, 255), (255, 60, 60)  # RGB
@@ -53,11 +55,11 @@ def clip_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises
     ------
-    ManifestError : the folder is none of a data set's, or the clip has no columns.
+    UserError : the folder is none of a data set's, or the clip has no columns.
     """
     root, clip_id = folder.resolve().parents[1], folder.resolve().name
     if not (root / "dataset.json").is_file():
-        raise ManifestError(f"{folder}: expected OUT/media/CLIP_ID of a data set, found no {root / 'dataset.json'}")
+        raise UserError(f"{folder}: expected OUT/media/CLIP_ID of a data set, found no {root / 'dataset.json'}")
     description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     columns: dict[str, Any] = {}
     store = Store(root)
@@ -70,7 +72,7 @@ def clip_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             if clip_id in store.read_outcomes(stage.name, path.stem):
                 columns |= store.read_columns(stage.name, path.stem, stage.writes)[clip_id]
     if not columns:
-        raise ManifestError(f"{folder}: no stage of {root} has a clip {clip_id!r}")
+        raise UserError(f"{folder}: no stage of {root} has a clip {clip_id!r}")
     return columns, description
 
 
@@ -198,18 +200,15 @@ def write_sheet(folder: Path, out: Path) -> None:
     cv2.imwrite(str(out), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.preview", description="Draw a clip with its columns.")
     parser.add_argument("clip", type=Path, help="the clip's folder, OUT/media/CLIP_ID")
     parser.add_argument("--out", type=Path, required=True, help="picture (.png) or video (.mp4) to write")
     options = parser.parse_args(arguments)
-    try:
-        write = write_film if options.out.suffix == ".mp4" else write_sheet
-        write(options.clip, options.out)
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write = write_film if options.out.suffix == ".mp4" else write_sheet
+    write(options.clip, options.out)
     print(f"{options.out}: {options.clip.resolve().name}")
     return 0
 

@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from jobs.command import command
 from pipeline.clock import FPS, Span, map_to_grid
 from pipeline.dataset.read import read_clips, read_description
 from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.media.reader import MediaError, SourceReader
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 MANIFEST, CLIPS = "reextract.toml", "reextract.csv"
 STAGES = ("threedmm", "blink")  # with what they read
@@ -38,13 +39,13 @@ def write_manifest(videos: Path, data: Path) -> Path:
 
     Raises
     ------
-    ManifestError : no video bears the id of a clip, or one cannot be read or has another length than its clip.
+    UserError : no video bears the id of a clip, or one cannot be read or has another length than its clip.
     """
     rows = [row for row in read_clips(data, ["audio", "speaker_video"]) if (videos / f"{row['clip_id']}.mp4").is_file()]
     if not rows:
-        raise ManifestError(f"{videos}: expected videos <clip_id>.mp4 of clips of {data}, found none")
+        raise UserError(f"{videos}: expected videos <clip_id>.mp4 of clips of {data}, found none")
     if problems := [problem for row in rows for problem in _wrong(videos, row)]:
-        raise ManifestError("; ".join(problems))
+        raise UserError("; ".join(problems))
     with (videos / CLIPS).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*CSV_COLUMNS, "clip_id"])
@@ -93,17 +94,14 @@ def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
     return "\n".join(blocks)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.reextract", description="Prepare videos for extraction.")
     parser.add_argument("videos", type=Path, help="a folder of videos <clip_id>.mp4")
     parser.add_argument("--data", type=Path, required=True, help="the data set whose clips they show")
     options = parser.parse_args(arguments)
-    try:
-        manifest = write_manifest(options.videos, options.data)
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    manifest = write_manifest(options.videos, options.data)
     print(f"python -m jobs.build {manifest} --out DIR")
     return 0
 

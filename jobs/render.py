@@ -19,14 +19,15 @@ from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from jobs.command import command
 from jobs.reextract import write_manifest
 from jobs.rendering.takes import Clip, clips_to_render
 from pipeline.dataset.read import read_description, sample_names
 from pipeline.media.encode import VideoWriter, add_sound
-from pipeline.settings import ManifestError
 from pipeline.weights import WeightsError, find_weights
 from schemas.clip import SPLITS
-from schemas.coefficients import STAGE, MixedCoefficientsError, provenance_of
+from schemas.coefficients import STAGE, provenance_of
+from schemas.errors import UserError
 from stages.evaluate.render.take import Renderer
 
 RENDERERS = {"mesh_warp": "landmark_gn", "pirender": "deep3d"}  # renderer -> the fitter whose coefficients it draws
@@ -51,14 +52,14 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
 
     Raises
     ------
-    ManifestError : it does not draw the data set's coefficients. WeightsError : its weights are missing.
+    UserError : it does not draw the data set's coefficients. WeightsError : its weights are missing.
     """
     stages = read_description(data)["stages"]
     made = provenance_of(data)
     own = weights is not None and "/" in weights
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
         other = ", ".join(renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter) or "none of ours"
-        raise ManifestError(
+        raise UserError(
             f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; the renderer for these is {other}"
         )
     if name == "pirender":
@@ -132,6 +133,7 @@ def _run(options: argparse.Namespace) -> None:
         print(f"their coefficients: python -m jobs.build {write_manifest(out, options.data)} --out DIR")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.render", description="Render predicted listeners.")
@@ -143,11 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", help="pirender: an entry of weights.toml or, with a /, your own checkpoint")
     parser.add_argument("--plain", action="store_true", help="pirender: no border padding, no background fusion")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    try:
-        _run(parser.parse_args(arguments))
-    except (ManifestError, WeightsError, MixedCoefficientsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    _run(parser.parse_args(arguments))
     return 0
 
 

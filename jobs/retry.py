@@ -11,12 +11,13 @@ import argparse
 import sys
 from collections.abc import Collection, Sequence
 
+from jobs.command import command
 from pipeline.build import new_run_id
 from pipeline.dataset.lock import locked
 from pipeline.dataset.storage import location
 from pipeline.dataset.store import Store
 from pipeline.ledger.diary import attempts_of
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from schemas.outcome import CRASHED, FAILED, OUT_OF_MEMORY, TIMED_OUT, Outcome
 
 READER_REASONS = ("decoder_crashed", "timed_out", "out_of_memory")  # of `pipeline.media.sandbox`, as rejects
@@ -24,6 +25,7 @@ CLASSES = (FAILED, CRASHED, TIMED_OUT, OUT_OF_MEMORY, "decoder_crashed")
 SPELLINGS = {"timeout": TIMED_OUT}
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.retry", description="Have failed clips tried again.")
@@ -32,16 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--class", dest="classes", required=True, help=f"one or more, by commas, of {', '.join(CLASSES)}"
     )
     options = parser.parse_args(arguments)
-    try:
-        classes = _classes(options.classes)
-        store = Store(location(options.dataset))
-        if not store.column_files():
-            raise ManifestError(f"{store.root} holds no data set: python -m jobs.build MANIFEST --out DIR")
-        with locked(store.root):
-            freed = set_free(store, classes)
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    classes = _classes(options.classes)
+    store = Store(location(options.dataset))
+    if not store.column_files():
+        raise UserError(f"{store.root} holds no data set: python -m jobs.build MANIFEST --out DIR")
+    with locked(store.root):
+        freed = set_free(store, classes)
     for stage, clip_id in freed:
         print(f"  {clip_id}: {stage}")
     print(f"{len(freed)} clips set free; run the same jobs.build again" if freed else "no such clip")
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _classes(text: str) -> set[str]:
     classes = {SPELLINGS.get(name.strip(), name.strip()) for name in text.split(",")}
     if unknown := sorted(classes - set(CLASSES)):
-        raise ManifestError(f"--class: unknown {', '.join(unknown)}; allowed: {', '.join(CLASSES)}")
+        raise UserError(f"--class: unknown {', '.join(unknown)}; allowed: {', '.join(CLASSES)}")
     return classes
 
 

@@ -12,25 +12,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.command import command
 from pipeline.dataset.lock import is_locked
 from pipeline.dataset.storage import location
 from pipeline.dataset.store import Store
 from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table
 from pipeline.ledger.report import run_table
-from pipeline.settings import ManifestError
 
 MAX_IN_WORK = 10  # clips in work that are named
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.status", description="Say where a build stands.")
     parser.add_argument("dataset", help="where the data set goes: a folder, or s3://bucket/prefix")
-    try:
-        store = Store(location(parser.parse_args(arguments).dataset))
-    except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    store = Store(location(parser.parse_args(arguments).dataset))
     start = RunStart.read(store)
     if start is None:
         print(f"{store.root}: no build has begun here", file=sys.stderr)

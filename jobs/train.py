@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.command import command
 from pipeline.address import add_address
-from pipeline.settings import ManifestError, describe, parse_overrides
-from schemas.coefficients import MixedCoefficientsError
+from pipeline.settings import describe, parse_overrides
+from schemas.errors import UserError
 from stages.train.plan import continue_run, plan_run
 from stages.train.registry import find_listeners
 from stages.train.run_folder import RunFolder
@@ -28,14 +29,11 @@ MAX_FAILURES = 3  # how often a group of workers is started anew
 FOLLOW_EVERY_S = 1.0
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        _train(options)
-    except (ManifestError, MixedCoefficientsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    _train(options)
     return 0
 
 
@@ -46,9 +44,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.resume:
         run = continue_run(roots, options.listener, overrides, folder)
     elif folder.description.is_file():
-        raise ManifestError(
-            f"{options.out}: holds a run already; add --resume to go on with it, or name another folder"
-        )
+        raise UserError(f"{options.out}: holds a run already; add --resume to go on with it, or name another folder")
     else:
         run = plan_run(roots, options.listener, options.preset, overrides, folder)
     listener = run.build()
@@ -84,7 +80,7 @@ def _on_ray(folder: RunFolder, workers: int, address: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
     except ImportError as error:
-        raise ManifestError(f"Ray is not installed ({error}); --num-workers 0 trains without it") from None
+        raise UserError(f"Ray is not installed ({error}); --num-workers 0 trains without it") from None
     from pipeline import run
 
     run.connect(address, workers, quiet=True)  # Ray Train's news are about itself; ours stand in the run's log
@@ -155,7 +151,7 @@ def _overrides(listener: str, assignments: Sequence[str]) -> dict[str, Any]:
     """``--set key=value`` in the form of the stages' ``--set stage.key=value``."""
     for assignment in assignments:
         if "=" not in assignment:
-            raise ManifestError(f"--set {assignment!r}: expected key=value, e.g. --set epochs=20")
+            raise UserError(f"--set {assignment!r}: expected key=value, e.g. --set epochs=20")
     return parse_overrides([f"{listener}.{assignment}" for assignment in assignments]).get(listener, {})
 
 

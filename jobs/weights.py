@@ -10,14 +10,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from jobs.command import command
 from pipeline.fetch import fetch
-from pipeline.ledger.report import aligned
+from pipeline.tables import aligned
 from pipeline.weights import Weights, WeightsError, cache_root, find_weights, registry
 
 MIB = 2**20
 ABSENT = ("to fetch", "by hand")  # states of an entry whose files are not there
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.weights", description="List, fetch and check weights.")

@@ -21,11 +21,12 @@ from pipeline.manifest.load import Manifest
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
 from pipeline.registry import StageCode
-from pipeline.settings import ManifestError, merge, resolve
+from pipeline.settings import merge, resolve
 from pipeline.sources.download import DownloadSettings
 from pipeline.sources.hashes import source_hashes
 from pipeline.sources.missing import absent_clips, withdraw_clips
 from pipeline.weights import resolve_all
+from schemas.errors import UserError
 
 Runner = Callable[[Job, Pipeline, Sequence[Part]], Iterator[list[Done]]]
 """Runs parts and yields what was done: `pipeline.run.run_parts`, or a plain loop in tests."""
@@ -44,7 +45,7 @@ class Build:
 
     Raises
     ------
-    ManifestError, WeightsError : anything wrong that can be known before the first clip.
+    UserError, WeightsError : anything wrong that can be known before the first clip.
     """
 
     def __init__(self, manifest: Manifest, root: Location, codes: Sequence[StageCode], options: BuildOptions) -> None:
@@ -63,7 +64,7 @@ class Build:
     def _redo(self, names: Sequence[str]) -> None:
         for name in names:
             if name not in self.pipeline.codes:
-                raise ManifestError(f"--redo {name}: unknown stage; stages: {', '.join(self.pipeline.codes)}")
+                raise UserError(f"--redo {name}: unknown stage; stages: {', '.join(self.pipeline.codes)}")
         for name in self.pipeline.downstream(names):
             self.store.drop_columns(name)
 

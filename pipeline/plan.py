@@ -18,10 +18,11 @@ from typing import Any
 from pipeline.clip import Pair
 from pipeline.manifest.clips_csv import ClipRow
 from pipeline.registry import StageCode
-from pipeline.settings import ManifestError, as_plain, resolve
+from pipeline.settings import as_plain, resolve
 from pipeline.stage import Stage
 from pipeline.weights import find_weights
 from schemas.clip import CLIP_COLUMNS
+from schemas.errors import UserError
 
 SOURCE = "source"  # the virtual column that stands for the source file and the clip's span in it
 ENGINE_SETTINGS = ("pack", "download", "limits")  # tables of [stages] whose readers are no stages
@@ -129,7 +130,7 @@ def select(codes: Sequence[StageCode], wanted: Sequence[str] | None, settings: M
     known = {code.name: code for code in codes}
     for name in [*(wanted or ()), *settings]:
         if name not in known and name not in ENGINE_SETTINGS:
-            raise ManifestError(f"unknown stage {name!r}; stages: {', '.join(sorted(known))}")
+            raise UserError(f"unknown stage {name!r}; stages: {', '.join(sorted(known))}")
     if wanted is None:
         return list(codes)
     made = {name: _make(code, settings.get(name, {})) for name, code in known.items()}
@@ -157,7 +158,7 @@ def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
         for column in stage.writes:
             if column.name in writer or column.name in MANIFEST_COLUMNS:
                 other = writer.get(column.name, "the manifest")
-                raise ManifestError(f"column {column.name!r} is written by both {other} and {stage.name}")
+                raise UserError(f"column {column.name!r} is written by both {other} and {stage.name}")
             writer[column.name] = stage.name
     waiting = sorted(stages, key=lambda stage: (not stage.rejects, stage.name))
     done: list[Stage] = []
@@ -165,7 +166,7 @@ def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
     while waiting:
         ready = next((stage for stage in waiting if available.issuperset(stage.reads)), None)
         if ready is None:
-            raise ManifestError(_unordered(waiting, available, writer))
+            raise UserError(_unordered(waiting, available, writer))
         waiting.remove(ready)
         done.append(ready)
         available |= {column.name for column in ready.writes}

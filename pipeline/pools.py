@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.plan import Group
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 STEPS = 10_000  # Ray counts resources in ten-thousandths
 
@@ -53,7 +53,7 @@ def pool_sizes(groups: Sequence[Group], nodes: Sequence[Node], num_parts: int, w
 
     Raises
     ------
-    ManifestError : the cluster cannot hold one copy of every group; shows the sum.
+    UserError : the cluster cannot hold one copy of every group; shows the sum.
     """
     most = min(num_parts, workers or num_parts)
     on_gpu = [group for group in groups if group.gpus]
@@ -112,12 +112,12 @@ def _fits_in_any_order(shares: Sequence[float], nodes: Sequence[Node]) -> bool:
     return gpus > 0 and max(shares) <= 1 and all(sum(shares) - share <= gpus * (1 - share) + 1e-9 for share in shares)
 
 
-def _too_small(groups: Sequence[Group], nodes: Sequence[Node]) -> ManifestError:
+def _too_small(groups: Sequence[Group], nodes: Sequence[Node]) -> UserError:
     has = _amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes), always=True)
     needs = _amount(sum(g.cpus for g in groups), sum(g.gpus for g in groups), always=True)
     machines = ", ".join(_amount(node.cpus, node.gpus) for node in nodes) or "none"
     listing = "; ".join(f"{'+'.join(group.stages)}: {_amount(group.cpus, group.gpus)}" for group in groups)
-    return ManifestError(
+    return UserError(
         f"the cluster has {has} (nodes: {machines}), one copy of every group of stages needs {needs}: {listing}; add "
         "nodes, or build fewer stages at a time ([dataset] stages)"
     )

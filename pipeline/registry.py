@@ -13,8 +13,8 @@ import types
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.settings import ManifestError
 from pipeline.stage import Stage
+from schemas.errors import UserError
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 
@@ -43,16 +43,16 @@ def find_stages(outside: list[Path] | None = None, folder: Path = STAGES_FOLDER)
 
     Raises
     ------
-    ManifestError : a given file is missing, is no stage, or takes the name of another stage.
+    UserError : a given file is missing, is no stage, or takes the name of another stage.
     """
     found = {}
     for path in sorted(folder.glob("[a-z]*.py")):
         found[path.stem] = StageCode(path.stem, _sha256(_with_packages(path)))
     for path in outside or []:
         if not path.is_file():
-            raise ManifestError(f"--stage {path}: no such file")
+            raise UserError(f"--stage {path}: no such file")
         if path.stem in found:
-            raise ManifestError(f"--stage {path}: there is already a stage {path.stem!r}; rename the file")
+            raise UserError(f"--stage {path}: there is already a stage {path.stem!r}; rename the file")
         text = path.read_text(encoding="utf-8")
         found[path.stem] = StageCode(path.stem, _sha256(text), text)
     return list(found.values())
@@ -77,6 +77,6 @@ def _stage_class(name: str, module: types.ModuleType) -> type[Stage]:
         if isinstance(value, type) and issubclass(value, Stage) and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise ManifestError(f"stage file {name}.py must define exactly one subclass of Stage, found {len(classes)}")
+        raise UserError(f"stage file {name}.py must define exactly one subclass of Stage, found {len(classes)}")
     classes[0].name = name
     return classes[0]

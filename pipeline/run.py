@@ -22,7 +22,7 @@ from pipeline.attempt import is_machine_trouble
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
 POLL_S = 5.0  # between looks at a cluster that is growing
@@ -63,7 +63,7 @@ def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: 
 
     Raises
     ------
-    ManifestError : the cluster cannot hold one copy of every group; shows the sum.
+    UserError : the cluster cannot hold one copy of every group; shows the sum.
     """
     end = time.monotonic() + wait_s
     while True:
@@ -71,7 +71,7 @@ def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: 
         groups = pipeline.groups(with_gpus=any(node.gpus for node in nodes))
         try:
             sizes = pool_sizes(groups, nodes, num_parts, workers)
-        except ManifestError:
+        except UserError:
             if time.monotonic() > end:
                 raise
             _ask_for_nodes(groups)
@@ -105,7 +105,7 @@ def run_parts(
 
     Raises
     ------
-    ManifestError : the cluster cannot hold one copy of every group of stages.
+    UserError : the cluster cannot hold one copy of every group of stages.
     OSError : a worker's machine is in trouble: the disk is full or read-only.
     """
     import ray

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import stat
 import sys
 import tomllib
@@ -13,23 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import UserError
+
 MAX_NESTING = 100  # tables in tables, lists in lists: people need three
 LARGEST_WHOLE = 2**63 - 1  # what Parquet and JSON readers hold
 SHOWN = 80  # characters of a wrong value that a message quotes
-
-# Characters that rewrite what a terminal or a log shows: control characters and marks that turn the direction.
-INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-class ManifestError(ValueError):
-    """The manifest, its clips or a setting is wrong; the message says where, what was found and what is allowed."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("\n".join(INVISIBLE.sub(_escaped, line) for line in message.split("\n")))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
 
 
 def shown(value: Any) -> str:
@@ -41,32 +28,32 @@ def shown(value: Any) -> str:
 
 
 def read_text(path: Path, limit_bytes: int) -> str:
-    """A text file that a person wrote; `ManifestError` if it is missing, too large, no file or no UTF-8."""
+    """A text file that a person wrote; `UserError` if it is missing, too large, no file or no UTF-8."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would never end, nor would a device
-            raise ManifestError(f"{path}: not a regular file")
+            raise UserError(f"{path}: not a regular file")
         if found.st_size > limit_bytes:
-            raise ManifestError(f"{path}: larger than {limit_bytes} bytes")
+            raise UserError(f"{path}: larger than {limit_bytes} bytes")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 text: {error}") from None
+        raise UserError(f"{path}: not UTF-8 text: {error}") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, ManifestError):
+        if isinstance(error, UserError):
             raise
-        raise ManifestError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """TOML from somebody else: `ManifestError` for what is not TOML, and for what no person writes."""
+    """TOML from somebody else: `UserError` for what is not TOML, and for what no person writes."""
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:  # names line and column
-        raise ManifestError(f"not valid TOML: {error}") from None
+        raise UserError(f"not valid TOML: {error}") from None
     except RecursionError:
-        raise ManifestError(f"not valid TOML: nested more than {MAX_NESTING} deep") from None
+        raise UserError(f"not valid TOML: nested more than {MAX_NESTING} deep") from None
     except ValueError as error:  # a whole number of thousands of digits
-        raise ManifestError(f"not valid TOML: {error}") from None
+        raise UserError(f"not valid TOML: {error}") from None
     _check_nesting(content)
     return content
 
@@ -77,7 +64,7 @@ def _check_nesting(content: dict[str, Any]) -> None:
         level = [child for value in level for child in _children(value)]
         if not level:
             return
-    raise ManifestError(f"not valid TOML: nested more than {MAX_NESTING} deep")
+    raise UserError(f"not valid TOML: nested more than {MAX_NESTING} deep")
 
 
 def _children(value: Any) -> list[Any]:
@@ -93,7 +80,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
         target, equals, text = assignment.partition("=")
         stage, dot, key = target.strip().partition(".")
         if not (equals and dot and stage and key):
-            raise ManifestError(f"--set {assignment!r}: expected stage.key=value, e.g. --set blink.threshold=0.2")
+            raise UserError(f"--set {assignment!r}: expected stage.key=value, e.g. --set blink.threshold=0.2")
         overrides.setdefault(stage, {})[key] = _parse_value(text.strip())
     return overrides
 
@@ -101,7 +88,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
 def _parse_value(text: str) -> Any:
     try:
         content = parse_toml(f"value = {text}")
-    except ManifestError:
+    except UserError:
         return text
     return content["value"] if list(content) == ["value"] else text
 
@@ -116,7 +103,7 @@ def resolve(name: str, settings_type: type, given: Mapping[str, Any]) -> Any:
 
     Raises
     ------
-    ManifestError : a key that the stage does not have (lists those it has), a value of another type, or one that is
+    UserError : a key that the stage does not have (lists those it has), a value of another type, or one that is
         not among the allowed choices.
     """
     fields = {field.name: field for field in dataclasses.fields(settings_type)}
@@ -125,12 +112,12 @@ def resolve(name: str, settings_type: type, given: Mapping[str, Any]) -> Any:
     for key, value in given.items():
         if key not in fields:
             known = ", ".join(fields) or "none"
-            raise ManifestError(f"[stages.{name}]: unknown setting {shown(key)}; settings of {name!r}: {known}")
+            raise UserError(f"[stages.{name}]: unknown setting {shown(key)}; settings of {name!r}: {known}")
         values[key] = _fit(f"[stages.{name}] {key}", value, hints[key])
         choices = fields[key].metadata.get("choices", ())
         if choices and value not in choices:
             allowed = ", ".join(repr(choice) for choice in choices)
-            raise ManifestError(f"[stages.{name}] {key}: found {shown(value)}, allowed: {allowed}")
+            raise UserError(f"[stages.{name}] {key}: found {shown(value)}, allowed: {allowed}")
     return settings_type(**values)
 
 
@@ -145,15 +132,15 @@ def _fit(where: str, value: Any, wanted: Any) -> Any:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(where, value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ManifestError(f"{where}: expected {kind.__name__}, found {shown(value)} ({type(value).__name__})")
+        raise UserError(f"{where}: expected {kind.__name__}, found {shown(value)} ({type(value).__name__})")
     if kind is int and abs(value) > LARGEST_WHOLE:
-        raise ManifestError(f"{where}: found {shown(value)}, allowed: {-LARGEST_WHOLE} to {LARGEST_WHOLE}")
+        raise UserError(f"{where}: found {shown(value)}, allowed: {-LARGEST_WHOLE} to {LARGEST_WHOLE}")
     return value
 
 
 def _finite(where: str, value: float) -> float:
     if not abs(value) <= sys.float_info.max:  # inf, nan, or a whole number beyond all floats
-        raise ManifestError(f"{where}: found {shown(value)}, allowed: a finite number")
+        raise UserError(f"{where}: found {shown(value)}, allowed: a finite number")
     return float(value)
 
 

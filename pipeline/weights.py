@@ -18,7 +18,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.settings import ManifestError, parse_toml, read_text, shown
+from pipeline.settings import parse_toml, read_text, shown
+from schemas.errors import UserError
 
 REGISTRY = Path(__file__).resolve().parent.parent / "manifests" / "weights.toml"
 CACHE_VARIABLE = "VICO_CACHE"  # the one environment variable: workers on other machines have other disks
@@ -28,7 +29,7 @@ NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # becomes a f
 HASH_UNKNOWN = ""  # its makers publish none: the hash of the file that is there counts, and is recorded
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError):
     """Weights are missing or are not the ones registered."""
 
 
@@ -109,7 +110,7 @@ def registry(path: Path = REGISTRY) -> dict[str, Weights]:
     """
     try:
         tables = parse_toml(read_text(path, MAX_REGISTRY_BYTES))
-    except ManifestError as error:
+    except UserError as error:
         raise WeightsError(f"{path}: {error}") from None
     return {name: _entry(path, name, table) for name, table in tables.items()}
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.errors import UserError
+
 STAGE = "threedmm"
 
 WIDTHS = {"exp": 64, "angle": 3, "trans": 3, "crop": 3}
@@ -27,7 +29,7 @@ ORDERS = {
 }
 
 
-class MixedCoefficientsError(ValueError):
+class MixedCoefficientsError(UserError):
     """Coefficients of different making were to be used together, or a data set has none."""
 
 

@@ -20,9 +20,11 @@ from jobs.bench.fitters import fitter_table
 from jobs.bench.metrics import metric_table
 from jobs.bench.stages import Sample, build_tables, demo_sample
 from jobs.bench.trainer import trainer_table
+from jobs.command import command
 from pipeline.clock import Span
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.bench", description="Measure the project.")

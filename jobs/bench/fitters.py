@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.ledger.report import aligned
+from pipeline.tables import aligned
 
 CLIP_FRAMES = 300
 NETWORK_FRAMES = {"cpu": 4, "cuda": 1024}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from jobs.bench import reference_metrics
-from pipeline.ledger.report import aligned
+from pipeline.tables import aligned
 from stages.evaluate.metrics import image_quality, sharpness
 from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Clip
 from stages.evaluate.metrics.registry import definitions

@@ -19,13 +19,13 @@ from jobs.make_demo import make_demo
 from pipeline import run
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import FPS, Span, map_to_grid
-from pipeline.ledger.report import aligned
 from pipeline.manifest.load import load_manifest
 from pipeline.media.encode import read_video, read_wav
 from pipeline.media.reader import SourceReader
 from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
+from pipeline.tables import aligned
 
 FULL_HD = (1920, 1080)
 REFERENCE_EVERY = 15  # of the clip's frames; the published chain is too slow to be run on all of them

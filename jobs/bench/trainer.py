@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.study.random_set import Extent, write_random_set
-from pipeline.ledger.report import aligned
+from pipeline.tables import aligned
 
 if TYPE_CHECKING:
     import torch

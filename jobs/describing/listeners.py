@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.ledger.report import markdown_table
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
 from pipeline.settings import describe
+from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES
 from schemas.coefficients import ORDERS, WIDTHS
 

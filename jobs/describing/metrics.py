@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ledger.report import markdown_table
+from pipeline.tables import markdown_table
 from stages.evaluate.metrics.definition import Definition
 from stages.evaluate.metrics.registry import definitions
 

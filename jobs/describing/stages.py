@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from pipeline.dataset.pack import PackSettings
 from pipeline.ledger.limits import Limits
-from pipeline.ledger.report import markdown_table
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
 from pipeline.settings import describe
 from pipeline.sources.download import DownloadSettings
 from pipeline.stage import Stage
+from pipeline.tables import markdown_table
 from schemas.clip import CLIP_COLUMNS
 from schemas.column import Column
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.dataset.read import read_clips, read_description
 from pipeline.media.encode import read_video
-from pipeline.settings import ManifestError
 from schemas.coefficients import one_fitter
+from schemas.errors import UserError
 from stages.evaluate.render.take import Motion, Take
 
 MOTION = ("exp", "angle", "trans")
@@ -60,7 +60,7 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
 
     Raises
     ------
-    ManifestError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
+    UserError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
     MixedCoefficientsError : the two hold coefficients of different making.
     """
     packed = read_description(predictions)["packed"]
@@ -72,9 +72,9 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
     rows = read_clips(predictions, [*(f"listener_{name}" for name in MOTION), *optional])
     chosen = [row for row in rows if split in (None, row["split"])]
     if problems := [problem for row in chosen for problem in _wrong(row, truths.get(row["clip_id"]))]:
-        raise ManifestError(f"{predictions} against {data}: " + "; ".join(problems))
+        raise UserError(f"{predictions} against {data}: " + "; ".join(problems))
     if not chosen:
-        raise ManifestError(f"{predictions}: no clips{'' if split is None else f' of the split {split!r}'}")
+        raise UserError(f"{predictions}: no clips{'' if split is None else f' of the split {split!r}'}")
     return [Clip(data, truths[row["clip_id"]], row) for row in chosen]
 
 

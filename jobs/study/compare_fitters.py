@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.command import command
 from pipeline.dataset.plain_parquet import read_plain
 from pipeline.dataset.read import read_description
 from schemas.coefficients import provenance_of
 from schemas.column import FRAME_AXIS, ROLES, Column
+from schemas.errors import UserError
 
 ANGLES = ("pitch", "yaw", "roll")
 MOVING_DEG = 3.0  # range of an angle from which its correlation says something: below it is mostly noise
@@ -75,6 +77,7 @@ def angles_of(root: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield f"{clip_id} {role}", column.from_arrow(rows[column.name][number])
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.study.compare_fitters", description="Compare head angles.")
@@ -83,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     theirs = dict(angles_of(second))
     rows = [agreement(face, angles, theirs[face]) for face, angles in angles_of(first) if face in theirs]
     if not rows:
-        print(f"error: {first} and {second} have no clip in common", file=sys.stderr)
-        return 1
+        raise UserError(f"{first} and {second} have no clip in common; build both from one manifest")
     print(f"{provenance_of(first)} against {provenance_of(second)}\n\n{table(rows)}")
     return 0
 

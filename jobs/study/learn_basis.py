@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jobs.command import command
 from pipeline.clock import Span, map_to_grid
 from pipeline.dataset.plain_parquet import read_plain
 from pipeline.dataset.read import read_description
 from pipeline.dataset.store import Store
-from pipeline.ledger.report import aligned
 from pipeline.media.reader import SourceReader
+from pipeline.tables import aligned
 from schemas.column import FRAME_AXIS, ROLES, Column
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _table(results: Sequence[Explained]) -> str:
     return aligned(rows)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.study.learn_basis", description="Learn a morphable model.")
@@ -129,13 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     people, frames = len({track.person for track in tracks}), sum(len(track.points) for track in tracks)
     print(f"{len(tracks)} tracks of {people} people, {frames} frames")
     sizes = options.identity, options.expression
-    try:
-        if options.folds:
-            print(_table(learning.held_out(tracks, options.folds, *sizes)))
-        basis = learning.learn(tracks, options.name, *sizes)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if options.folds:
+        print(_table(learning.held_out(tracks, options.folds, *sizes)))
+    basis = learning.learn(tracks, options.name, *sizes)
     basis.save(options.out)
     print(f"{options.out}: {basis.name}, {options.out.stat().st_size} bytes, landmark noise {basis.noise:.5f} dm")
     return 0

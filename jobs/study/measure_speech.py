@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.command import command
 from pipeline.clock import SAMPLE_RATE_HZ
-from pipeline.settings import ManifestError, parse_overrides, resolve
-from pipeline.weights import WeightsError, resolve_all
+from pipeline.settings import parse_overrides, resolve
+from pipeline.weights import resolve_all
 from stages.asr import SPHINX, Asr
 from stages.transcribers.transcript import SPEECH_RATE_HZ
 
@@ -113,6 +114,7 @@ def renew(text: str, backend: str, content: str) -> str:
     return re.sub(pattern, lambda _: f"{begin}\n\n{content}\n\n{end}", text, flags=re.DOTALL)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.study.measure_speech", description="Measure recognisers.")
@@ -120,12 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="asr.KEY=VALUE", help="change a setting")
     parser.add_argument("--write", type=Path, help="renew the recogniser's table in this document")
     options = parser.parse_args(arguments)
-    try:
-        stage = Asr(resolve("asr", Asr.Settings, parse_overrides(options.set).get("asr", {})))
-        resolve_all(stage.weights)
-    except (ManifestError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    stage = Asr(resolve("asr", Asr.Settings, parse_overrides(options.set).get("asr", {})))
+    resolve_all(stage.weights)
     stage.setup("cpu")
     scores = measure(stage, options.folder)
     content, settings = table(scores), stage.settings

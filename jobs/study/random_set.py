@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.signal import lfilter
 
+from jobs.command import command
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 from pipeline.dataset.card import FORMAT_VERSION
 from pipeline.dataset.pack import ROW_GROUP_CLIPS
@@ -126,6 +127,7 @@ def _description(pipeline: Pipeline, columns: Sequence[Column], shards: Sequence
     }
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.study.random_set", description="Write random numbers.")

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.command import command
 from pipeline.build import Build, BuildOptions, Runner
-from pipeline.ledger.report import aligned
 from pipeline.manifest.load import load_manifest
 from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
+from pipeline.tables import aligned
 
 STAGE = '''"""A stage that writes a little; it reads what the one before it wrote."""
 import time
@@ -104,6 +105,7 @@ def _runner(figures: Figures, again: str) -> Runner:
     return runner
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.study.simulate", description="Measure the engine's own cost.")

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.settings import ManifestError
 from schemas.column import ROLES
+from schemas.errors import UserError
 
 ACOUSTIC_DIM = 45
 MOTION = (("angle", 3), ("exp", 64), ("trans", 3), ("crop", 3))
@@ -38,7 +38,7 @@ class Features:
         self.parts = [name for name, columns in FILES.items() if all(map(self._has, ROLES, [columns] * len(ROLES)))]
         self._sums: dict[str, _Sums] = defaultdict(_Sums)
         if "acoustic" not in self._packed:
-            raise ManifestError("the data set has no column 'acoustic': build it with the stage acoustic")
+            raise UserError("the data set has no column 'acoustic': build it with the stage acoustic")
 
     def _has(self, role: str, columns: tuple[tuple[str, int], ...]) -> bool:
         names = [(f"{role}_{name}", size) for name, size in columns]

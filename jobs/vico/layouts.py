@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.settings import ManifestError
 from schemas.clip import ATTITUDES, ID_PATTERN, SPLITS
+from schemas.errors import UserError
 
 RELEASE_CSV = "RLD_data.csv"
 RELEASE_COLUMNS = ("attitude", "audio", "listener", "speaker", "listener_id", "speaker_id", "data_split")
@@ -53,14 +53,14 @@ def read_layout(folder: Path) -> Found:
 
     Raises
     ------
-    ManifestError : it is in neither, or a csv has other columns.
+    UserError : it is in neither, or a csv has other columns.
     """
     if (folder / RELEASE_CSV).is_file():
         return _read_release(folder)
     tables = [(split, folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").is_file()]
     if not tables:
         expected = f"{RELEASE_CSV} (the full release) or one of {', '.join(f'{split}.csv' for split in SPLITS)}"
-        raise ManifestError(f"{folder}: expected {expected} (the challenge's), found neither")
+        raise UserError(f"{folder}: expected {expected} (the challenge's), found neither")
     found = Found()
     for split, path in tables:
         for row in _rows(path, CHALLENGE_COLUMNS):
@@ -107,7 +107,7 @@ def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
             found = ", ".join(reader.fieldnames or ()) or "nothing"
-            raise ManifestError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {found}")
+            raise UserError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {found}")
         for row in reader:
             yield {name: (value or "").strip() for name, value in row.items() if name}
 

@@ -10,12 +10,12 @@ from typing import Any
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 from pipeline.dataset.pack import PackSettings, Shard, packed_columns
 from pipeline.dataset.store import Store
-from pipeline.ledger.report import markdown_table
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
 from pipeline.plan import ClipTask, Pipeline
 from pipeline.sources.availability import OK as AVAILABLE
 from pipeline.sources.missing import describe_sources
+from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
 from schemas.column import Column
 

@@ -19,9 +19,9 @@ from pipeline.dataset.plain_parquet import read_plain
 from pipeline.dataset.storage import Location, lies_in, local_file
 from pipeline.dataset.store import Store
 from pipeline.ledger.diary import read_ledger
-from pipeline.settings import ManifestError
 from schemas.column import FRAME_AXIS
 from schemas.dataset import SHARD_NAME
+from schemas.errors import UserError
 from schemas.outcome import OK, OUTCOMES
 
 
@@ -50,7 +50,7 @@ def _check_shards(root: Location, description: dict[str, Any]) -> Iterator[str]:
             continue
         try:
             table = read_plain(path)
-        except ManifestError as error:
+        except UserError as error:
             yield f"shards/{name}: cannot be read: {error}"
             continue
         if fingerprint_of(path) != shard["fingerprint"]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.dataset.storage import Location, ObjectPath
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def locked(root: Location, lease: Lease = LEASE) -> Iterator[None]:
 
     Raises
     ------
-    ManifestError : another build holds it; names its host and process.
+    UserError : another build holds it; names its host and process.
     """
     with _flock(root) if isinstance(root, Path) else _claim(root, lease):
         yield
@@ -89,7 +89,7 @@ def _claim(root: ObjectPath, lease: Lease) -> Iterator[None]:
     try:
         own.write_bytes(_ourselves().encode())
     except OSError as error:
-        raise ManifestError(f"{root}: cannot be written to: {error}; check address, bucket and credentials") from None
+        raise UserError(f"{root}: cannot be written to: {error}; check address, bucket and credentials") from None
     try:
         _give_way(root, own, lease)
         with _renewed(own, lease):
@@ -149,8 +149,8 @@ def _renew(own: ObjectPath, lease: Lease, ended: threading.Event) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _held(root: Location, holder: str) -> ManifestError:
-    return ManifestError(f"{root} is being built by {holder}; wait for it or build elsewhere")
+def _held(root: Location, holder: str) -> UserError:
+    return UserError(f"{root} is being built by {holder}; wait for it or build elsewhere")
 
 
 def _ourselves() -> str:

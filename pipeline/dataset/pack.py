@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from pipeline.dataset.storage import Location, arrow_source
 from pipeline.dataset.store import Store
 from pipeline.plan import ClipTask, Pipeline, digest
-from pipeline.settings import ManifestError
 from pipeline.stage import setting
 from schemas.clip import CLIP_COLUMNS, SPLITS
 from schemas.column import Column
 from schemas.dataset import SHARD_NAME, shard_name, shard_schema
+from schemas.errors import UserError
 
 PACK_VERSION = 1
 STRING_BYTES = 32  # a guess for a path or a name; shard sizes need no more
@@ -51,7 +51,7 @@ def packed_columns(pipeline: Pipeline, settings: PackSettings) -> list[Column]:
     for name in settings.include:
         if name not in pipeline.columns:
             heavy = ", ".join(column.name for column in pipeline.columns.values() if column.heavy)
-            raise ManifestError(f"[stages.pack] include: no column {name!r}; heavy columns: {heavy or 'none'}")
+            raise UserError(f"[stages.pack] include: no column {name!r}; heavy columns: {heavy or 'none'}")
     return [c for c in pipeline.columns.values() if not c.heavy or c.name in settings.include]
 
 

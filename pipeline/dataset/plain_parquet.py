@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.storage import Location, arrow_source
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 _TAIL = struct.Struct("<I4s")  # length of the footer, magic
 _MAGIC = b"PAR1"
@@ -30,17 +30,17 @@ def read_plain(path: Location, columns: Sequence[str] | None = None) -> pa.Table
 
     Raises
     ------
-    ManifestError : a type in it is no plain one, it lacks a column, or it is no Parquet file.
+    UserError : a type in it is no plain one, it lacks a column, or it is no Parquet file.
     """
     try:
         if _EXTENSION_KEY in _schemas(_footer(path)):
-            raise ManifestError(f"{path}: it holds an extension type, expected plain Arrow types; open it nowhere else")
+            raise UserError(f"{path}: it holds an extension type, expected plain Arrow types; open it nowhere else")
         wanted = None if columns is None else list(columns)
         table = pq.read_table(arrow_source(path), columns=wanted, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from None
+        raise UserError(f"{path}: cannot be read as Parquet: {error}") from None
     if missing := sorted(set(columns or ()) - set(table.column_names)):
-        raise ManifestError(f"{path}: holds no column {', '.join(missing)}")
+        raise UserError(f"{path}: holds no column {', '.join(missing)}")
     return table
 
 

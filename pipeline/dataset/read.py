@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from pipeline.dataset.plain_parquet import read_plain
 from pipeline.dataset.storage import Location, lies_in, text_of
-from pipeline.settings import ManifestError, shown
+from pipeline.settings import shown
 from pipeline.sources.takedown import WITHDRAWABLE, takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
 from schemas.dataset import SHARD_NAME
+from schemas.errors import UserError
 
 MAX_DESCRIPTION_BYTES = 2**30
 SAMPLE = re.compile(r"sample-\d+")
@@ -26,19 +27,19 @@ def read_description(root: Location) -> dict[str, Any]:
 
     Raises
     ------
-    ManifestError : there is none, or it is none.
+    UserError : there is none, or it is none.
     """
     path = root / "dataset.json"
     if not path.is_file():
-        raise ManifestError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
+        raise UserError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
     try:
         description: dict[str, Any] = json.loads(text_of(path, MAX_DESCRIPTION_BYTES))
         names = [shard["file"] for shard in description["shards"]]
         listed = all(isinstance(name, str) for name in [*names, *description["packed"]])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ManifestError(f"{path}: describes no data set: {type(error).__name__}: {error}") from None
+        raise UserError(f"{path}: describes no data set: {type(error).__name__}: {error}") from None
     if not listed or not all(SHARD_NAME.fullmatch(name) for name in names):
-        raise ManifestError(f"{path}: expected shards such as train-00000-of-00004.parquet, found {names[:20]}")
+        raise UserError(f"{path}: expected shards such as train-00000-of-00004.parquet, found {names[:20]}")
     return description
 
 
@@ -57,11 +58,11 @@ def media_file(root: Location, relative: str) -> Location:
 
     Raises
     ------
-    ManifestError : it lies elsewhere, or is not there; a data set of other people's may name any path.
+    UserError : it lies elsewhere, or is not there; a data set of other people's may name any path.
     """
     path = root / relative
     if not lies_in(path, root / "media") or not path.is_file():
-        raise ManifestError(f"{root}: a clip names the file {relative!r}, expected one that lies in {root / 'media'}")
+        raise UserError(f"{root}: a clip names the file {relative!r}, expected one that lies in {root / 'media'}")
     return path
 
 
@@ -73,19 +74,19 @@ def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str
 
     Raises
     ------
-    ManifestError : no data set, one without such a column, or with types that are not plain Arrow.
+    UserError : no data set, one without such a column, or with types that are not plain Arrow.
     """
     description, gone = read_description(root), takedown_ids(root)
     if missing := [name for name in columns if name not in description["packed"]]:
         known = ", ".join(description["packed"])
-        raise ManifestError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
+        raise UserError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
     names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
     for shard in description["shards"]:
         table = read_plain(root / "shards" / shard["file"], names)
         for i in range(table.num_rows):
             row = {name: _value(table[name][i]) for name in names}
             if not WITHDRAWABLE.fullmatch(row["clip_id"] or ""):  # it becomes the name of files
-                raise ManifestError(f"{root}: {shard['file']}: found clip {shown(row['clip_id'])}, allowed: an id")
+                raise UserError(f"{root}: {shard['file']}: found clip {shown(row['clip_id'])}, allowed: an id")
             if not withdrawn(row, gone):
                 yield row
 

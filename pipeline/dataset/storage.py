@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from pipeline.settings import ManifestError, read_text
+from pipeline.settings import read_text
+from schemas.errors import UserError
 
 SCHEME = "s3://"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -160,25 +161,25 @@ def location(text: str) -> Location:
 
     Raises
     ------
-    ManifestError : an address that we cannot use; credentials in it are not repeated.
+    UserError : an address that we cannot use; credentials in it are not repeated.
     """
     if "://" not in text:
         return Path(text)
     if not text.startswith(SCHEME):
-        raise ManifestError(f"{text.partition('://')[0]}://...: expected a folder or {SCHEME}bucket/prefix")
+        raise UserError(f"{text.partition('://')[0]}://...: expected a folder or {SCHEME}bucket/prefix")
     key, _, options = text.removeprefix(SCHEME).partition("?")
     if "@" in key:
-        raise ManifestError(
+        raise UserError(
             f"{SCHEME}...@...: no credentials in an address, where logs and files would repeat them; put them into "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or ~/.aws/credentials"
         )
     key = key.strip("/")
     bucket, *parts = key.split("/")
     if not BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in parts):
-        raise ManifestError(f"{SCHEME}{key}: expected {SCHEME}bucket/prefix, a bucket of 3 to 63 of a-z 0-9 . -")
+        raise UserError(f"{SCHEME}{key}: expected {SCHEME}bucket/prefix, a bucket of 3 to 63 of a-z 0-9 . -")
     unknown = [name for name, _ in parse_qsl(options, keep_blank_values=True) if name not in OPTIONS]
     if unknown:
-        raise ManifestError(f"{SCHEME}{key}: unknown option {', '.join(unknown)}; known: {', '.join(OPTIONS)}")
+        raise UserError(f"{SCHEME}{key}: unknown option {', '.join(unknown)}; known: {', '.join(OPTIONS)}")
     return ObjectPath(key, options)
 
 
@@ -188,17 +189,17 @@ def arrow_source(path: Location) -> Any:
 
 
 def text_of(path: Location, limit_bytes: int) -> str:
-    """A text file that a person wrote; `ManifestError` if it is missing, too large, no file or no UTF-8."""
+    """A text file that a person wrote; `UserError` if it is missing, too large, no file or no UTF-8."""
     if isinstance(path, Path):
         return read_text(path, limit_bytes)
     try:
         if path.size_bytes() > limit_bytes:
-            raise ManifestError(f"{path}: larger than {limit_bytes} bytes")
+            raise UserError(f"{path}: larger than {limit_bytes} bytes")
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 text: {error}") from None
+        raise UserError(f"{path}: not UTF-8 text: {error}") from None
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def lies_in(path: Location, folder: Location) -> bool:

@@ -28,8 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.storage import Location, ObjectPath, arrow_source, lies_in
-from pipeline.settings import ManifestError
 from schemas.column import Column
+from schemas.errors import UserError
 from schemas.outcome import OUTCOME_FIELDS, Outcome
 
 
@@ -69,9 +69,7 @@ class Store:
             path.upload(temporary)
             return
         if not lies_in(path.parent, self.local):
-            raise ManifestError(
-                f"{path.parent}: a link leads out of the data set, to {path.parent.resolve()}; remove it"
-            )
+            raise UserError(f"{path.parent}: a link leads out of the data set, to {path.parent.resolve()}; remove it")
         path.parent.mkdir(parents=True, exist_ok=True)
         _flush(temporary)
         temporary.replace(path)
@@ -218,13 +216,13 @@ def _folder_of_process(root: ObjectPath) -> Path:
 
     Raises
     ------
-    ManifestError : somebody else has taken the place, and could exchange the files.
+    UserError : somebody else has taken the place, and could exchange the files.
     """
     name = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     base = Path(tempfile.gettempdir()) / f"vico-{os.getuid()}-{name}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise ManifestError(f"{base} is not ours; remove it, or set TMPDIR to a folder in which nobody else writes")
+        raise UserError(f"{base} is not ours; remove it, or set TMPDIR to a folder in which nobody else writes")
     for other in base.glob("*"):
         if not Path("/proc", other.name).exists():
             shutil.rmtree(other, ignore_errors=True)

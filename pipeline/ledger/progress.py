@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.dataset.storage import Location, file_sizes
 from pipeline.dataset.store import Store
 from pipeline.ledger.diary import GIVEN_UP, read_diary
-from pipeline.ledger.report import aligned
+from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
 
 BAR_EVERY_S = 0.5  # on a terminal

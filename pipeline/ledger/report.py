@@ -15,6 +15,7 @@ from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
 from pipeline.part import Done
 from pipeline.plan import Pipeline
+from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
 
 
@@ -157,17 +158,3 @@ def plan_table(pipeline: Pipeline, found: Survey) -> str:
         for stage in pipeline.stages
     ]
     return aligned([["stage", "version", "up to date", "to do", "cpus", "gpus", "writes"], *rows])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as text in columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as a table in Markdown."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

@@ -1,4 +1,4 @@
-"""clips.csv: a row a clip. Every mistake ends as a `ManifestError` with file, line, column, found and allowed."""
+"""clips.csv: a row a clip. Every mistake ends as a `UserError` with file, line, column, found and allowed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clock import Span
-from pipeline.settings import SHOWN, ManifestError, read_text
+from pipeline.settings import SHOWN, read_text
 from schemas.clip import ATTITUDES, ID_MEANING, ID_PATTERN, SIDES, SPLITS
+from schemas.errors import UserError
 
 CSV_COLUMNS = ("source", "start_s", "end_s", "speaker_side", "attitude", "speaker_id", "listener_id", "split")
 MAX_CSV_BYTES = 2**30
@@ -71,9 +72,9 @@ def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
             if any(cell.strip() for cell in cells):
                 rows.append(_read_row(path, reader.line_num, header, cells, sources))
     except csv.Error as error:
-        raise ManifestError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from None
+        raise UserError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from None
     if not rows:
-        raise ManifestError(f"{path}: no clips; expected a row a clip under the header {','.join(CSV_COLUMNS)}")
+        raise UserError(f"{path}: no clips; expected a row a clip under the header {','.join(CSV_COLUMNS)}")
     _unique_ids(path, rows)
     return rows
 
@@ -81,20 +82,18 @@ def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
 def _check_header(path: Path, header: list[str]) -> None:
     allowed = (*CSV_COLUMNS, "clip_id")
     if len(header) > MAX_CSV_COLUMNS:
-        raise ManifestError(f"{path}, line 1: {len(header)} columns, allowed: {', '.join(allowed)}")
+        raise UserError(f"{path}, line 1: {len(header)} columns, allowed: {', '.join(allowed)}")
     missing = [name for name in CSV_COLUMNS if name not in header]
     unknown = [name for name in header if name not in allowed]
     twice = sorted({name for name in header if header.count(name) > 1})
     for problem, names in (("missing column", missing), ("unknown column", unknown), ("column given twice", twice)):
         if names:
-            raise ManifestError(
-                f"{path}, line 1: {problem} {', '.join(map(repr, names))}; allowed: {', '.join(allowed)}"
-            )
+            raise UserError(f"{path}, line 1: {problem} {', '.join(map(repr, names))}; allowed: {', '.join(allowed)}")
 
 
 def _read_row(path: Path, line: int, header: list[str], cells: list[str], sources: Collection[str]) -> ClipRow:
     if len(cells) != len(header):
-        raise ManifestError(f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(cells)}")
+        raise UserError(f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(cells)}")
     row = _Row(path, line, {name: cell.strip() for name, cell in zip(header, cells, strict=True)})
     source_id = row.one_of("source", sources)
     span = Span(row.seconds("start_s"), row.seconds("end_s"))
@@ -121,9 +120,9 @@ class _Row:
     line: int
     cells: dict[str, str]
 
-    def error(self, column: str, allowed: str) -> ManifestError:
+    def error(self, column: str, allowed: str) -> UserError:
         found = self.cells[column][:SHOWN]
-        return ManifestError(f"{self.path}, line {self.line}, column {column!r}: found {found!r}, allowed: {allowed}")
+        return UserError(f"{self.path}, line {self.line}, column {column!r}: found {found!r}, allowed: {allowed}")
 
     def one_of(self, column: str, allowed: Collection[str], *, optional: bool = False) -> str:
         value = self.cells[column]
@@ -151,7 +150,7 @@ def _unique_ids(path: Path, rows: list[ClipRow]) -> None:
         # Ids become folder names, and some file systems do not tell upper from lower case.
         other = first.setdefault(row.clip_id.lower(), row)
         if other is not row:
-            raise ManifestError(
+            raise UserError(
                 f"{path}, lines {other.line} and {row.line}: both are clip {row.clip_id!r}; "
                 "remove one, or give each its own id in a column clip_id"
             )

@@ -1,6 +1,6 @@
 """The manifest: a TOML file that names the data set, its sources, its clips (a CSV) and the settings of its stages.
 
-Every mistake ends as a `ManifestError` that says file, line, what was found and what is allowed.
+Every mistake ends as a `UserError` that says file, line, what was found and what is allowed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pipeline.clip import Pair
 from pipeline.manifest.clips_csv import ClipRow, read_clips
 from pipeline.manifest.splits import SplitRule, check_splits, derive_splits
 from pipeline.manifest.toml import Document, Table
-from pipeline.settings import ManifestError
 from pipeline.sources.availability import Availability
 from schemas.clip import SIDES, SPLITS
+from schemas.errors import UserError
 
 TABLES = ("dataset", "sources", "stages")
 DATASET_KEYS = ("name", "clips", "min_yield", "stages", "split", "takedown")
@@ -71,7 +71,7 @@ def load_manifest(path: Path) -> Manifest:
 
     Raises
     ------
-    ManifestError : anything that would make a build fail or lie, found before it starts.
+    UserError : anything that would make a build fail or lie, found before it starts.
     """
     document = Document(path)
     document.table("", TABLES)
@@ -99,7 +99,7 @@ def _check_sides(path: Path, clips: list[ClipRow], sources: Mapping[str, Source]
     for clip in clips:
         if (clip.speaker_side is None) != (sources[clip.source_id].pair is not None):
             found, allowed = clip.speaker_side or "", ", ".join(SIDES) if clip.speaker_side is None else "'' in a pair"
-            raise ManifestError(f"{path}, line {clip.line}, column 'speaker_side': found {found!r}, allowed: {allowed}")
+            raise UserError(f"{path}, line {clip.line}, column 'speaker_side': found {found!r}, allowed: {allowed}")
 
 
 def _settle_splits(path: Path, clips: list[ClipRow], rule: Any) -> dict[str, str]:
@@ -107,14 +107,14 @@ def _settle_splits(path: Path, clips: list[ClipRow], rule: Any) -> dict[str, str
     empty = [clip for clip in clips if not clip.split]
     given = [clip for clip in clips if clip.split]
     if rule is not None and given:
-        raise ManifestError(
+        raise UserError(
             f"{path}, line {given[0].line}: split {given[0].split!r} is given although [dataset] split asks for "
             "derived splits; empty the column or remove the rule"
         )
     if rule is not None:
         return derive_splits(clips, SplitRule.parse(rule))
     if empty:
-        raise ManifestError(
+        raise UserError(
             f"{path}, line {empty[0].line}, column 'split': found '', allowed: {', '.join(SPLITS)}; or have the splits "
             "derived: leave the whole column empty and write [dataset] split = {test = 0.1, ood = 0.1, seed = 0}"
         )
@@ -149,8 +149,8 @@ def _source(table: Table, downloads: Availability) -> Source:
 def _settings(document: Document) -> dict[str, dict[str, Any]]:
     tables = document.content.get("stages", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise ManifestError(f"{document.path}: [stages]: expected one table a stage, e.g. [stages.blink]")
+        raise UserError(f"{document.path}: [stages]: expected one table a stage, e.g. [stages.blink]")
     for name, key in ONLY_BY_HAND:
         if key in tables.get(name, {}):
-            raise ManifestError(f"{document.path}: [stages.{name}] {key}: allowed: only --set {name}.{key}=...")
+            raise UserError(f"{document.path}: [stages.{name}] {key}: allowed: only --set {name}.{key}=...")
     return tables

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.settings import LARGEST_WHOLE, ManifestError, shown
+from pipeline.settings import LARGEST_WHOLE, shown
+from schemas.errors import UserError
 
 
 class SplitClip(Protocol):
@@ -44,15 +45,13 @@ class SplitRule:
         """The rule from the manifest's ``[dataset] split`` table."""
         example = "{test = 0.1, ood = 0.1, seed = 0}"
         if not isinstance(table, dict) or set(table) - {"test", "ood", "seed"}:
-            raise ManifestError(f"[dataset] split: found {shown(table)}, allowed: a table such as {example}")
+            raise UserError(f"[dataset] split: found {shown(table)}, allowed: a table such as {example}")
         shares = [table.get("test", 0.0), table.get("ood", 0.0)]
         numbers = [s for s in shares if isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s < 1]
         seed = table.get("seed", 0)
         is_seed = isinstance(seed, int) and abs(seed) <= LARGEST_WHOLE
         if len(numbers) != len(shares) or sum(shares) >= 1 or not is_seed:
-            raise ManifestError(
-                f"[dataset] split: found {shown(table)}, allowed: shares below 1 in sum, such as {example}"
-            )
+            raise UserError(f"[dataset] split: found {shown(table)}, allowed: shares below 1 in sum, such as {example}")
         return SplitRule(float(shares[0]), float(shares[1]), int(seed))
 
 
@@ -83,7 +82,7 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
 
     Raises
     ------
-    ManifestError : an identity or a source stands in both ``train`` and ``ood``; names both rows.
+    UserError : an identity or a source stands in both ``train`` and ``ood``; names both rows.
     """
     train = [clip for clip in clips if splits[clip.clip_id] == "train"]
     in_train = {key: clip for clip in train for key in _keys(clip)}
@@ -92,7 +91,7 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
         shared = [key for key in _keys(clip) if key in in_train]
         if splits[clip.clip_id] == "ood" and shared:
             kind, name = shared[0]
-            raise ManifestError(
+            raise UserError(
                 f"{path}, lines {in_train[shared[0]].line} and {clip.line}: {kind} {name!r} stands in both train and "
                 f"ood; ood must hold only people and sources that train never shows"
             )

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.settings import INVISIBLE, ManifestError, parse_toml, read_text, shown
+from pipeline.settings import parse_toml, read_text, shown
 from pipeline.sources.takedown import WITHDRAWABLE
 from schemas.clip import ID_MEANING, ID_PATTERN
+from schemas.errors import INVISIBLE, UserError
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 YOUTUBE_URL = "https://www.youtube.com/watch?v="
@@ -35,23 +36,21 @@ class Document:
         self.text = read_text(path, MAX_MANIFEST_BYTES)
         try:
             self.content = parse_toml(self.text)
-        except ManifestError as error:
-            raise ManifestError(f"{path}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     def table(self, name: str, known: tuple[str, ...]) -> Table:
         """The one table of a name; "" is the top level."""
         values = self.content.get(name) if name else self.content
         if not isinstance(values, dict):
-            raise ManifestError(f"{self.path}: expected a table [{name}] with {', '.join(known)}")
+            raise UserError(f"{self.path}: expected a table [{name}] with {', '.join(known)}")
         return Table(self, name, 0, values).only(known)
 
     def tables(self, name: str, known: tuple[str, ...]) -> list[Table]:
         """All tables of a name; none is an error."""
         found = self.content.get(name)
         if not isinstance(found, list) or not found or not all(isinstance(values, dict) for values in found):
-            raise ManifestError(
-                f"{self.path}: no {name}; expected one [[{name}]] table a video with id, path and licence"
-            )
+            raise UserError(f"{self.path}: no {name}; expected one [[{name}]] table a video with id, path and licence")
         return [Table(self, name, number, values).only(known) for number, values in enumerate(found)]
 
     def line_of(self, table: str, number: int, key: str) -> int:
@@ -68,16 +67,16 @@ class Document:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the file. Each method reads a key, or raises `ManifestError`."""
+    """One table of the file. Each method reads a key, or raises `UserError`."""
 
     document: Document
     name: str
     number: int
     values: Mapping[str, Any]
 
-    def error(self, key: str, allowed: str) -> ManifestError:
+    def error(self, key: str, allowed: str) -> UserError:
         label = f"[[{self.name}]] number {self.number + 1}: " if self.name == "sources" else f"[{self.name}] "
-        return ManifestError(f"{self._where(key)}{label}{key}: found {shown(self.values.get(key))}, allowed: {allowed}")
+        return UserError(f"{self._where(key)}{label}{key}: found {shown(self.values.get(key))}, allowed: {allowed}")
 
     def only(self, known: tuple[str, ...]) -> Table:
         """The table itself, if it holds no other keys than those."""
@@ -85,7 +84,7 @@ class Table:
             if key not in known:
                 label = f"[{self.name}] " if self.name else ""
                 allowed = ", ".join(known)
-                raise ManifestError(f"{self._where(key)}{label}unknown key {shown(key)}, allowed: {allowed}")
+                raise UserError(f"{self._where(key)}{label}unknown key {shown(key)}, allowed: {allowed}")
         return self
 
     def _where(self, key: str) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pipeline.manifest.load import Manifest, Source
 from pipeline.media.reader import MediaError, SourceReader
-from pipeline.settings import ManifestError
 from pipeline.sources.availability import CHANGED, NOT_TRIED, OK, OVER_LIMIT, UNSUPPORTED, Availability, Entry
 from pipeline.sources.host import Limits, Unavailable, get_video
 from pipeline.sources.rate_limit import RateLimit
 from pipeline.stage import setting
+from schemas.errors import UserError
 
 PASSING = ("network", "rate_limited")  # worth another attempt at once
 MIB = 2**20
@@ -45,7 +45,7 @@ class DownloadSettings:
         """What one video may cost."""
         cookies = manifest.parent / self.cookies if self.cookies else None
         if cookies and not cookies.is_file():
-            raise ManifestError(
+            raise UserError(
                 f"[stages.download] cookies: found {self.cookies!r}, allowed: a file; there is no {cookies}"
             )
         return Limits(self.max_mib * MIB, self.max_s, self.max_height_px, self.timeout_s, cookies, self.internal_hosts)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.dataset.store import Store
 from pipeline.manifest.load import Source
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 
 def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
@@ -20,7 +20,7 @@ def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
 
     Raises
     ------
-    ManifestError : a file is not the one whose sha256 the manifest names.
+    UserError : a file is not the one whose sha256 the manifest names.
     """
     path = store.ledger / "sources.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -30,7 +30,7 @@ def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
         before = known.get(source.source_id, {})
         sha256 = before["sha256"] if before.get("stamp") == stamp else _sha256(source)
         if source.sha256 and sha256 != source.sha256:
-            raise ManifestError(
+            raise UserError(
                 f"source {source.source_id!r}: {source.path} has sha256 {sha256}, the manifest names {source.sha256}; "
                 "it is another file, or damaged"
             )

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import INVISIBLE
 from pipeline.sources.availability import OVER_LIMIT, UNSUPPORTED
 from pipeline.sources.public_network import public_only
+from schemas.errors import INVISIBLE
 
 # The first pattern found in the host's words decides: what is more specific stands first.
 CLASSES = (

@@ -15,7 +15,8 @@ from typing import Any
 
 from pipeline.dataset.storage import Location, text_of
 from pipeline.dataset.store import Store
-from pipeline.settings import SHOWN, ManifestError
+from pipeline.settings import SHOWN
+from schemas.errors import UserError
 
 FILE = "takedown.txt"
 MAX_BYTES = 2**28
@@ -28,7 +29,7 @@ def takedown_ids(root: Location) -> set[str]:
 
     Raises
     ------
-    ManifestError : it cannot be read, or holds what can be no id: a clip must not stay because of a slip of the pen.
+    UserError : it cannot be read, or holds what can be no id: a clip must not stay because of a slip of the pen.
     """
     path = root / FILE
     if not (os.path.lexists(path) if isinstance(path, Path) else path.is_file()):
@@ -37,7 +38,7 @@ def takedown_ids(root: Location) -> set[str]:
     for number, line in enumerate(text_of(path, MAX_BYTES).split("\n"), start=1):
         name = line.partition("#")[0].strip()
         if name and not WITHDRAWABLE.fullmatch(name):
-            raise ManifestError(f"{path}, line {number}: found {name[:SHOWN]!r}, allowed: one id, of A-Z a-z 0-9 _ -")
+            raise UserError(f"{path}, line {number}: found {name[:SHOWN]!r}, allowed: one id, of A-Z a-z 0-9 _ -")
         ids.add(name)
     return ids - {""}
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.read import read_description
-from pipeline.settings import ManifestError
 from schemas.coefficients import Provenance, one_fitter
+from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.clip_work import ClipResult, ClipTask, work_on
 from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, Definition
@@ -99,7 +99,7 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
 
     Raises
     ------
-    ManifestError : clips are missing or do not fit, and the policy does not say what to do.
+    UserError : clips are missing or do not fit, and the policy does not say what to do.
     MixedCoefficientsError : coefficients of several fitters were to be compared.
     """
     description = read_description(request.reference)
@@ -222,5 +222,5 @@ def _complain(measured: Measured, what: str, clips: Sequence[str], policy: str) 
         return
     listing = f"run {measured.run.name!r} {what} the reference in {len(clips)} clips: {'; '.join(clips)}"
     if policy == "error":
-        raise ManifestError(f"{listing}; {REMEDIES[what]}")
+        raise UserError(f"{listing}; {REMEDIES[what]}")
     measured.notes.append(f"{listing} (policy: {policy})")

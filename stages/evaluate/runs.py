@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.read import media_file, read_clips, read_description, sample_names
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN
 from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Definition
 
@@ -87,17 +87,17 @@ class ReferenceClip:
 def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     """A run from a folder of predictions, a folder of videos, or both; with their samples where they have several."""
     if name == REFERENCE_RUN:
-        raise ManifestError(f"run {name!r}: the name is the reference's own; give another: NAME=FOLDER")
+        raise UserError(f"run {name!r}: the name is the reference's own; give another: NAME=FOLDER")
     for folder in (predicted, videos):
         if folder is not None and not folder.is_dir():
-            raise ManifestError(f"run {name!r}: {folder}: no such folder")
+            raise UserError(f"run {name!r}: {folder}: no such folder")
     folders = [folder for folder in (predicted, videos) if folder is not None]
     samples = next(filter(None, map(sample_names, folders)), [""])
     found = tuple(
         Sample(predicted and _inside(predicted, sample), videos and _inside(videos, sample)) for sample in samples
     )
     if predicted is None and videos is None:
-        raise ManifestError(f"run {name!r}: expected predictions or videos, found neither")
+        raise UserError(f"run {name!r}: expected predictions or videos, found neither")
     first = found[0].data
     return Run(name, found, read_description(first).get("predicted", {}) if first else {})
 
@@ -142,7 +142,7 @@ def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definiti
             facts = (row["clip_id"], row["split"], row["attitude"], row["num_frames"])
             clips.append(ReferenceClip(*facts, arrays, *files))
     if not clips:
-        raise ManifestError(f"{root}: no clip in {' or '.join(splits)}; choose others with --split")
+        raise UserError(f"{root}: no clip in {' or '.join(splits)}; choose others with --split")
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 
@@ -156,7 +156,7 @@ def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dic
 
     Raises
     ------
-    ManifestError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
+    UserError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
     """
     packed = read_description(root)["packed"]
     wanted = columns_of((name for metric in metrics for name in metric.inputs), (PREDICTED,))
@@ -169,7 +169,7 @@ def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dic
             bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             if (bad & declared if declared is not None and len(declared) == len(bad) else bad).any():
                 found = f"{bad.sum()} of {len(bad)} frames are not finite"
-                raise ManifestError(f"{root}: clip {row['clip_id']}: {name}: {found}; such a prediction has no score")
+                raise UserError(f"{root}: clip {row['clip_id']}: {name}: {found}; such a prediction has no score")
         predictions[row["clip_id"]] = arrays
     return predictions
 

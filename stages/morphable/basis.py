@@ -28,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.errors import UserError
+
 NUM_POINTS = 478  # MediaPipe's face mesh with both irises
 UNIT_DM = 0.01  # 1 mm
 SHIPPED = Path(__file__).with_name("basis_media_v1.npz")
@@ -45,7 +47,7 @@ FIVE_POINTS_DM = np.array(
 FIVE_POINTS = ((33, 133), (362, 263), (4,), (61,), (291,))  # the MediaPipe points whose means these are
 
 
-class BasisError(ValueError):
+class BasisError(UserError):
     """A basis file does not have the documented layout."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from schemas.errors import UserError
 from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM, NUM_POINTS, UNIT_DM, Basis
 
 ROUNDS = 4  # alignment, mean shape and weights depend on each other and settle in three
@@ -37,7 +38,7 @@ def learn(tracks: Sequence[Track], name: str, num_identity: int = 80, num_expres
 
     Raises
     ------
-    ValueError : there are fewer people or frames than components.
+    UserError : there are fewer people or frames than components.
     """
     shapes = Shapes.of(_taken(tracks))
     return replace(basis_of(shapes, name, num_identity, num_expression), noise=jitter(tracks, shapes))
@@ -165,7 +166,7 @@ def mirror_permutation(faces: Sequence[np.ndarray]) -> np.ndarray:
         symmetric = (mean + align(flipped[permutation][None], mean, weight)[0]) / 2
         mean = placed(symmetric)
     if not np.array_equal(permutation[permutation], np.arange(len(mean))):
-        raise ValueError("the mean face is too far from symmetric to be matched with its mirror image; use more faces")
+        raise UserError("the mean face is too far from symmetric to be matched with its mirror image; use more faces")
     return permutation
 
 
@@ -202,7 +203,7 @@ def jitter(tracks: Sequence[Track], shapes: Shapes) -> float:
 def _principal(offsets: np.ndarray, count: int, of_what: str) -> tuple[np.ndarray, np.ndarray]:
     """Components (count, 478, 3) of `UNIT_DM` and the standard deviations (count,) of their coefficients."""
     if len(offsets) <= count:
-        raise ValueError(f"{count} components need more than {count} {of_what}, found {len(offsets)}")
+        raise UserError(f"{count} components need more than {count} {of_what}, found {len(offsets)}")
     variance, axes = np.linalg.eigh(offsets.T @ offsets / len(offsets))
     unit = UNIT_DM * np.sqrt(NUM_POINTS)  # length of a displacement of UNIT_DM in root mean square
     components = axes[:, ::-1][:, :count].T * unit

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.read import read_clips
-from pipeline.settings import ManifestError
 from schemas.coefficients import ORDERS, WIDTHS, join
 from schemas.column import ROLES
+from schemas.errors import UserError
 from stages.train.inputs import ACOUSTIC, ACOUSTIC_WIDTH, FRAME_TOKEN, NO_LABEL, TOKEN_AXIS, Inputs
 
 DTYPES = {"bool": np.bool_, "int32": np.int64, "int64": np.int64, "float": np.float32, "double": np.float32}
@@ -63,11 +63,11 @@ def open_corpus(roots: Sequence[Path], inputs: Inputs, splits: Sequence[str], fo
 
     Raises
     ------
-    ManifestError : the splits hold no clips.
+    UserError : the splits hold no clips.
     """
     clips = list(_list_clips(roots, splits))
     if not clips:
-        raise ManifestError(f"{', '.join(map(str, roots))}: no clips in the split {' or '.join(splits)}")
+        raise UserError(f"{', '.join(map(str, roots))}: no clips in the split {' or '.join(splits)}")
     per_clip = frozenset(name for name in inputs.extra if not inputs.runs_along_frames(name))
     shapes = _array_shapes(inputs, clips, per_clip)
     if folder is None:

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.read import read_description
-from pipeline.settings import ManifestError
 from schemas.coefficients import ORDERS, STAGE, WIDTHS, one_fitter, provenance_of
 from schemas.column import FRAME_AXIS, ROLES
+from schemas.errors import UserError
 
 ACOUSTIC, ACOUSTIC_WIDTH = "acoustic", 45
 TOKEN_AXIS, FRAME_TOKEN = "token", "frame_token"  # columns of tokens come to frames through the latter
@@ -78,7 +78,7 @@ def inputs_of(roots: Sequence[Path], order: str, extra: Sequence[str]) -> Inputs
 
     Raises
     ------
-    ManifestError : a column is missing, has another width than the order, or the data sets do not fit each other.
+    UserError : a column is missing, has another width than the order, or the data sets do not fit each other.
     MixedCoefficientsError : their coefficients are not of one fitter.
     """
     one_fitter(roots)
@@ -89,19 +89,19 @@ def inputs_of(roots: Sequence[Path], order: str, extra: Sequence[str]) -> Inputs
 
 
 def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
-    """Raise `ManifestError` unless a data set's columns mean what the run's did; it names those that differ."""
+    """Raise `UserError` unless a data set's columns mean what the run's did; it names those that differ."""
     for name, shape in wanted.shapes.items():
         if found.shapes[name] != shape:
-            raise ManifestError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}")
+            raise UserError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}")
     for stage, maker in wanted.makers.items():
         if found.makers[stage] != maker:
             columns = ", ".join(name for name in wanted.shapes if name in found.makers[stage]["columns"])
-            raise ManifestError(
+            raise UserError(
                 f"{root}: columns {columns}: the run learned from those that {stage!r} made with {maker['made']}, "
                 f"found {found.makers[stage]['made']}; build the data set with the same settings, or train another run"
             )
     if found.fps != wanted.fps:
-        raise ManifestError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}")
+        raise UserError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}")
 
 
 def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
@@ -115,24 +115,24 @@ def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
     expected[ACOUSTIC] = (FRAME_AXIS, ACOUSTIC_WIDTH)
     for name, axes in expected.items():
         if shapes[name].axes != axes:
-            raise ManifestError(
+            raise UserError(
                 f"{root}: column {name!r}: expected axes {axes} for motion in the order {order}, found "
                 f"{shapes[name].axes}"
             )
     for name in extra:
         if shapes[name].dtype not in ("bool", "int32", "int64", "float", "double"):
-            raise ManifestError(f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}")
+            raise UserError(f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}")
     vocabulary = tuple(description["vocabulary"]["attitude"])
     return Inputs(order, extra, description["fps"], vocabulary, shapes, _makers(root, description, list(shapes)))
 
 
 def column_shapes(root: Path, names: Sequence[str]) -> dict[str, ColumnShape]:
-    """Types and axes of columns of a data set's shards; `ManifestError` names a missing one."""
+    """Types and axes of columns of a data set's shards; `UserError` names a missing one."""
     description = read_description(root)
     if missing := [name for name in names if name not in description["packed"]]:
-        raise ManifestError(f"{root}: its shards hold no column {', '.join(missing)}, which the listener reads")
+        raise UserError(f"{root}: its shards hold no column {', '.join(missing)}, which the listener reads")
     if not description["shards"]:
-        raise ManifestError(f"{root}: holds no clips; python -m jobs.check {root}")
+        raise UserError(f"{root}: holds no clips; python -m jobs.check {root}")
     schema = pq.read_schema(root / "shards" / description["shards"][0]["file"])
     return {name: _shape(schema.field(name)) for name in names}
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dataset.read import read_description
-from pipeline.settings import ManifestError, as_plain, resolve
+from pipeline.settings import as_plain, resolve
 from schemas.coefficients import ORDERS, WIDTHS
+from schemas.errors import UserError
 from stages.train.corpus import ClipFrames, Corpus, open_corpus
 from stages.train.inputs import ACOUSTIC_WIDTH, NO_LABEL, Inputs, inputs_of
 from stages.train.listener import Listener, Sizes, TrainingSettings
@@ -33,7 +34,7 @@ def plan_run(roots: Sequence[Path], name: str, preset: str, overrides: Mapping[s
 
     Raises
     ------
-    ManifestError : unknown listener, preset or setting, or data that it cannot read; says which.
+    UserError : unknown listener, preset or setting, or data that it cannot read; says which.
     """
     listener = find_listener(name)
     settings = resolve_settings(name, listener, preset, overrides)
@@ -63,16 +64,16 @@ def continue_run(roots: Sequence[Path], name: str, overrides: Mapping[str, Any],
 
     Raises
     ------
-    ManifestError : it is another listener's, or its data or settings have changed since.
+    UserError : it is another listener's, or its data or settings have changed since.
     """
     run = folder.read()
     if run.listener != name:
-        raise ManifestError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}")
+        raise UserError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}")
     if {str(root): fingerprints(root) for root in roots} != dict(run.data):
-        raise ManifestError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed")
+        raise UserError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed")
     for key, value in overrides.items():
         if key != "epochs" and run.settings.get(key) != value:
-            raise ManifestError(f"{folder.root}: {key} is {run.settings.get(key)!r} in this run and cannot be changed")
+            raise UserError(f"{folder.root}: {key} is {run.settings.get(key)!r} in this run and cannot be changed")
     run = replace(run, settings={**run.settings, **overrides})
     run.resolved()
     open_frames(run.roots, run.inputs, folder)
@@ -92,7 +93,7 @@ def resolve_settings(
     """The listener's defaults, then the preset's values, then what the user sets."""
     if preset and preset not in listener.presets:
         known = ", ".join(listener.presets) or "none"
-        raise ManifestError(f"listener {name!r}: unknown preset {preset!r}; its presets: {known}")
+        raise UserError(f"listener {name!r}: unknown preset {preset!r}; its presets: {known}")
     given = {**listener.presets.get(preset, {}), **overrides}
     settings: TrainingSettings = resolve(name, listener.Settings, given)
     return settings

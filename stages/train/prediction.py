@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.settings import ManifestError
 from pipeline.weights import file_sha256
 from schemas.coefficients import split
+from schemas.errors import UserError
 from stages.train.checkpoint import load_weights
 from stages.train.corpus import clip_arrays, one_clip, open_corpus
 from stages.train.inputs import NO_LABEL, Inputs, check_alike, inputs_of
@@ -46,14 +46,14 @@ class Predictor:
         self.model = self.run.build().to(device)
         if self.model.learned:
             if not folder.checkpoint.is_file():
-                raise ManifestError(f"{folder.checkpoint}: missing; finish the training: python -m jobs.train --resume")
+                raise UserError(f"{folder.checkpoint}: missing; finish the training: python -m jobs.train --resume")
             load_weights(folder.checkpoint, self.model)
         else:
             self.model.remember([to_device(batch, device) for batch in self._training_clips()])
         self.model.eval()
 
     def check(self, root: Path) -> None:
-        """Raise `ManifestError` or `MixedCoefficientsError` if the run cannot read a data set."""
+        """Raise `UserError` or `MixedCoefficientsError` if the run cannot read a data set."""
         inputs = self.run.inputs
         check_alike(root, inputs_of([root], inputs.order, inputs.extra), inputs)
 
@@ -76,7 +76,7 @@ class Predictor:
     def _batch(self, row: Mapping[str, Any]) -> Batch:
         run, label = self.run, row["attitude"] or NO_LABEL
         if label not in run.vocabulary:
-            raise ManifestError(
+            raise UserError(
                 f"clip {row['clip_id']!r}: attitude: expected {', '.join(run.vocabulary)}, found {label}; name one for "
                 "all clips with --attitude"
             )

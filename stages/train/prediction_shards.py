@@ -15,12 +15,12 @@ from pipeline.dataset.pack import ROW_GROUP_CLIPS
 from pipeline.dataset.read import read_clips, read_description
 from pipeline.dataset.store import Store
 from pipeline.plan import digest
-from pipeline.settings import ManifestError
 from pipeline.sources.takedown import FILE as TAKEDOWN
 from schemas.clip import CLIP_COLUMNS
 from schemas.coefficients import STAGE
 from schemas.column import Column
 from schemas.dataset import shard_name, shard_schema
+from schemas.errors import UserError
 from stages.train.inputs import column_shapes
 from stages.train.plan import fingerprints
 from stages.train.prediction import Draw, Predictor, predict_clip
@@ -51,7 +51,7 @@ def write_predictions(predictors: Sequence[Predictor], request: Request, out: Pa
 
     Raises
     ------
-    ManifestError : the runs have different orders, cannot read the data set, or there are no such clips.
+    UserError : the runs have different orders, cannot read the data set, or there are no such clips.
     MixedCoefficientsError : the data set's coefficients are another fitter's than the runs'.
     """
     check(predictors, request.root)
@@ -65,7 +65,7 @@ def write_predictions(predictors: Sequence[Predictor], request: Request, out: Pa
             fingerprint = digest([split, predicted, fingerprints(request.root)])
             shards.append(_write_shard(store, rows, columns, (shard_name(split, 0, 1), fingerprint)))
     if not shards:
-        raise ManifestError(f"{request.root}: no clips in the split {' or '.join(request.splits)}")
+        raise UserError(f"{request.root}: no clips in the split {' or '.join(request.splits)}")
     if (request.root / TAKEDOWN).is_file():
         store.write_text(out / TAKEDOWN, (request.root / TAKEDOWN).read_text(encoding="utf-8"))
     description = _description(request.root, [column.name for column in columns], shards)
@@ -79,7 +79,7 @@ def check(predictors: Sequence[Predictor], root: Path) -> None:
     orders = {str(predictor.folder.root): predictor.run.inputs.order for predictor in predictors}
     if len(set(orders.values())) > 1:
         listing = ", ".join(f"{run}: {order}" for run, order in orders.items())
-        raise ManifestError(f"an ensemble needs runs of one order of motion, found {listing}")
+        raise UserError(f"an ensemble needs runs of one order of motion, found {listing}")
     for predictor in predictors:
         predictor.check(root)
 

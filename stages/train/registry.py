@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from stages.train.listener import Listener
 
 FOLDER = Path(__file__).parent / "listeners"
@@ -21,23 +21,23 @@ def find_listeners() -> dict[str, type[Listener]]:
 
     Raises
     ------
-    ManifestError : a file defines more than one.
+    UserError : a file defines more than one.
     """
     found = {}
     for package, folder in FOLDERS.items():
         for path in sorted(folder.glob("[a-z]*.py")):
             classes = _listeners_of(importlib.import_module(f"{package}.{path.stem}"))
             if len(classes) > 1:
-                raise ManifestError(f"{path}: expected one subclass of Listener, found {len(classes)}; split it up")
+                raise UserError(f"{path}: expected one subclass of Listener, found {len(classes)}; split it up")
             found.update((path.stem, listener) for listener in classes)
     return found
 
 
 def find_listener(name: str) -> type[Listener]:
-    """The listener of a name; `ManifestError` lists the known ones."""
+    """The listener of a name; `UserError` lists the known ones."""
     known = find_listeners()
     if name not in known:
-        raise ManifestError(f"unknown listener {name!r}; known: {', '.join(known)}")
+        raise UserError(f"unknown listener {name!r}; known: {', '.join(known)}")
     return known[name]
 
 

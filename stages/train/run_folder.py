@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import ManifestError, resolve
+from pipeline.settings import resolve
+from schemas.errors import UserError
 from stages.train.inputs import ColumnShape, Inputs
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
@@ -77,12 +78,12 @@ class RunFolder:
         write_whole(self.description, lambda path: path.write_text(json.dumps(plain, indent=1) + "\n", "utf-8"))
 
     def read(self) -> Run:
-        """The run of this folder; `ManifestError` if there is none."""
+        """The run of this folder; `UserError` if there is none."""
         if not self.description.is_file():
-            raise ManifestError(f"{self.description}: missing; this folder holds no run: python -m jobs.train")
+            raise UserError(f"{self.description}: missing; this folder holds no run: python -m jobs.train")
         plain = json.loads(self.description.read_text(encoding="utf-8"))
         if plain.pop("format_version") != FORMAT_VERSION:
-            raise ManifestError(f"{self.description}: written by another version of the project; train again")
+            raise UserError(f"{self.description}: written by another version of the project; train again")
         shapes = {name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in plain["inputs"].pop("shapes").items()}
         scores = {name: Scale(tuple(s["mean"]), tuple(s["std"])) for name, s in plain.pop("scores").items()}
         inputs = plain.pop("inputs")

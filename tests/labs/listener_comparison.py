@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pipeline.dataset.read import read_clips
-from pipeline.ledger.report import markdown_table
+from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES
 from stages.train.loop import Worker, train
 from stages.train.plan import plan_run

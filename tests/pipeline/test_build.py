@@ -11,7 +11,7 @@ from pipeline.build import BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
 from pipeline.part import run_here
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from tests.labs.toy_build import LENGTH, ROWS, WAVE, ToyProject, computed, shard_bytes
 
 
@@ -138,7 +138,7 @@ def test_a_yield_under_the_minimum_is_reported(toy: ToyProject) -> None:
 
 
 def test_a_second_build_of_one_folder_at_the_same_time_is_refused(tmp_path) -> None:
-    with locked(tmp_path), pytest.raises(ManifestError, match="is being built by .* process"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="is being built by .* process"), locked(tmp_path):
         pass
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.plan import Group
 from pipeline.pools import Node, PoolSize, pool_sizes
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 MACHINES = [Node(0), Node(1), Node(2), Node(3), Node(1, 1), Node(0, 1), Node(4, 2), Node(16, 1)]
 WISHES = [(1, 0), (2, 0), (0.5, 0), (1, 0.25), (1, 0.5), (2, 1), (1, 2)]
@@ -56,7 +56,7 @@ def test_every_small_cluster_holds_its_pools_or_is_refused() -> None:
             tried += 1
             try:
                 sizes = pool_sizes(groups, nodes, 100, None)
-            except ManifestError:
+            except UserError:
                 refused += 1
                 continue
             assert [size.group for size in sizes] == groups and all(size.copies >= 1 for size in sizes)
@@ -73,7 +73,7 @@ def test_every_small_cluster_holds_its_pools_or_is_refused() -> None:
 def test_no_order_of_placement_leaves_a_copy_out(nodes, wishes, num_parts, data) -> None:
     try:
         sizes = pool_sizes(groups_of(tuple(wishes)), nodes, num_parts, None)
-    except ManifestError:
+    except UserError:
         return
     assert placed(sizes, nodes, lambda n: data.draw(st.integers(0, n - 1)))
 
@@ -100,7 +100,7 @@ def test_cores_are_left_for_the_copies_on_gpus() -> None:
 
 def test_what_ray_could_place_badly_is_refused() -> None:
     """Halves on both GPUs would leave no whole one: a sum over the cluster, 2 of 2, would let this pass."""
-    with pytest.raises(ManifestError):
+    with pytest.raises(UserError):
         pool_sizes(groups_of(((1, 0.5), (1, 0.5), (1, 1))), [Node(8, 1), Node(8, 1)], 9, None)
 
 
@@ -114,5 +114,5 @@ def test_what_ray_could_place_badly_is_refused() -> None:
     ],
 )
 def test_a_cluster_that_is_too_small_is_refused_with_the_sum(nodes, wishes, message) -> None:
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(UserError, match=message):
         pool_sizes(groups_of(wishes), nodes, 4, None)

@@ -17,10 +17,11 @@ from pipeline.dataset.pack import PackSettings
 from pipeline.manifest.clips_csv import CSV_COLUMNS, read_clips
 from pipeline.manifest.load import DATASET_KEYS, SOURCE_KEYS, load_manifest
 from pipeline.manifest.splits import SplitRule
-from pipeline.settings import INVISIBLE, ManifestError, parse_overrides, resolve
+from pipeline.settings import parse_overrides, resolve
 from pipeline.sources.download import DownloadSettings
 from pipeline.sources.takedown import takedown_ids
 from pipeline.weights import WeightsError, registry
+from schemas.errors import INVISIBLE, UserError
 from tests.labs.toy_build import HEADER, ROWS, ToyProject
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,7 +121,7 @@ def test_any_keys_and_values_in_a_manifest_give_a_manifest_or_an_error_with_its_
     path.write_bytes(text.encode("utf-8", "replace"))
     try:
         load_manifest(path)
-    except ManifestError as error:
+    except UserError as error:
         says_where(error, "fuzz.toml", "clips.csv", "[dataset]", str(toy.folder))
 
 
@@ -137,7 +138,7 @@ def test_any_keys_and_values_in_a_manifest_give_a_manifest_or_an_error_with_its_
 def test_any_text_for_a_manifest_gives_an_error_with_its_place(toy: ToyProject, text: str | bytes) -> None:
     path = toy.folder / "fuzz.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(UserError) as caught:
         load_manifest(path)
     says_where(caught.value, "fuzz.toml", str(toy.folder))
 
@@ -159,7 +160,7 @@ def test_any_rows_of_clips_give_clips_or_an_error_with_line_column_value_and_wha
     path.write_bytes("\n".join([header, *lines]).encode("utf-8", "replace"))
     try:
         rows = read_clips(path, {"a": 1, "b": 1})
-    except ManifestError as error:
+    except UserError as error:
         says_where(error, "clips.csv")
         assert re.search(r"allowed: |expected |remove one|not readable as CSV|not UTF-8", str(error)), error
         if "column '" in str(error) and "found" in str(error):
@@ -174,7 +175,7 @@ def test_every_wrong_cell_is_named_by_its_column(tmp_path: Path) -> None:
         cells = ROWS[0].split(",")
         cells[index] = "?\x1b[31m?"
         path.write_text(f"{HEADER}\n{ROWS[1]}\n{','.join(cells)}\n")
-        with pytest.raises(ManifestError, match=rf"line 3, column '{column}': found '\?.*\?', allowed: "):
+        with pytest.raises(UserError, match=rf"line 3, column '{column}': found '\?.*\?', allowed: "):
             read_clips(path, {"a": 1})
 
 
@@ -185,7 +186,7 @@ def test_every_wrong_cell_is_named_by_its_column(tmp_path: Path) -> None:
 def test_any_rule_for_splits_is_a_rule_or_an_error(value: Any) -> None:
     try:
         rule = SplitRule.parse(value)
-    except ManifestError as error:
+    except UserError as error:
         says_where(error, "[dataset] split: found ")
     else:
         assert 0 <= rule.test + rule.ood < 1
@@ -205,7 +206,7 @@ def test_any_setting_is_taken_in_its_type_or_is_an_error(text: str) -> None:
         for stage, values in parse_overrides([text]).items():
             for kind in (PackSettings, DownloadSettings):
                 resolve(stage, kind, values)
-    except ManifestError as error:
+    except UserError as error:
         says_where(error, "--set", "[stages.")
 
 
@@ -217,7 +218,7 @@ def test_any_list_of_what_is_withdrawn_is_obeyed_or_is_an_error(tmp_path: Path, 
     (tmp_path / "takedown.txt").write_bytes(text.encode("utf-8", "replace"))
     try:
         ids = takedown_ids(tmp_path)
-    except ManifestError as error:
+    except UserError as error:
         says_where(error, "takedown.txt")
     else:
         for name in ("a_000000_000001", "b"):
@@ -272,9 +273,9 @@ def test_what_is_no_text_file_is_refused_at_once(toy: ToyProject, broken: Broken
         path = toy.folder / name
         path.unlink(missing_ok=True)
         broken.make(path)
-    with pytest.raises(ManifestError, match=r"fuzz\.toml"):
+    with pytest.raises(UserError, match=r"fuzz\.toml"):
         load_manifest(toy.folder / "fuzz.toml")
-    with pytest.raises(ManifestError, match=r"clips\.csv"):
+    with pytest.raises(UserError, match=r"clips\.csv"):
         load_manifest(toy.manifest)
-    with pytest.raises(ManifestError, match=r"takedown\.txt"):
+    with pytest.raises(UserError, match=r"takedown\.txt"):
         takedown_ids(toy.folder)

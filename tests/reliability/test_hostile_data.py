@@ -24,8 +24,8 @@ from pipeline.fetch import fetch
 from pipeline.media import sandbox
 from pipeline.media.encode import count_frames
 from pipeline.media.reader import Limits, MediaError, SourceReader
-from pipeline.settings import ManifestError
 from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, registry
+from schemas.errors import UserError
 from tests.labs.media import Recipe, make_source
 from tests.labs.mutants import REFERENCES
 from tests.labs.toy_build import ToyProject
@@ -85,7 +85,7 @@ def test_an_extension_type_in_a_shard_is_refused_before_anything_rebuilds_it(the
         pq.read_schema(path)
         assert Rebuilt.calls, "Arrow alone rebuilds it"
         Rebuilt.calls = 0
-        with pytest.raises(ManifestError, match=f"{path.name}: it holds an extension type"):
+        with pytest.raises(UserError, match=f"{path.name}: it holds an extension type"):
             list(read_clips(theirs))
         assert any("it holds an extension type" in finding for finding in check_dataset(theirs))
         assert not Rebuilt.calls
@@ -98,7 +98,7 @@ def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, cli
     path = first_shard(theirs)
     rows = pq.read_metadata(path).num_rows
     rewrite(path, "clip_id", pa.array([clip_id] * rows, pa.string()))
-    with pytest.raises(ManifestError, match="found clip .*, allowed: an id"):
+    with pytest.raises(UserError, match="found clip .*, allowed: an id"):
         list(read_clips(theirs))
 
 
@@ -108,10 +108,10 @@ def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, cli
 def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(theirs: Path, relative: str) -> None:
     (theirs.parent / "secret.wav").write_bytes(b"private")
     (theirs / "media/link.wav").symlink_to(theirs.parent / "secret.wav")
-    with pytest.raises(ManifestError, match="a clip names the file .*, expected one that lies in"):
+    with pytest.raises(UserError, match="a clip names the file .*, expected one that lies in"):
         media_file(theirs, relative)
     row = {"clip_id": "a", "speaker_video": relative, "listener_video": relative, "audio": relative}
-    with pytest.raises(ManifestError, match="a clip names the file"):
+    with pytest.raises(UserError, match="a clip names the file"):
         Release.copy(theirs, theirs.parent / "exported", row)
     path = first_shard(theirs)
     rewrite(path, "note", pa.array([relative] * pq.read_metadata(path).num_rows, pa.string()))
@@ -132,7 +132,7 @@ def test_a_description_that_leads_elsewhere_is_refused(theirs: Path, kind: str) 
     path = theirs / "dataset.json"
     spoilt = DESCRIPTIONS[kind](json.loads(path.read_text()))
     path.write_text("[" * 100_000 if spoilt is None else json.dumps(spoilt))
-    with pytest.raises(ManifestError, match=r"dataset\.json"):
+    with pytest.raises(UserError, match=r"dataset\.json"):
         list(read_clips(theirs))
 
 

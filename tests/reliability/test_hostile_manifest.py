@@ -13,9 +13,9 @@ from pipeline.dataset.read import read_clips
 from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from pipeline.settings import ManifestError
 from pipeline.sources.download import Downloads, DownloadSettings
 from pipeline.sources.public_network import InternalAddress, is_public, public_only
+from schemas.errors import UserError
 from tests.labs.mutants import make_conversation
 from tests.labs.toy_build import HEADER, ROWS, ToyProject
 from tests.labs.witness import WRITTEN, FolderWitness
@@ -59,7 +59,7 @@ def toy(tmp_path: Path) -> ToyProject:
 def refuse(toy: ToyProject, text: str, expected: str) -> None:
     path = toy.folder / "m.toml"
     path.write_text(text)
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(UserError, match=expected):
         load_manifest(path)
 
 
@@ -74,11 +74,11 @@ def test_a_name_that_is_more_than_a_name_is_refused_wherever_it_stands(toy: ToyP
     plain = name.encode().decode("unicode_escape")
     row = ROWS[0].replace("p,q", f'"{plain}",q')
     toy.write_clips([row])
-    with pytest.raises(ManifestError, match=r"clips\.csv, line \d(, column 'speaker_id'|, expected|: )"):
+    with pytest.raises(UserError, match=r"clips\.csv, line \d(, column 'speaker_id'|, expected|: )"):
         load_manifest(toy.manifest)
     if plain.strip():  # an empty cell asks for the usual id
         (toy.folder / "clips.csv").write_text(f'{HEADER},clip_id\n{ROWS[0]},"{plain}"\n')
-        with pytest.raises(ManifestError, match=r"clips\.csv, line \d(, column 'clip_id'|, expected|: )"):
+        with pytest.raises(UserError, match=r"clips\.csv, line \d(, column 'clip_id'|, expected|: )"):
             load_manifest(toy.manifest)
 
 
@@ -240,6 +240,6 @@ def test_a_link_in_the_output_folder_leads_no_file_out_of_it(toy: ToyProject, li
     elsewhere.mkdir()
     place.parent.mkdir(parents=True)
     place.symlink_to(elsewhere)
-    with pytest.raises(ManifestError, match="a link leads out of the data set, to .*elsewhere"):
+    with pytest.raises(UserError, match="a link leads out of the data set, to .*elsewhere"):
         toy.build()
     assert not list(elsewhere.iterdir())

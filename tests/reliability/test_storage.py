@@ -32,7 +32,7 @@ from pipeline.ledger.report import RunReport
 from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from tests.labs.s3_server import KEY_ID, SECRET, Server, s3_server
 from tests.labs.toy_build import ToyProject, computed
 
@@ -151,7 +151,7 @@ def test_damage_on_object_storage_is_found(server: Server, toy: ToyProject) -> N
 
 @pytest.mark.parametrize("relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media", "shards/x"])
 def test_a_clip_on_object_storage_that_names_a_file_elsewhere_is_refused(relative: str) -> None:
-    with pytest.raises(ManifestError, match="a clip names the file .*, expected one that lies in"):
+    with pytest.raises(UserError, match="a clip names the file .*, expected one that lies in"):
         media_file(location("s3://bucket/set"), relative)
 
 
@@ -161,7 +161,7 @@ def test_an_extension_type_on_object_storage_is_refused(server: Server, tmp_path
         schema = pa.schema([field.with_metadata(metadata)])
         pq.write_table(pa.table([pa.array([1], pa.int32())], schema=schema), tmp_path / "x.parquet")
         remote.upload(tmp_path / "x.parquet")
-        with pytest.raises(ManifestError, match="extension type") if refused else nullcontext():
+        with pytest.raises(UserError, match="extension type") if refused else nullcontext():
             assert read_plain(remote).num_rows == 1
 
 
@@ -172,7 +172,7 @@ def test_local_copies_do_not_go_where_somebody_else_may_write(tmp_path: Path, mo
     assert place.stat().st_mode & 0o777 == 0o700
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ManifestError, match="is not ours"):
+    with pytest.raises(UserError, match="is not ours"):
         Store(root)
 
 
@@ -211,7 +211,7 @@ def test_the_jobs_take_an_address_and_find_endpoint_and_credentials_where_aws_to
     ],
 )
 def test_addresses_that_cannot_be_used_are_refused_without_repeating_a_secret(address, message, capsys) -> None:
-    with pytest.raises(ManifestError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         location(address)
     if "@" in address or "secret" in address:
         assert "hidden" not in str(error.value)
@@ -260,7 +260,7 @@ def test_of_two_builds_on_object_storage_the_second_is_refused_with_host_and_pro
     root = server.root("two-builds")
     with locked(root, QUICK):
         begun = time.monotonic()
-        with pytest.raises(ManifestError, match=rf"is being built by .* process {os.getpid()}"), locked(root, QUICK):
+        with pytest.raises(UserError, match=rf"is being built by .* process {os.getpid()}"), locked(root, QUICK):
             pass
         assert time.monotonic() - begun < 10
     with locked(root, QUICK):  # both are gone
@@ -292,7 +292,7 @@ def test_two_builds_that_start_at_once_never_both_go_on(server: Server) -> None:
                 time.sleep(0.5)
                 with guard:
                     inside -= 1
-        except ManifestError:
+        except UserError:
             refused += 1
 
     threads = [threading.Thread(target=attempt) for _ in range(4)]

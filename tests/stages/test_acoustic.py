@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, Span
-from pipeline.settings import ManifestError, resolve
+from pipeline.settings import resolve
 from schemas.column import Column
+from schemas.errors import UserError
 from stages.acoustic import CODE, PAPER, Acoustic
 from stages.acoustics import vico45_code, vico45_paper
 
@@ -279,7 +280,7 @@ def test_column_and_sound_must_have_the_same_length(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ManifestError, match="'vico45-paper', 'vico45-code'"):
+    with pytest.raises(UserError, match="'vico45-paper', 'vico45-code'"):
         resolve("acoustic", Acoustic.Settings, {"preset": "vico44"})
 
 

@@ -17,8 +17,9 @@ from pipeline.clip import Clip
 from pipeline.clock import FPS, Span, map_to_grid
 from pipeline.media.encode import VideoWriter, read_video
 from pipeline.media.reader import SourceReader
-from pipeline.settings import ManifestError, resolve
+from pipeline.settings import resolve
 from pipeline.stage import Reject
+from schemas.errors import UserError
 from stages.face import Face
 from stages.faces.boxes import centres, containment, iou, sizes
 
@@ -202,7 +203,7 @@ def test_a_silent_pair_is_rejected_after_the_picture(stage: Face, film: Path, tm
 
 
 def test_an_unknown_policy_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ManifestError, match="per_frame"):
+    with pytest.raises(UserError, match="per_frame"):
         resolve("face", Face.Settings, {"policy": "wobbly"})
 
 

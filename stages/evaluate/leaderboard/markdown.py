@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.ledger.report import markdown_table
+from pipeline.tables import markdown_table
 from schemas.score import ALL, Difference
 from stages.evaluate.leaderboard.boards import Board
 from stages.evaluate.leaderboard.report import Report, board_place, interval_text, number_text

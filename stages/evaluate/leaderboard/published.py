@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import ManifestError, read_text
+from pipeline.settings import read_text
 from schemas.clip import ATTITUDES
+from schemas.errors import UserError
 from schemas.score import ALL, Comparable
 from stages.evaluate.metrics.definition import Definition, Direction
 from stages.evaluate.metrics.registry import definitions
@@ -90,12 +91,12 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
 
     Raises
     ------
-    ManifestError : the file is no such list; says which table and what was expected.
+    UserError : the file is no such list; says which table and what was expected.
     """
     try:
         content = tomllib.loads(read_text(path, LIMIT_BYTES))
     except tomllib.TOMLDecodeError as error:
-        raise ManifestError(f"{path}: not TOML: {error}") from None
+        raise UserError(f"{path}: not TOML: {error}") from None
     _only_keys(content, ("papers", "metrics", "tables"), str(path))
     metrics = {id: Metric.of(definition) for id, definition in definitions().items()}
     for id, entry in content.get("metrics", {}).items():
@@ -103,7 +104,7 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
     tables = content.get("tables", [])
     ids = [table.get("id") for table in tables]
     if len(set(ids)) != len(ids):
-        raise ManifestError(f"{path}: expected tables of different ids, found {', '.join(map(str, ids))}")
+        raise UserError(f"{path}: expected tables of different ids, found {', '.join(map(str, ids))}")
     return metrics, [s for table in tables for s in _scores(table, content.get("papers", {}), metrics, path)]
 
 
@@ -111,11 +112,11 @@ def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], 
     where = f"{path}: metric {id!r}"
     _only_keys(entry, ("name", "better", "meaning"), where)
     if id in known:
-        raise ManifestError(f"{where}: is the id of one of our definitions; choose another")
+        raise UserError(f"{where}: is the id of one of our definitions; choose another")
     if missing := {"name", "better", "meaning"} - set(entry):
-        raise ManifestError(f"{where}: expected {', '.join(sorted(missing))}")
+        raise UserError(f"{where}: expected {', '.join(sorted(missing))}")
     if entry["better"] not in (direction.name.lower() for direction in Direction):
-        raise ManifestError(f"{where}: better: expected lower, higher or reference, found {entry['better']!r}")
+        raise UserError(f"{where}: better: expected lower, higher or reference, found {entry['better']!r}")
     better = Direction[entry["better"].upper()]
     return Metric(id, entry["name"], better, entry["meaning"], 1.0, UNPUBLISHED, sees_pictures=False)
 
@@ -136,7 +137,7 @@ def _scores(
             used.update(holding)
             flags = tuple((rules[i]["flag"], rules[i].get("note", "")) for i in holding)
             if printed == UNREADABLE and "doubtful scan" not in dict(flags):
-                raise ManifestError(f"{where}: row {row}: a number that cannot be read needs the flag 'doubtful scan'")
+                raise UserError(f"{where}: row {row}: a number that cannot be read needs the flag 'doubtful scan'")
             yield PublishedScore(
                 table["id"],
                 f"{papers[table['paper']]}, Table {table['table']}",
@@ -148,7 +149,7 @@ def _scores(
                 flags,
             )
     if idle := [rules[i] for i in range(len(rules)) if i not in used]:
-        raise ManifestError(f"{where}: flags that hold for no number: {idle}")
+        raise UserError(f"{where}: flags that hold for no number: {idle}")
 
 
 def _check_table(
@@ -156,25 +157,25 @@ def _check_table(
 ) -> None:
     _only_keys(table, (*TABLE_KEYS, "flags"), where)
     if missing := [key for key in TABLE_KEYS if key not in table]:
-        raise ManifestError(f"{where}: expected {', '.join(missing)}")
+        raise UserError(f"{where}: expected {', '.join(missing)}")
     if table["paper"] not in papers:
-        raise ManifestError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
+        raise UserError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
     if unknown := [metric for metric in table["columns"].values() if metric not in metrics]:
-        raise ManifestError(f"{where}: unknown metrics {', '.join(unknown)}; define them under [metrics]")
+        raise UserError(f"{where}: unknown metrics {', '.join(unknown)}; define them under [metrics]")
     for rule in table.get("flags", []):
         _only_keys(rule, RULE_KEYS, f"{where}: flags")
         if rule.get("flag") not in FLAGS:
-            raise ManifestError(f"{where}: unknown flag {rule.get('flag')!r}; known: {', '.join(FLAGS)}")
+            raise UserError(f"{where}: unknown flag {rule.get('flag')!r}; known: {', '.join(FLAGS)}")
         if unknown := set(rule.get("columns", [])) - set(table["columns"]):
-            raise ManifestError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
+            raise UserError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
 
 
 def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> Sequence[Any]:
     expected = 3 + len(table["columns"])
     if len(row) != expected or row[1] not in SPLITS or row[2] not in (*ATTITUDES, ALL):
-        raise ManifestError(f"{where}: row {row}: expected method, split, attitude and {expected - 3} numbers")
+        raise UserError(f"{where}: row {row}: expected method, split, attitude and {expected - 3} numbers")
     if bad := [n for n in row[3:] if n not in (NOT_PRINTED, UNREADABLE) and not isinstance(n, int | float)]:
-        raise ManifestError(f"{where}: row {row}: expected numbers, {NOT_PRINTED!r} or {UNREADABLE!r}, found {bad}")
+        raise UserError(f"{where}: row {row}: expected numbers, {NOT_PRINTED!r} or {UNREADABLE!r}, found {bad}")
     return row
 
 
@@ -194,4 +195,4 @@ def _key(table: Mapping[str, Any], metric: Metric, column: str, part: tuple[str,
 
 def _only_keys(found: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
     if unknown := sorted(set(found) - set(allowed)):
-        raise ManifestError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(allowed)}")
+        raise UserError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(allowed)}")

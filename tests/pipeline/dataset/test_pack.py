@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.build import BuildOptions
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from tests.labs.toy_build import ToyProject, computed
 
 HEAVY = '''"""A heavy column."""
@@ -79,7 +79,7 @@ def test_heavy_columns_are_packed_on_request_alone(toy: ToyProject) -> None:
     report = toy.build(options=BuildOptions({"pack": {"include": ["mesh"]}}))
     assert computed(report) == {}
     assert "mesh" in columns_of(toy)
-    with pytest.raises(ManifestError, match="no column 'mash'; heavy columns: mesh"):
+    with pytest.raises(UserError, match="no column 'mash'; heavy columns: mesh"):
         toy.build(options=BuildOptions({"pack": {"include": ["mash"]}}))
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pipeline.clock import Span
 from pipeline.manifest.clips_csv import clip_id_for
 from pipeline.manifest.load import load_manifest
-from pipeline.settings import ManifestError, parse_overrides, resolve
+from pipeline.settings import parse_overrides, resolve
 from pipeline.stage import NoSettings
+from schemas.errors import UserError
 from tests.labs.toy_build import HEADER, ROWS, ToyProject
 
 BASE = '[dataset]\nname = "x"\nclips = "clips.csv"\n[[sources]]\nid = "a"\npath = "a.bin"\nlicence = "none"\n'
@@ -63,7 +64,7 @@ def test_ids_are_six_digits_of_whole_seconds_rounded_outwards(start: str, end: s
 )
 def test_a_bad_row_names_line_column_value_and_what_is_allowed(toy: ToyProject, row: str, expected: str) -> None:
     toy.write_clips([row])
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(UserError) as caught:
         load_manifest(toy.manifest)
     assert "clips.csv" in str(caught.value)
     assert expected in str(caught.value)
@@ -79,13 +80,13 @@ def test_a_bad_row_names_line_column_value_and_what_is_allowed(toy: ToyProject, 
 )
 def test_a_bad_header_is_named(toy: ToyProject, header: str, expected: str) -> None:
     (toy.folder / "clips.csv").write_text(header + "\n")
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(UserError, match=expected):
         load_manifest(toy.manifest)
 
 
 def test_two_clips_with_one_id_are_refused_with_both_lines(toy: ToyProject) -> None:
     toy.write_clips([ROWS[0], ROWS[1], ROWS[0]])
-    with pytest.raises(ManifestError, match="lines 2 and 4: both are clip 'a_000000_000001'"):
+    with pytest.raises(UserError, match="lines 2 and 4: both are clip 'a_000000_000001'"):
         load_manifest(toy.manifest)
 
 
@@ -122,7 +123,7 @@ def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
 )
 def test_a_bad_manifest_says_what_is_wrong(toy: ToyProject, text: str, expected: str) -> None:
     toy.write_clips(ROWS[:1])
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(UserError, match=expected):
         load_manifest(write(toy.folder, text))
 
 
@@ -131,7 +132,7 @@ def test_a_source_with_another_hash_is_refused_before_anything_runs(toy: ToyProj
     text = toy.manifest.read_text().replace('"a.bin"', '"a.bin"\nsha256 = "' + "0" * 64 + '"')
     build = toy.prepare()
     build.manifest = load_manifest(write(toy.folder, text))
-    with pytest.raises(ManifestError, match="source 'a': .* has sha256 .* the manifest names 0000"):
+    with pytest.raises(UserError, match="source 'a': .* has sha256 .* the manifest names 0000"):
         build.survey()
 
 
@@ -141,7 +142,7 @@ def test_whatever_stands_in_clips_csv_only_a_manifest_error_comes_out(toy: ToyPr
     (toy.folder / "clips.csv").write_text(HEADER + "\n" + text, encoding="utf-8", newline="")
     try:
         load_manifest(toy.manifest)
-    except ManifestError as error:
+    except UserError as error:
         assert "clips.csv" in str(error)
 
 
@@ -167,12 +168,12 @@ def test_settings_go_from_default_to_manifest_to_command_line(toy: ToyProject) -
 def test_a_wrong_setting_lists_what_there_is(toy: ToyProject, assignment: str, expected: str) -> None:
     from pipeline.build import BuildOptions
 
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(UserError, match=expected):
         toy.prepare(options=BuildOptions(parse_overrides([assignment])))
 
 
 def test_a_stage_without_settings_says_so() -> None:
-    with pytest.raises(ManifestError, match="settings of 'x': none"):
+    with pytest.raises(UserError, match="settings of 'x': none"):
         resolve("x", NoSettings, {"a": 1})
 
 
@@ -197,7 +198,7 @@ def test_a_pair_of_cropped_videos_is_a_source_whose_clips_have_no_side(toy: ToyP
 )
 def test_sides_and_pairs_must_agree(toy: ToyProject, text: str, row: str, expected: str) -> None:
     toy.write_clips([row])
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(UserError, match=expected):
         load_manifest(write(toy.folder, text))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.manifest.splits import SplitRule, check_splits, derive_splits
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def rows_of(triples: list[tuple[int, int, int]]) -> list[Row]:
 )
 def test_a_leak_between_train_and_ood_names_both_rows(ood: Row, expected: str) -> None:
     clips = [Row("c", "s1", "p1", "p2"), ood]
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(UserError, match=expected):
         check_splits(Path("clips.csv"), clips, {"c": "train", "d": "ood"})
 
 
@@ -70,5 +70,5 @@ def test_derived_shares_are_reached_when_the_people_allow_it() -> None:
 
 @pytest.mark.parametrize("table", [{"test": 1.5}, {"test": 0.6, "ood": 0.6}, {"dev": 0.1}, 0.1, {"test": True}])
 def test_a_rule_that_cannot_be_is_refused(table: object) -> None:
-    with pytest.raises(ManifestError, match="allowed: "):
+    with pytest.raises(UserError, match="allowed: "):
         SplitRule.parse(table)

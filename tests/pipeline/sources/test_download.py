@@ -13,11 +13,11 @@ import pytest
 
 from jobs import download as job
 from pipeline.manifest.load import load_manifest
-from pipeline.settings import ManifestError
 from pipeline.sources.availability import OUTCOMES, Availability, Entry
 from pipeline.sources.download import Downloads, DownloadSettings
 from pipeline.sources.host import classify
 from pipeline.sources.rate_limit import RateLimit, host_of
+from schemas.errors import UserError
 from tests.labs.media import Recipe, make_source, run
 from tests.labs.toy_build import HEADER, ToyProject, computed
 from tests.labs.web import Page, Request, Web, cut_off, file, serve, slow, status
@@ -126,7 +126,7 @@ def test_a_cookies_file_is_read_and_left_as_it_is(web: Web, video: bytes, tmp_pa
     path = manifest(tmp_path, [web.url("/members.mp4")])
     assert download(path, replace(QUICK, cookies="cookies.txt"))["members"].ok
     assert (tmp_path / "cookies.txt").read_text() == cookies
-    with pytest.raises(ManifestError, match="cookies: found 'none.txt', allowed: a file"):
+    with pytest.raises(UserError, match="cookies: found 'none.txt', allowed: a file"):
         download(path, replace(QUICK, cookies="none.txt"))
 
 
@@ -303,5 +303,5 @@ def test_a_youtube_id_may_begin_with_a_dash(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('url = "https://x/a"', 'youtube = "-abcDEF_123"'))
     assert load_manifest(path).sources["a"].url == "https://www.youtube.com/watch?v=-abcDEF_123"
     path.write_text(path.read_text().replace("-abcDEF_123", "--exec=id"))
-    with pytest.raises(ManifestError, match="the 11 characters of a YouTube id"):
+    with pytest.raises(UserError, match="the 11 characters of a YouTube id"):
         load_manifest(path)

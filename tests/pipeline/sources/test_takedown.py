@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import read_clips
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from tests.labs.toy_build import ToyProject, computed
 
 
@@ -80,9 +80,9 @@ def test_a_clip_can_come_back(toy: Withdrawing) -> None:
 
 def test_reading_a_column_that_is_not_there_names_those_that_are(toy: Withdrawing) -> None:
     toy.build()
-    with pytest.raises(ManifestError, match="hold no column blink, only clip_id, .*wave"):
+    with pytest.raises(UserError, match="hold no column blink, only clip_id, .*wave"):
         list(read_clips(toy.folder / "out", ["blink"]))
-    with pytest.raises(ManifestError, match="python -m jobs.build"):
+    with pytest.raises(UserError, match="python -m jobs.build"):
         list(read_clips(toy.folder))
 
 

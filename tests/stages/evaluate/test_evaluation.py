@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.settings import ManifestError
 from schemas.coefficients import MixedCoefficientsError
+from schemas.errors import UserError
 from schemas.score import ALL, REFERENCE_RUN, Score
 from stages.evaluate.evaluation import Evaluation, Request, evaluate, in_this_process
 from stages.evaluate.metrics.definition import Direction
@@ -122,7 +122,7 @@ def test_samples_are_spread_by_what_lies_between_them(reference: Path, tmp_path:
 
 def test_another_length_is_an_error_with_both_lengths(reference: Path, tmp_path: Path) -> None:
     short = write_prediction(tmp_path / "short", clips(), lambda name, values: values[:-5])
-    with pytest.raises(ManifestError, match="one: reference 150 frames, predicted 145.*--on-length-mismatch"):
+    with pytest.raises(UserError, match="one: reference 150 frames, predicted 145.*--on-length-mismatch"):
         run(reference, short, "fd_angle_eccv2022")
 
 
@@ -146,7 +146,7 @@ def test_a_policy_says_what_becomes_of_another_length(
 
 def test_a_missing_clip_is_an_error_or_is_listed(reference: Path, tmp_path: Path) -> None:
     part = write_prediction(tmp_path / "part", [c for c in clips() if c.clip_id != "two"], lambda name, values: values)
-    with pytest.raises(ManifestError, match="misses the reference in 1 clips: two; predict them"):
+    with pytest.raises(UserError, match="misses the reference in 1 clips: two; predict them"):
         run(reference, part, "fd_angle_eccv2022")
     scores, done = run(reference, part, "fd_angle_eccv2022", missing="skip")
     assert value(scores, "fd_angle_eccv2022").num_clips == 1 and "two" in done.measured[0].notes[0]
@@ -166,7 +166,7 @@ def test_a_prediction_that_is_not_finite_is_refused(reference: Path, tmp_path: P
         return np.where(np.arange(len(values))[:, None] == 7, np.nan, values)
 
     bad = write_prediction(tmp_path / "bad", clips(), broken)
-    with pytest.raises(ManifestError, match="clip one: predicted.angle: 1 of 150 frames are not finite"):
+    with pytest.raises(UserError, match="clip one: predicted.angle: 1 of 150 frames are not finite"):
         run(reference, bad, "fd_angle_eccv2022")
 
 
@@ -237,5 +237,5 @@ def test_pairs_of_runs_are_compared_on_the_same_clips(reference: Path, tmp_path:
 
 
 def test_the_name_of_the_reference_is_taken(reference: Path) -> None:
-    with pytest.raises(ManifestError, match="the name is the reference's own"):
+    with pytest.raises(UserError, match="the name is the reference's own"):
         open_run(REFERENCE_RUN, reference, None)

@@ -124,7 +124,7 @@ def test_learning_finds_the_model_behind_faces_and_explains_people_it_has_not_se
 
 
 def test_too_few_people_are_refused_with_both_numbers(basis: Basis) -> None:
-    with pytest.raises(ValueError, match="40 components need more than 40 people, mirrored ones included, found 32"):
+    with pytest.raises(UserError, match="40 components need more than 40 people, mirrored ones included, found 32"):
         learning.learn(faces(small(basis)), "learnt", num_identity=40, num_expression=4)
 
 

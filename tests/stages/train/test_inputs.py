@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.settings import ManifestError
 from schemas.coefficients import MixedCoefficientsError
 from schemas.column import Column
+from schemas.errors import UserError
 from stages.train.inputs import check_alike, inputs_of
 from tests.labs.trainer import changed, described, small_set
 
@@ -26,19 +26,19 @@ def of(root: Path) -> Any:
 
 def test_a_missing_column_is_named(root: Path, tmp_path: Path) -> None:
     without = described(root, tmp_path / "set", lambda d: d["packed"].remove("listener_blink"))
-    with pytest.raises(ManifestError, match="no column listener_blink"):
+    with pytest.raises(UserError, match="no column listener_blink"):
         of(without)
 
 
 def test_ten_expressions_of_another_fitter_are_not_64(root: Path, tmp_path: Path) -> None:
     like = Column("listener_exp", "float32", ("frame", 10))
     narrow = changed(root, tmp_path / "set", "listener_exp", lambda rows: [row[:10] for row in rows], like)
-    with pytest.raises(ManifestError, match=r"'listener_exp': expected axes \('frame', 64\).*found \('frame', 10\)"):
+    with pytest.raises(UserError, match=r"'listener_exp': expected axes \('frame', 64\).*found \('frame', 10\)"):
         of(narrow)
 
 
 def test_text_is_no_input(root: Path) -> None:
-    with pytest.raises(ManifestError, match="'clip_id': a listener reads numbers"):
+    with pytest.raises(UserError, match="'clip_id': a listener reads numbers"):
         inputs_of([root], "paper70", ("clip_id",))
 
 
@@ -66,7 +66,7 @@ def test_data_made_otherwise_than_a_run_learned_from_are_refused(
     root: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     other = described(root, tmp_path / "set", change)
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(UserError, match=message):
         check_alike(other, of(other), of(root))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.settings import ManifestError
+from schemas.errors import UserError
 from stages.train.loop import ahead, train
 from stages.train.plan import continue_run
 from tests.labs.trainer import CPU, changed, planned, rows_of, small_set, trained, weights_of
@@ -66,7 +66,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(root
 def test_a_finished_training_can_be_given_more_epochs_but_no_other_settings(root: Path, tmp_path: Path) -> None:
     longer = trained(root, tmp_path / "longer", epochs=3)
     folder = trained(root, tmp_path / "run", epochs=2)
-    with pytest.raises(ManifestError, match="batch_size is 8 in this run"):
+    with pytest.raises(UserError, match="batch_size is 8 in this run"):
         continue_run([root], "vico_lstm", {"batch_size": 4}, folder)
     continue_run([root], "vico_lstm", {"epochs": 3}, folder)
     train(folder, CPU)
@@ -76,7 +76,7 @@ def test_a_finished_training_can_be_given_more_epochs_but_no_other_settings(root
 def test_changed_data_are_not_gone_on_with(root: Path, tmp_path: Path) -> None:
     folder = trained(root, tmp_path / "run", epochs=1)
     other = small_set(tmp_path / "set", seed=1)
-    with pytest.raises(ManifestError, match="these data have changed"):
+    with pytest.raises(UserError, match="these data have changed"):
         continue_run([other], "vico_lstm", {}, folder)
 
 

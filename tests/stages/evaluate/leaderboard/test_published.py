@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.settings import ManifestError
 from schemas.clip import ATTITUDES
+from schemas.errors import UserError
 from schemas.score import ALL
 from stages.evaluate.leaderboard.published import PUBLISHED, PublishedScore, read_published
 
@@ -188,5 +188,5 @@ def test_a_mistake_in_the_list_is_named(old: str, new: str, message: str, tmp_pa
     text = PUBLISHED.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(UserError, match=message):
         read_published(path)
