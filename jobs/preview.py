@@ -70,7 +70,7 @@ def clip_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         stage = stage_class(resolve(code.name, stage_class.Settings, description["stages"][code.name]["settings"]))
         for path in sorted((root / "columns" / stage.name).glob("*.parquet")):
             if clip_id in store.read_outcomes(stage.name, path.stem):
-                columns |= store.read_columns(stage.name, path.stem, stage.writes)[clip_id]
+                columns |= store.read_columns(stage.name, path.stem, stage.writes())[clip_id]
     if not columns:
         raise UserError(f"{folder}: no stage of {root} has a clip {clip_id!r}")
     return columns, description

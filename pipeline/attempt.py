@@ -106,11 +106,11 @@ def _utf8(text: str) -> str:
 
 def _checked(stage: Stage, clip: Clip, answer: Any) -> dict[str, Any]:
     """The columns of one clip in their declared types; every declared column and no other."""
-    declared = {column.name for column in stage.writes}
+    declared = {column.name for column in stage.writes()}
     if not isinstance(answer, dict) or set(answer) != declared:
         found = sorted(map(str, answer)) if isinstance(answer, dict) else type(answer).__name__
         raise ColumnError(f"stage {stage.name!r} must return the columns {sorted(declared)}, found {found}")
-    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes}
+    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes()}
 
 
 def _check_value(column: Column, clip: Clip, value: Any) -> Any:

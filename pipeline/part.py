@@ -155,7 +155,7 @@ class _PartWork:
 
     def _load(self, clip: Clip, stage: Stage) -> None:
         """Bring the columns that the stage reads into the clip, from memory or from the files of earlier stages."""
-        for name in stage.reads:
+        for name in stage.reads():
             writer = self.pipeline.writer.get(name)
             if writer is not None and name not in clip.values:
                 row = self.outcomes[writer][clip.clip_id]
@@ -234,7 +234,7 @@ class _PartWork:
         return row
 
     def _publish_media(self, stage: Stage, clip: Clip, values: Mapping[str, Any]) -> dict[str, str]:
-        media = [column.name for column in stage.writes if column.media and values[column.name] is not None]
+        media = [column.name for column in stage.writes() if column.media and values[column.name] is not None]
         if media and not self.new[stage.name]:
             # From here on the part's file would describe media that are about to change: keep only what stays true.
             self._rewrite(stage, only_stored=True)
@@ -250,11 +250,11 @@ class _PartWork:
     def _rewrite(self, stage: Stage, *, only_stored: bool = False) -> None:
         rows = self.outcomes[stage.name]
         kept = [row for clip_id, row in rows.items() if clip_id not in self.new[stage.name]]
-        old = self.store.read_columns(stage.name, self.part.name, stage.writes) if kept else {}
+        old = self.store.read_columns(stage.name, self.part.name, stage.writes()) if kept else {}
         whole = [Outcome(r.clip_id, r.fingerprint, r.outcome, r.reason, r.detail, old[r.clip_id]) for r in kept]
         if not only_stored:
             whole += [rows[clip_id] for clip_id in self.new[stage.name]]
         elif not self.store.column_file(stage.name, self.part.name).is_file():
             return
         metadata = {**self.pipeline.identity[stage.name], "code_sha256": self.pipeline.codes[stage.name].sha256}
-        self.store.write_columns(stage.name, self.part.name, stage.writes, whole, metadata)
+        self.store.write_columns(stage.name, self.part.name, stage.writes(), whole, metadata)

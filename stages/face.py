@@ -69,7 +69,7 @@ class Face(Stage):
         import cv2
         import torch
 
-        threads = max(round(self.cpus), 1)  # left alone, torch and OpenCV take all cores of the machine each
+        threads = max(round(self.cpus()), 1)  # left alone, torch and OpenCV take all cores of the machine each
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         self._detector = FaceDetector(device)

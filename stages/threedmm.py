@@ -55,23 +55,20 @@ class ThreeDMM(Stage):
     gpus = 0.25  # small networks: four copies keep a GPU busy while they decode
     settings: Settings
 
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+    def reads(self) -> tuple[str, ...]:
         names = ("{role}_landmarks", "{role}_landmarks_valid")
         return both(*names) if self.settings.fitter == "landmark_gn" else both(*names, "{role}_video")
 
-    @property
-    def writes(self) -> tuple[Column, ...]:  # type: ignore[override]
+    def writes(self) -> tuple[Column, ...]:
         return columns_of(self.settings.fitter)
 
-    @property
-    def weights(self) -> tuple[str, ...]:  # type: ignore[override]
+    def weights(self) -> tuple[str, ...]:
         return (self.settings.weights or OWN_WEIGHTS[self.settings.fitter],)
 
     def setup(self, device: str) -> None:
         from stages.morphable.fitters import FITTERS, Options
 
-        files = {path.name: path for path in find_weights(*self.weights).paths()}
+        files = {path.name: path for path in find_weights(*self.weights()).paths()}
         options = Options(device, self.settings.smoothness, self.settings.batch, self.settings.half)
         self._fitter = FITTERS[self.settings.fitter](files, options)
         self._together = device != "cpu"  # on the CPU the bytes of a clip must not depend on its company
@@ -97,7 +94,7 @@ class ThreeDMM(Stage):
             for name, values in fit.items():
                 columns[f"{role}_{name}"] = np.where(valid[:, None], values, np.nan) if values.ndim > 1 else values
             columns[f"{role}_coeffs_valid"] = valid
-        return {column.name: columns[column.name] for column in self.writes}
+        return {column.name: columns[column.name] for column in self.writes()}
 
     def _too_few(self, clip: Clip) -> Reject | None:
         for role in ROLES:
@@ -114,7 +111,7 @@ class ThreeDMM(Stage):
         for clip in clips:
             for role in ROLES:
                 video = f"{role}_video"
-                frames = partial(read_video, clip.path(video)) if video in self.reads else tuple
+                frames = partial(read_video, clip.path(video)) if video in self.reads() else tuple
                 faces.append(Face(clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"], CROP_SIDE_PX, frames))
         with reproducible():
             found = iter(self._fitter.fit(faces))

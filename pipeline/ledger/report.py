@@ -151,9 +151,9 @@ def plan_table(pipeline: Pipeline, found: Survey) -> str:
             str(stage.version),
             str(found.settled[stage.name]),
             str(found.waiting[stage.name]),
-            f"{stage.cpus:g}",
-            f"{stage.gpus:g}",
-            ", ".join(column.name for column in stage.writes),
+            f"{stage.cpus():g}",
+            f"{stage.gpus():g}",
+            ", ".join(column.name for column in stage.writes()),
         ]
         for stage in pipeline.stages
     ]

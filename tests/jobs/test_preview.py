@@ -36,14 +36,14 @@ def clip(tmp_path: Path) -> Path:
     stages["threedmm"].setup("cpu")
     store = Store(tmp_path)
     landmarks = Landmarks(Landmarks.Settings())
-    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes}}
+    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes()}}
     values |= {name: stage.process(seen) for name, stage in stages.items()}
     stages["landmarks"] = landmarks
     for name, stage in stages.items():
-        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes})
-        store.write_columns(name, "part-00000", stage.writes, [row], {})
+        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes()})
+        store.write_columns(name, "part-00000", stage.writes(), [row], {})
     described = {
-        name: {"settings": as_plain(stage.settings), "weights": dict.fromkeys(stage.weights, "")}
+        name: {"settings": as_plain(stage.settings), "weights": dict.fromkeys(stage.weights(), "")}
         for name, stage in stages.items()
     }
     (tmp_path / "dataset.json").write_text(json.dumps({"stages": described}))

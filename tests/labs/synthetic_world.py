@@ -33,7 +33,7 @@ from stages.threedmm import ThreeDMM
 
 FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
-COLUMNS = [column for stage in STAGES.values() for column in stage.writes]
+COLUMNS = [column for stage in STAGES.values() for column in stage.writes()]
 
 FACES = 2
 VOCABULARY = 24  # words; the second half of them are long
@@ -284,7 +284,7 @@ def _description(shards: list[dict[str, object]]) -> dict[str, object]:
             "version": stage.version,
             "settings": {"fitter": "synthetic world"},
             "weights": {},
-            "writes": [[column.name, str(column.arrow_type)] for column in stage.writes],
+            "writes": [[column.name, str(column.arrow_type)] for column in stage.writes()],
         }
         for name, stage in STAGES.items()
     }

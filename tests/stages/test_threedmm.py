@@ -91,14 +91,14 @@ def _eyes_rise_to_image_right(points: np.ndarray) -> float:
 def test_every_column_has_its_declared_type_and_shape(stage: ThreeDMM, tmp_path: Path) -> None:
     points = {role: points_of(moving_face(12, seed)) for seed, role in enumerate(ROLES)}
     values = stage.process(clip_of(points, tmp_path))
-    assert list(values) == [column.name for column in stage.writes]
-    for column in stage.writes:
+    assert list(values) == [column.name for column in stage.writes()]
+    for column in stage.writes():
         column.check(values[column.name], num_frames=12)
 
 
 @pytest.mark.parametrize("fitter", ["landmark_gn", "deep3d", "tddfa_v2"])
 def test_a_fitter_declares_only_what_it_has(fitter: str) -> None:
-    columns = {column.name: column for column in ThreeDMM(ThreeDMM.Settings(fitter=fitter)).writes}
+    columns = {column.name: column for column in ThreeDMM(ThreeDMM.Settings(fitter=fitter)).writes()}
     assert columns["listener_exp"].axes[1] == (10 if fitter == "tddfa_v2" else 64)
     assert ("listener_tex" in columns) == ("speaker_gamma" in columns) == (fitter == "deep3d")
     assert columns["speaker_identity"].axes == {"landmark_gn": (80,), "deep3d": ("frame", 80)}.get(
