@@ -15,6 +15,7 @@ in the docs, the manifest's keys, ``--help``, fingerprints and the contract test
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -119,13 +120,15 @@ class Stage:
     def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
         """Compute all clips of a part; an exception in the list is the outcome of that clip alone.
 
-        Override it where batching across clips pays; the default processes one clip after the other.
+        Override it where batching across clips pays; the default processes one clip after the other. What it raises
+        is the batch's own failure: the ledger keeps it, and the clips are asked one by one.
         """
-        return [_outcome(self, clip) for clip in clips]
+        return [answer(self.process, clip) for clip in clips]
 
 
-def _outcome(stage: Stage, clip: Clip) -> dict[str, Any] | Exception:
+def answer(process: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any] | Exception:
+    """What ``process`` returns, or raises: a row of the ledger either way, so that no bad clip costs another."""
     try:
-        return stage.process(clip)
-    except Exception as error:  # becomes a row of the ledger: one bad clip never costs another
+        return process(*given)
+    except Exception as error:
         return error

@@ -65,9 +65,6 @@ class Asr(Stage):
         if self.settings.backend == SPHINX:
             self._recogniser: Sphinx | Whisper = Sphinx(path.parent.parent)
         else:
-            import torch
-
-            torch.set_num_threads(max(round(self.cpus()), 1))  # left alone, every copy takes all cores of the machine
             own = "/" in self.settings.model
             self._recogniser = Whisper(path, None if own else self.settings.model, device)
 

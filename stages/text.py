@@ -66,12 +66,9 @@ class Text(Stage):
         return int(json.loads(config.read_text(encoding="utf-8"))["hidden_size"]) if config.is_file() else 0
 
     def setup(self, device: str) -> None:
-        import torch
-
         with _without_torchvision():
             from transformers import BertTokenizerFast
 
-        torch.set_num_threads(max(round(self.cpus()), 1))  # left alone, every copy takes all cores of the machine
         folder = find_weights(self.weights()[0]).paths()[0].parent
         # From the vocabulary alone: a tokenizer.json may ask for truncation and padding, which would lose words.
         self._tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
