@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.dataset.pack import PackSettings
+from pipeline.dataset.write import PackSettings
 from pipeline.ledger.limits import Limits
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages

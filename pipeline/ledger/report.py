@@ -1,4 +1,4 @@
-"""What a build says when it ends: the run table, the clips that are missing, ``run.json``."""
+"""What a build says when it ends: the run table, the clips that are missing, ``report.json``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from pipeline.part import Done
 from pipeline.plan import Pipeline
 from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
+
+REPORT = "report.json"
 
 
 @dataclass
@@ -110,7 +112,7 @@ class RunReport:
         return "\n".join(lines)
 
     def write(self, store: Store, run_id: str) -> None:
-        """``run.json``: the same for programs."""
+        """``report.json``: the same for programs."""
         content = {
             "run_id": run_id,
             "seconds": round(time.monotonic() - self.started, 2),
@@ -121,11 +123,11 @@ class RunReport:
             "shards": self.shards,
             "shards_written": self.shards_written,
         }
-        store.write_text(store.root / "run.json", json.dumps(content, indent=1) + "\n")
+        store.write_text(store.root / REPORT, json.dumps(content, indent=1) + "\n")
 
 
 def run_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of `RunReport.rows`, as ``run.json`` has them too, for people."""
+    """Rows of `RunReport.rows`, as ``report.json`` has them too, for people."""
     header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
     cells = [
         [
