@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.clock import FPS, SAMPLE_RATE_HZ, seconds_of
 from pipeline.dataset.pack import PackSettings, Shard, packed_columns
 from pipeline.dataset.store import Store
 from pipeline.ledger.survey import Survey
@@ -183,7 +183,7 @@ def _counts(name: str, tasks: Sequence[ClipTask]) -> list[str]:
 
 
 def _duration(tasks: Sequence[ClipTask]) -> str:
-    seconds = sum(task.row.span.num_frames for task in tasks) / FPS
+    seconds = float(seconds_of(sum(task.row.span.num_frames for task in tasks)))
     return f"{int(seconds) // 60} min {seconds % 60:.1f} s"
 
 
