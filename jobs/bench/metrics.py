@@ -6,7 +6,6 @@ side by side.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -103,13 +102,3 @@ def _seconds(work: Callable[[], object]) -> float:
         work()
         taken.append(time.perf_counter() - started)
     return min(taken)
-
-
-def main() -> int:
-    """Print the table."""
-    print(metric_table())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
