@@ -69,7 +69,7 @@ def _wrong(videos: Path, row: Row) -> Iterator[str]:
 
 
 def _csv_row(row: Row) -> list[Any]:
-    people = [row["attitude"] or "", row["speaker_id"], row["listener_id"], row["split"]]
+    people = [row["attitude"] or "", row["speaker_id"] or "", row["listener_id"] or "", row["split"]]
     return [row["clip_id"], 0, f"{float(seconds_of(row['num_frames'])):.9f}", "", *people, row["clip_id"]]
 
 

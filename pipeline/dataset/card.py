@@ -175,8 +175,8 @@ def _counts_table(tasks: Sequence[ClipTask]) -> str:
 
 
 def _counts(name: str, tasks: Sequence[ClipTask]) -> list[str]:
-    speakers = {task.row.speaker_id for task in tasks}
-    listeners = {task.row.listener_id for task in tasks}
+    speakers = {task.row.speaker_id for task in tasks} - {None}  # people without a name cannot be counted
+    listeners = {task.row.listener_id for task in tasks} - {None}
     videos = {task.row.source_id for task in tasks}
     numbers = [len(videos), len(speakers), len(listeners), len(speakers | listeners), len(tasks)]
     return [name, *map(str, numbers), _duration(tasks)]
