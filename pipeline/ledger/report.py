@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.clock import FPS
+from pipeline.clock import seconds_of
 from pipeline.dataset.store import Store
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
@@ -84,7 +84,7 @@ class RunReport:
             "computed": cost.clips,
             "seconds": round(seconds, 2),
             "frames_per_s": round(frames / seconds, 1) if seconds else None,
-            "times_real_time": round(frames / FPS / seconds, 2) if seconds else None,
+            "times_real_time": round(float(seconds_of(frames)) / seconds, 2) if seconds else None,
         }
 
     def table(self) -> str:
