@@ -1,8 +1,8 @@
 """The contract of a listener model: what it is given, what it returns, what it declares about itself.
 
-A learned listener is one file in this folder: its paper, the equations used, and what the paper leaves open with our
-choice for it; the file's name is the listener's. Those without weights stand in ``baselines/``. The loop, the windows,
-the z-scores and the checkpoints belong to none of them.
+A listener is one file in ``listeners/``: its paper, the equations used, and what the paper leaves open with our choice
+for it; the file's name is the listener's. The baselines share a file. The loop, the windows, the z-scores and the
+checkpoints belong to none of them.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Listener(nn.Module):
 
     Class attributes
 
-    paper : author, title, venue.
+    paper : author, title, venue; a class without it is a base of listeners.
+    name : needed only where a file holds several listeners.
     order : layout of motion, a key of `schemas.coefficients.ORDERS`.
     reads : further columns of the shards that it wants in ``Batch.extra``.
     causal : the motion of frame t does not depend on input after frame t (a streaming model; a test holds it to that).
@@ -109,6 +110,7 @@ class Listener(nn.Module):
     """
 
     paper: ClassVar[str]
+    name: ClassVar[str]
     order: ClassVar[str] = "paper70"
     reads: ClassVar[tuple[str, ...]] = ()
     causal: ClassVar[bool] = True
