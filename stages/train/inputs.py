@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.read import read_description
-from schemas.coefficients import ORDERS, STAGE, WIDTHS, one_fitter, provenance_of
+from schemas.coefficients import ORDERS, STAGE, Layout, one_fitter, provenance_of
 from schemas.column import FRAME_AXIS, ROLES
 from schemas.errors import UserError
 
@@ -64,9 +64,10 @@ class Inputs:
     def columns(self) -> list[str]:
         return list(self.shapes)
 
-    def motion(self, role: str) -> dict[str, str]:
-        """Name in the order -> column of a role."""
-        return {name: f"{role}_{name}" for name in ORDERS[self.order]}
+    @property
+    def layout(self) -> Layout:
+        """Where the parts of a frame of motion stand."""
+        return Layout(self.order, {part: self.shapes[f"speaker_{part}"].fixed[-1] for part in ORDERS[self.order]})
 
     def runs_along_frames(self, name: str) -> bool:
         """Whether an extra column says something of every frame, and not of the clip as a whole."""
@@ -111,7 +112,7 @@ def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
     shapes = column_shapes(root, names)
     if any(TOKEN_AXIS in shapes[name].axes for name in extra):
         shapes |= column_shapes(root, [FRAME_TOKEN])
-    expected = {f"{role}_{name}": (FRAME_AXIS, WIDTHS[name]) for role in ROLES for name in ORDERS[order]}
+    expected = {f"{role}_{part}": shapes[f"speaker_{part}"].axes for role in ROLES for part in ORDERS[order]}
     expected[ACOUSTIC] = (FRAME_AXIS, ACOUSTIC_WIDTH)
     for name, axes in expected.items():
         if shapes[name].axes != axes:

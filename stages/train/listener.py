@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.stage import setting
+from schemas.coefficients import Layout
 
 STARTS = ("first_frame", "neutral")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -26,16 +27,21 @@ class Sizes:
 
     Attributes
     ----------
-    coefficients : of a frame of motion, in the model's order (70 or 73).
+    motion : where the parts of a frame of motion stand.
     audio : of a frame of acoustic features (45).
     attitudes : how many the run knows: the data set's vocabulary and, where a training clip has no label, one more.
     extra : column of `Listener.reads` -> its last axis (1 where a frame has one number).
     """
 
-    coefficients: int
+    motion: Layout
     audio: int
     attitudes: int
     extra: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def coefficients(self) -> int:
+        """Numbers of a frame of motion."""
+        return self.motion.width
 
 
 @dataclass(frozen=True)

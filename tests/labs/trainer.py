@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from jobs.study.random_set import Extent, write_random_set
 from pipeline.dataset.read import read_description
+from schemas.coefficients import Layout
 from schemas.column import Column
 from stages.train.listener import Batch, Sizes
 from stages.train.loop import Worker, train
@@ -24,7 +25,7 @@ from stages.train.registry import find_listener
 from stages.train.run_folder import RunFolder
 
 CPU = Worker(torch.device("cpu"))
-SIZES = Sizes(70, 45, 3)
+SIZES = Sizes(Layout("paper70"), audio=45, attitudes=3)
 
 
 def small_set(root: Path, clips: int = 16, frames: int = 1400, seed: int = 0) -> Path:
