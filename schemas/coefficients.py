@@ -1,6 +1,6 @@
 """3DMM coefficients: whose numbers they are, and the orders in which they circulate.
 
-A coefficient means something only beside the fitter and the weights that made it; `one_fitter` refuses to mix them.
+A coefficient means something only beside the fitter and the weights that made it; `one_provenance` refuses to mix them.
 All orders hold expression, angle (3) and translation (3); two add the crop (s, tx, ty). Their names carry the width
 that they have with the published 64 numbers of expression; spaces of other fitters keep the order of the parts:
 
@@ -11,18 +11,18 @@ that they have with the published 64 numbers of expression; spaces of other fitt
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 STAGE = "threedmm"
 
+PARTS = ("exp", "angle", "trans", "crop", "identity")  # columns of either person
 PUBLISHED = {"exp": 64, "angle": 3, "trans": 3, "crop": 3}  # widths that the published layouts are named after
 ORDERS = {
     "baseline73": ("angle", "exp", "trans", "crop"),
@@ -48,29 +48,30 @@ class Provenance:
         return f"{self.fitter} version {self.version} with {loaded}"
 
 
-def provenance_of(root: Path) -> Provenance:
-    """Whose coefficients the data set under ``root`` holds, from its ``dataset.json``."""
-    stages = json.loads((root / "dataset.json").read_text(encoding="utf-8"))["stages"]
-    if STAGE not in stages:
-        raise MixedCoefficientsError(f"{root}: expected coefficients of the stage {STAGE!r}, found {', '.join(stages)}")
-    made = stages[STAGE]
-    return Provenance(made["settings"]["fitter"], made["version"], tuple(sorted(made["weights"].items())))
-
-
-def one_fitter(roots: Sequence[Path]) -> Provenance:
-    """The one provenance of all data sets; to be called before their coefficients are read together.
+def one_provenance(descriptions: Mapping[str, Description]) -> Provenance:
+    """The one maker of the coefficients of data sets, given by name.
 
     Raises
     ------
-    MixedCoefficientsError : they differ; names the data sets and their makers.
+    MixedCoefficientsError : they differ, or one has none; names the data sets and their makers.
     """
-    found = {root: provenance_of(root) for root in roots}
+    found = {name: _provenance(name, description) for name, description in descriptions.items()}
     if len(set(found.values())) != 1:
-        listing = "; ".join(f"{root}: {made}" for root, made in found.items()) or "no data set"
+        listing = "; ".join(f"{name}: {made}" for name, made in found.items()) or "no data set"
         raise MixedCoefficientsError(
             f"expected coefficients of one fitter, found {listing}; build them with one setting"
         )
-    return found[roots[0]]
+    return next(iter(found.values()))
+
+
+def _provenance(name: str, description: Description) -> Provenance:
+    if STAGE not in description.stages:
+        raise MixedCoefficientsError(
+            f"{name}: expected coefficients of the stage {STAGE!r}, found {', '.join(description.stages)}; build the "
+            "data set with that stage"
+        )
+    made = description.stages[STAGE]
+    return Provenance(str(made.settings["fitter"]), made.version, tuple(sorted(made.weights.items())))
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,6 @@ class Space:
     @property
     def name(self) -> str:
         return self.made_by.fitter
-
-    def layout(self, order: str) -> Layout:
-        """The parts of an order in this space."""
-        return Layout(order, {part: axes[-1] for part, axes in self.axes.items() if isinstance(axes[-1], int)})
 
 
 @dataclass(frozen=True)

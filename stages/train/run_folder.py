@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.settings import resolve
 from schemas.errors import UserError
-from stages.train.inputs import ACOUSTIC_WIDTH, ColumnShape, Inputs
+from stages.train.inputs import ACOUSTIC_WIDTH, ColumnShape, Inputs, Origin
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
 from stages.train.zscores import Scale, Scores
@@ -92,7 +92,9 @@ class RunFolder:
         shapes = {name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in plain["inputs"].pop("shapes").items()}
         scores = {name: Scale(tuple(s["mean"]), tuple(s["std"])) for name, s in plain.pop("scores").items()}
         inputs = plain.pop("inputs")
+        makers = {stage: Origin(tuple(o["columns"]), o["made"]) for stage, o in inputs["makers"].items()}
         inputs |= {"extra": tuple(inputs["extra"]), "attitudes": tuple(inputs["attitudes"]), "shapes": shapes}
+        inputs |= {"makers": makers}
         lists = {name: tuple(plain.pop(name)) for name in ("vocabulary", "held_out")}
         plain.pop("sizes", None)  # which runs used to repeat beside their inputs
         return Run(**plain, **lists, inputs=Inputs(**inputs), scores=Scores(**scores))
