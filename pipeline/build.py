@@ -57,7 +57,7 @@ class Build:
         limits = resolve("limits", Limits, settings.pop("limits", {}))
         self.pipeline = Pipeline(chosen, settings)
         self.job = Job(self.store.root, tuple(chosen), settings, new_run_id(), limits)
-        resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
+        resolve_all([name for stage in self.pipeline.stages for name in stage.weights()])
         self._redo(options.redo)
 
     def _redo(self, names: Sequence[str]) -> None:

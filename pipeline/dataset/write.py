@@ -141,7 +141,7 @@ def _join(
     arrays: list[Any] = [pa.array([row[c.name] for row in manifest], type=c.arrow_type) for c in CLIP_COLUMNS]
     order = [(part_of[task.row.clip_id], task.row.clip_id) for task in shard.clips]
     for stage in pipeline.stages:
-        wanted = [column for column in stage.writes if column in columns]
+        wanted = [column for column in stage.writes() if column in columns]
         if wanted:
             table = _rows_in_order(store, stage.name, [column.name for column in wanted], order)
             arrays += [table[column.name] for column in wanted]

@@ -104,12 +104,22 @@ class RunReport:
         published, wanted = len(self.after.published), len(self.manifest.clips)
         shards = f"{self.shards} shards ({self.shards_written} written)" if self.shards else "no shards"
         lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
+        lines += self._failed_batches()
         if not self.enough:
             lines.append(
                 f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}: "
                 "see the clips above, or lower min_yield"
             )
         return "\n".join(lines)
+
+    def _failed_batches(self) -> list[str]:
+        """A line for every way in which batches of a stage failed whose clips it could then compute alone."""
+        alone = Counter((stage, row.reason) for _, _, stage, row in self.after.rows if row.ok and row.reason)
+        return [
+            f"warning: {stage} computed {count} clips one by one, which is slow, because their batches failed: "
+            f"{reason} (traceback: column `detail` of ledger/clips.parquet)"
+            for (stage, reason), count in alone.items()
+        ]
 
     def write(self, store: Store, run_id: str) -> None:
         """``report.json``: the same for programs."""
@@ -153,9 +163,9 @@ def plan_table(pipeline: Pipeline, found: Survey) -> str:
             str(stage.version),
             str(found.settled[stage.name]),
             str(found.waiting[stage.name]),
-            f"{stage.cpus:g}",
-            f"{stage.gpus:g}",
-            ", ".join(column.name for column in stage.writes),
+            f"{stage.cpus():g}",
+            f"{stage.gpus():g}",
+            ", ".join(column.name for column in stage.writes()),
         ]
         for stage in pipeline.stages
     ]
