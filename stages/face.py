@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clip import Clip
-from pipeline.clock import FPS, VideoTimes, map_to_grid
+from pipeline.clock import VideoTimes, frames_in, map_to_grid
 from pipeline.media.encode import VideoWriter
 from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
@@ -124,7 +124,7 @@ class Face(Stage):
         squares = list(crops.apart(left, right, size_px))
         if policy == "static":
             return squares, [np.tile(square, (len(boxes[0]), 1)) for square in squares]
-        sigma_frames = self.settings.smooth_s * FPS if policy == "smooth" else 0.0
+        sigma_frames = frames_in(self.settings.smooth_s) if policy == "smooth" else 0.0
         return squares, [crops.moving_squares(one, margin, size_px, sigma_frames) for one in boxes]
 
 

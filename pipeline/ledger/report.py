@@ -1,4 +1,4 @@
-"""What a build says when it ends: the run table, the clips that are missing, ``run.json``."""
+"""What a build says when it ends: the run table, the clips that are missing, ``report.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.clock import FPS
+from pipeline.clock import seconds_of
 from pipeline.dataset.store import Store
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
@@ -17,6 +17,8 @@ from pipeline.part import Done
 from pipeline.plan import Pipeline
 from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
+
+REPORT = "report.json"
 
 
 @dataclass
@@ -82,7 +84,7 @@ class RunReport:
             "computed": cost.clips,
             "seconds": round(seconds, 2),
             "frames_per_s": round(frames / seconds, 1) if seconds else None,
-            "times_real_time": round(frames / FPS / seconds, 2) if seconds else None,
+            "times_real_time": round(float(seconds_of(frames)) / seconds, 2) if seconds else None,
         }
 
     def table(self) -> str:
@@ -93,7 +95,7 @@ class RunReport:
         """One line for every clip that is not in the data set: where it stopped and why."""
         lines = []
         for clip_id, (stage, row) in sorted(self.after.missing.items()):
-            detail = row.detail.strip().splitlines()[-1] if row.detail.strip() else ""
+            detail = row.last_line()
             lines.append(f"  {clip_id}: {row.outcome} by {stage}: {row.reason}" + (f" ({detail})" if detail else ""))
         return lines
 
@@ -120,7 +122,7 @@ class RunReport:
         ]
 
     def write(self, store: Store, run_id: str) -> None:
-        """``run.json``: the same for programs."""
+        """``report.json``: the same for programs."""
         content = {
             "run_id": run_id,
             "seconds": round(time.monotonic() - self.started, 2),
@@ -131,11 +133,11 @@ class RunReport:
             "shards": self.shards,
             "shards_written": self.shards_written,
         }
-        store.write_text(store.root / "run.json", json.dumps(content, indent=1) + "\n")
+        store.write_text(store.root / REPORT, json.dumps(content, indent=1) + "\n")
 
 
 def run_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of `RunReport.rows`, as ``run.json`` has them too, for people."""
+    """Rows of `RunReport.rows`, as ``report.json`` has them too, for people."""
     header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
     cells = [
         [

@@ -10,9 +10,9 @@ import pytest
 from pipeline.build import BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.store import Store
-from pipeline.ledger.diary import read_diary, read_ledger
+from pipeline.ledger.diary import read_diary
 from pipeline.ledger.report import RunReport
-from pipeline.ledger.survey import Survey
+from pipeline.ledger.survey import Survey, read_ledger
 from pipeline.part import run_here
 from tests.labs.toy_build import ROWS, ToyProject, computed
 from tests.labs.worker_processes import in_worker_processes
