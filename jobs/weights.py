@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.command import command
-from pipeline.fetch import fetch
 from pipeline.tables import aligned
-from pipeline.weights import Weights, WeightsError, cache_root, find_weights, registry
+from pipeline.weights import Weights, WeightsError, cache_root, fetch, find_weights, registry
 
 MIB = 2**20
 ABSENT = ("to fetch", "by hand")  # states of an entry whose files are not there

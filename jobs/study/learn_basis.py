@@ -28,16 +28,16 @@ from schemas.column import FRAME_AXIS, ROLES, Column
 
 if TYPE_CHECKING:
     from stages.landmarks import Tracker
-    from stages.morphable.learning import Explained, Track
+    from stages.morphable.learning import Explained, PersonTrack
 
 CROP_PX = 384
 PICTURES = (".bmp", ".jpg", ".jpeg", ".png")
 MAX_FRAMES = 300  # of a face in a list
 
 
-def tracks_of_dataset(root: Path) -> Iterator[Track]:
+def tracks_of_dataset(root: Path) -> Iterator[PersonTrack]:
     """Both faces of every published clip of a data set, from its landmark columns."""
-    from stages.morphable.learning import Track, upright
+    from stages.morphable.learning import PersonTrack, upright
 
     people = {row["clip_id"]: row for row in read_clips(root)}
     store = Store(root)
@@ -48,13 +48,13 @@ def tracks_of_dataset(root: Path) -> Iterator[Track]:
             for clip_id, row in store.read_columns("landmarks", path.stem, [points, valid]).items():
                 if clip_id in people:
                     person = people[clip_id][f"{role}_id"] or f"{clip_id} {role}"
-                    yield Track(person, upright(row[points.name][row[valid.name]]))
+                    yield PersonTrack(person, upright(row[points.name][row[valid.name]]))
 
 
-def tracks_of_list(path: Path) -> Iterator[Track]:
+def tracks_of_list(path: Path) -> Iterator[PersonTrack]:
     """Faces of a list, found by FaceMesh in their squares; faces that it does not find are named and left out."""
     from stages.landmarks import Tracker
-    from stages.morphable.learning import Track, upright
+    from stages.morphable.learning import PersonTrack, upright
 
     tracker = Tracker(min_detection=0.5, min_presence=0.9)
     with path.open(newline="", encoding="utf-8") as file:
@@ -63,7 +63,7 @@ def tracks_of_list(path: Path) -> Iterator[Track]:
             square = tuple(float(row[key]) for key in ("left", "top", "side"))
             points = list(_look(tracker, media, square, row))
             if points:
-                yield Track(row["person"], upright(np.stack(points)))
+                yield PersonTrack(row["person"], upright(np.stack(points)))
             else:
                 print(f"{media}: no face in the square {square} of {row['person']}: left out", file=sys.stderr)
 

@@ -25,7 +25,7 @@ from stages.evaluate.render.lids import aspect
 from stages.evaluate.render.take import Motion, Take
 from stages.landmarks import Tracker
 from stages.morphable.basis import Basis, load_basis
-from stages.morphable.fitters import Face, LandmarkGn, Options
+from stages.morphable.fitters import FilmedTrack, LandmarkGn, Options
 from stages.threedmm import ThreeDMM
 
 SIDE_PX = 384
@@ -53,7 +53,7 @@ def landmarks(frames: Sequence[np.ndarray]) -> np.ndarray:
 def fitted(points: np.ndarray) -> Motion:
     """Coefficients of landmarks (frame, 478, 3), as the stage fits them."""
     fitter = LandmarkGn({"basis": find_weights("basis_media_v1").paths()[0]}, Options())
-    (found,) = fitter.fit([Face(points, np.ones(len(points), bool), SIDE_PX, tuple)])
+    (found,) = fitter.fit([FilmedTrack(points, np.ones(len(points), bool), SIDE_PX, tuple)])
     return Motion(**{name: found[name] for name in ("identity", "exp", "angle", "trans", "crop")})
 
 

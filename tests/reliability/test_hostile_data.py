@@ -20,11 +20,10 @@ import pytest
 from jobs.export_vico import Release
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import media_file, read_clips
-from pipeline.fetch import fetch
 from pipeline.media import sandbox
 from pipeline.media.encode import count_frames
 from pipeline.media.reader import MediaError, ReadingLimits, SourceReader
-from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, registry
+from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, fetch, registry
 from schemas.errors import UserError
 from tests.labs.media import Recipe, make_source
 from tests.labs.mutants import REFERENCES

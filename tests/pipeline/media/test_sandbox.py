@@ -168,7 +168,9 @@ def test_the_child_dies_with_its_parent(film: Path) -> None:
 
 def test_inside_the_sandbox_there_are_no_files_and_no_network() -> None:
     program = (
-        "import socket, sys; from pipeline.media.child import confine; from pipeline.media.sandbox import ReadingLimits\n"
+        "import socket, sys\n"
+        "from pipeline.media.child import confine\n"
+        "from pipeline.media.sandbox import ReadingLimits\n"
         "confine(ReadingLimits())\n"
         "def attempt(action):\n"
         "    try: action()\n"

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jobs.bench.facenet import import_facenet
 from pipeline.weights import CACHE_VARIABLE, WeightsError, find_weights
 from stages.evaluate.metrics.embeddings import NETWORKS, Embedding
 from stages.evaluate.metrics.networks import arcface, hopenet, inception, vggface2
 from stages.evaluate.metrics.registry import definitions
 from stages.evaluate.obstacles import no_weights
-from stages.faces.facenet import import_facenet
 from stages.morphable.resnet50 import ResNet50
 
 
