@@ -2,6 +2,9 @@
 
 Identities of ``test`` are seen in ``train``; identities of ``ood`` are not (Zhou et al., ECCV 2022, section 3). Here a
 source video may not stand in both ``train`` and ``ood`` either: it would carry its room, light and microphone along.
+
+A person may be unknown (None). Whether ``train`` has shown them cannot be checked, so derived splits leave their clips
+in ``train``, and a data set that has both splits and an unknown person in either of them gets a warning.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ class SplitClip(Protocol):
     @property
     def source_id(self) -> str: ...
     @property
-    def speaker_id(self) -> str: ...
+    def speaker_id(self) -> str | None: ...
     @property
-    def listener_id(self) -> str: ...
+    def listener_id(self) -> str | None: ...
     @property
     def line(self) -> int: ...
 
@@ -58,19 +61,22 @@ class SplitRule:
 def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]:
     """A split for every clip: ``ood`` takes whole groups of connected people, ``test`` clips of people left in train.
 
+    Clips of which a person is unknown stay in ``train``.
+
     Deterministic: it depends on ids and the seed, not on the order of rows.
     """
     order = sorted(clips, key=lambda clip: _draw(rule.seed, clip.clip_id))
     splits = {clip.clip_id: "train" for clip in clips}
     room = rule.ood * len(clips)
     for group in _connected(order):
-        if len(group) <= room:
+        if len(group) <= room and not any(map(_is_anonymous, group)):
             room -= len(group)
             splits.update((clip.clip_id, "ood") for clip in group)
     room = rule.test * len(clips)
     seen = Counter(person for clip in clips if splits[clip.clip_id] == "train" for person in _people(clip))
     for clip in order:
-        if room >= 1 and splits[clip.clip_id] == "train" and all(seen[person] > 1 for person in _people(clip)):
+        movable = splits[clip.clip_id] == "train" and not _is_anonymous(clip)
+        if room >= 1 and movable and all(seen[person] > 1 for person in _people(clip)):
             room -= 1
             seen.subtract(_people(clip))
             splits[clip.clip_id] = "test"
@@ -78,7 +84,7 @@ def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]
 
 
 def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, str]) -> list[str]:
-    """Warnings on the splits of a data set.
+    """Warnings on the splits of a data set, one of a kind, with the number of clips.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
     """
     train = [clip for clip in clips if splits[clip.clip_id] == "train"]
     in_train = {key: clip for clip in train for key in _keys(clip)}
-    warnings = []
+    new_people = []  # test clips and the person that train does not show
     for clip in clips:
         shared = [key for key in _keys(clip) if key in in_train]
         if splits[clip.clip_id] == "ood" and shared:
@@ -97,14 +103,31 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
             )
         new = [person for person in sorted(_people(clip)) if ("identity", person) not in in_train]
         if splits[clip.clip_id] == "test" and train and new:
-            warnings.append(
-                f"{path}, line {clip.line}: identity {new[0]!r} of a test clip is not in train; ViCo calls that ood"
-            )
+            new_people.append((clip, new[0]))
+    warnings = []
+    if new_people:
+        clip, person = new_people[0]
+        warnings.append(
+            f"{path}: {len(new_people)} test clips show people who are not in train, first line {clip.line}, "
+            f"identity {person!r}; ViCo calls that ood"
+        )
+    unknown = Counter(splits[clip.clip_id] for clip in clips if _is_anonymous(clip))
+    if {"train", "ood"} <= set(splits.values()) and (unknown["train"] or unknown["ood"]):
+        warnings.append(
+            f"{path}: {unknown['train']} clips of train and {unknown['ood']} of ood leave speaker_id or listener_id "
+            "empty; whether ood shows people of train cannot be checked: name them where you can"
+        )
     return warnings
 
 
+def _is_anonymous(clip: SplitClip) -> bool:
+    """Whether the speaker or the listener of a clip is unknown."""
+    return clip.speaker_id is None or clip.listener_id is None
+
+
 def _people(clip: SplitClip) -> set[str]:
-    return {clip.speaker_id, clip.listener_id}
+    """The people of a clip who are known."""
+    return {person for person in (clip.speaker_id, clip.listener_id) if person is not None}
 
 
 def _keys(clip: SplitClip) -> list[tuple[str, str]]:

@@ -17,13 +17,14 @@ from schemas.errors import UserError
 class Row:
     clip_id: str
     source_id: str
-    speaker_id: str
-    listener_id: str
+    speaker_id: str | None
+    listener_id: str | None
     line: int = 2
 
 
 def rows_of(triples: list[tuple[int, int, int]]) -> list[Row]:
-    return [Row(f"c{i}", f"s{s}", f"p{a}", f"p{b}", i + 2) for i, (s, a, b) in enumerate(triples)]
+    named = [(s, *(f"p{person}" if person >= 0 else None for person in people)) for s, *people in triples]
+    return [Row(f"c{i}", f"s{s}", a, b, i + 2) for i, (s, a, b) in enumerate(named)]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,30 @@ def test_a_test_identity_that_train_never_shows_is_a_warning() -> None:
     assert "'p3'" in warning
 
 
+def test_a_warning_comes_once_with_the_number_of_its_clips() -> None:
+    clips = rows_of([(1, 1, 2), (1, 1, 3), (1, 4, 2), (1, 5, 6)])
+    (warning,) = check_splits(Path("clips.csv"), clips, {"c0": "train", "c1": "test", "c2": "test", "c3": "test"})
+    assert "3 test clips" in warning
+    assert "first line 3" in warning
+
+
+@pytest.mark.parametrize(
+    ("train", "ood", "counts"),
+    [((1, 2), (-1, 9), "0 clips of train and 1 of ood"), ((1, -1), (8, 9), "1 clips of train and 0 of ood"),
+     ((-1, -1), (8, -1), "1 clips of train and 1 of ood")],
+)  # fmt: skip
+def test_unknown_people_beside_train_and_ood_are_one_warning(train, ood, counts: str) -> None:
+    clips = rows_of([(1, *train), (2, *ood)])
+    (warning,) = check_splits(Path("clips.csv"), clips, {"c0": "train", "c1": "ood"})
+    assert counts in warning
+
+
+def test_a_source_of_unknown_people_may_not_stand_in_train_and_ood_either() -> None:
+    same_source = [Row("a", "s", None, None, 2), Row("b", "s", None, None, 3)]
+    with pytest.raises(UserError, match="source 's' stands in both"):
+        check_splits(Path("clips.csv"), same_source, {"a": "train", "b": "ood"})
+
+
 people = st.integers(0, 12)
 data_sets = st.lists(st.tuples(st.integers(0, 8), people, people), min_size=1, max_size=60).map(rows_of)
 
@@ -60,6 +85,15 @@ def test_derived_splits_keep_the_rule_whatever_the_data_and_its_order(clips: lis
     shuffled = clips.copy()
     random.shuffle(shuffled)
     assert derive_splits(shuffled, rule) == splits
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(-3, 12), st.integers(-1, 12)), min_size=1).map(rows_of))
+def test_derived_splits_leave_clips_of_unknown_people_in_train(clips: list[Row]) -> None:
+    splits = derive_splits(clips, SplitRule(test=0.3, ood=0.3))
+    unknown = [splits[clip.clip_id] for clip in clips if None in (clip.speaker_id, clip.listener_id)]
+    assert set(unknown) <= {"train"}
+    warned = bool(unknown) and "ood" in splits.values()
+    assert len(check_splits(Path("clips.csv"), clips, splits)) == warned
 
 
 def test_derived_shares_are_reached_when_the_people_allow_it() -> None:
