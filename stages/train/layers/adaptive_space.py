@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.clock import frames_in
 from stages.train.layers.sequence import MaskedConv
-
-FPS = 30
 
 
 class AudioEncoder(nn.Module):
@@ -186,7 +185,7 @@ def lasting_gumbel_noise(shape: torch.Size, memory_s: float, generator: torch.Ge
 
     The normal numbers behind it form an autoregressive process with correlation exp(-t / ``memory_s``).
     """
-    keep = math.exp(-1 / (memory_s * FPS)) if memory_s > 0 else 0.0
+    keep = math.exp(-1 / frames_in(memory_s)) if memory_s > 0 else 0.0
     white = torch.randn(shape, generator=generator, device=generator.device)
     frames = [white[:, 0]]
     for frame in range(1, shape[1]):
