@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from schemas.errors import UserError
-from stages.train.run_folder import ANEW, write_whole
+from stages.train.inputs import ANEW
+from stages.train.run_folder import write_whole
 
 NOTE = "note"  # key of the JSON in a file's header
 

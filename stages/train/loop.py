@@ -22,8 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from schemas.errors import UserError
 from stages.train.checkpoint import load_training, save_training, save_weights
 from stages.train.corpus import open_corpus
+from stages.train.inputs import ANEW
 from stages.train.listener import Batch
-from stages.train.run_folder import ANEW, SPLITS, Run, RunFolder
+from stages.train.run_folder import SPLITS, Run, RunFolder
 from stages.train.training_log import Curves, Log, Progress
 from stages.train.windows import Windows, draw_seed, epoch_batches, to_device, training_windows
 

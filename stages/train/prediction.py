@@ -44,6 +44,23 @@ class Draw:
     sample: int = 0
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    root : the data set, which is also the reference to score against.
+    attitude : taken for all clips instead of their own, if not empty.
+    draw : seed and number of the sample.
+    """
+
+    root: Path
+    splits: tuple[str, ...]
+    attitude: str = ""
+    draw: Draw = Draw()
+
+
 class Predictor:
     """A run's listener, ready to predict clips."""
 
@@ -128,23 +145,6 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be predicted.
-
-    Attributes
-    ----------
-    root : the data set, which is also the reference to score against.
-    attitude : taken for all clips instead of their own, if not empty.
-    draw : seed and number of the sample.
-    """
-
-    root: Path
-    splits: tuple[str, ...]
-    attitude: str = ""
-    draw: Draw = Draw()
-
-
 def write_predictions(predictors: Sequence[Predictor], request: Request, out: Path) -> int:
     """Predict all clips of the request into the data set ``out``; returns their number.
 
@@ -154,10 +154,14 @@ def write_predictions(predictors: Sequence[Predictor], request: Request, out: Pa
     MixedCoefficientsError : the data set's coefficients are another fitter's than the runs'.
     """
     check(predictors, request.root)
+    reference = read_description(request.root)
     rows = [row for split in request.splits for row in _predicted(predictors, request, split)]
     if not rows:
-        raise UserError(f"{request.root}: no clips in the split {' or '.join(request.splits)}")
-    reference, predicted = read_description(request.root), _account(predictors, request)
+        held = ", ".join(reference.splits_held()) or "none"
+        raise UserError(
+            f"{request.root}: no clips in the split {' or '.join(request.splits)}, found {held}; name one with --split"
+        )
+    predicted = _account(predictors, request)
     wanted = columns_of(request.root, [name for name in rows[0] if name not in MANIFEST])
     write_dataset(
         out,
@@ -180,7 +184,7 @@ def check(predictors: Sequence[Predictor], root: Path) -> None:
     orders = {str(predictor.folder.root): predictor.run.inputs.order for predictor in predictors}
     if len(set(orders.values())) > 1:
         listing = ", ".join(f"{run}: {order}" for run, order in orders.items())
-        raise UserError(f"an ensemble needs runs of one order of motion, found {listing}")
+        raise UserError(f"an ensemble needs runs of one order of motion, found {listing}; predict with each alone")
     for predictor in predictors:
         predictor.check(root)
 

@@ -21,7 +21,7 @@ from pipeline.dataset.read import read_description
 from pipeline.settings import as_plain, read_text, resolve
 from schemas.errors import UserError
 from stages.train.corpus import ClipFrames, Corpus, open_corpus
-from stages.train.inputs import ACOUSTIC_WIDTH, NO_LABEL, ColumnShape, Inputs, Origin, inputs_of
+from stages.train.inputs import ACOUSTIC_WIDTH, ANEW, NO_LABEL, ColumnShape, Inputs, Origin, inputs_of
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
 from stages.train.zscores import Scale, ZScores, scores_of
@@ -30,7 +30,6 @@ FORMAT_VERSION = 1
 MAX_RUN_BYTES = 2**28
 LEAST_PART = 3  # validation takes no more than one part in so many
 SPLITS = ("train", "val")  # what training may see; test and ood are for the end
-ANEW = "train another run: python -m jobs.train DATASET --listener NAME --out RUN"
 
 
 @dataclass(frozen=True)
@@ -180,12 +179,13 @@ def continue_run(roots: Sequence[Path], name: str, overrides: Mapping[str, Any],
     """
     run = folder.read()
     if run.listener != name:
-        raise UserError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}")
+        raise UserError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}; {ANEW}")
     if {str(root): fingerprints(root) for root in roots} != dict(run.data):
-        raise UserError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed")
+        raise UserError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed; {ANEW}")
     for key, value in overrides.items():
         if key != "epochs" and run.settings.get(key) != value:
-            raise UserError(f"{folder.root}: {key} is {run.settings.get(key)!r} in this run and cannot be changed")
+            found = f"{key} is {run.settings.get(key)!r} in this run and cannot be changed"
+            raise UserError(f"{folder.root}: {found}; {ANEW}")
     run = replace(run, settings={**run.settings, **overrides})
     run.resolved()
     _open_frames(run.roots, run.inputs, folder)
@@ -205,7 +205,9 @@ def _resolve_settings(
     """The listener's defaults, then the preset's values, then what the user sets."""
     if preset and preset not in listener.presets:
         known = ", ".join(listener.presets) or "none"
-        raise UserError(f"listener {name!r}: unknown preset {preset!r}; its presets: {known}")
+        raise UserError(
+            f"listener {name!r}: unknown preset {preset!r}; its presets: {known}; python -m jobs.train --help"
+        )
     given = {**listener.presets.get(preset, {}), **overrides}
     settings: TrainingSettings = resolve(name, listener.Settings, given)
     return settings

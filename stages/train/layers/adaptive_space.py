@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.clock import frames_in
+from schemas.errors import UserError
 from stages.train.layers.sequence import MaskedConv
 
 
@@ -163,7 +164,7 @@ class BlinkDecoder(nn.Module):
     def __init__(self, attitudes: int, heads: int, codes: int, channels: int, width: int) -> None:
         super().__init__()
         if heads % 8:
-            raise ValueError(f"elp: heads must be a multiple of 8, found {heads}; --set heads=128")
+            raise UserError(f"elp: heads must be a multiple of 8, found {heads}; --set heads=128")
         self.read = OpenedConv(attitudes, codes, channels, taps=1)
         self.halve = nn.ModuleList(
             nn.Conv2d(channels, channels, (3, 4), stride=(1, 2), padding=(1, 1)) for _ in range(3)
