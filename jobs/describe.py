@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command import command
-from pipeline.dataset.pack import PackSettings
+from pipeline.dataset.write import PackSettings
 from pipeline.ledger.limits import Limits
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
@@ -21,7 +21,7 @@ from pipeline.sources.download import DownloadSettings
 from pipeline.stage import Stage
 from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES, CLIP_COLUMNS
-from schemas.coefficients import ORDERS, WIDTHS
+from schemas.coefficients import Layout
 from schemas.column import Column
 from schemas.errors import UserError
 from stages.evaluate.metrics.definition import Definition
@@ -108,8 +108,7 @@ def _listener_row(name: str, listener: Any, preset: str) -> list[str]:
     order = listener.layout(settings)
     columns = Pipeline(find_stages(), {}).columns
     extra = {column: ([a for a in columns[column].axes if isinstance(a, int)] or [1])[-1] for column in listener.reads}
-    width = sum(WIDTHS[part] for part in ORDERS[order])
-    model = listener(settings, Sizes(width, ACOUSTIC_WIDTH, len(ATTITUDES), extra))
+    model = listener(settings, Sizes(Layout(order), ACOUSTIC_WIDTH, len(ATTITUDES), extra))
     weights = sum(parameter.numel() for parameter in model.parameters())
     reads = ", ".join(["motion, audio", *(f"`{column}`" for column in listener.reads if column != BLINK)])
     says = f"`{order}`" + (" and blinks" if BLINK in listener.reads else "")  # blinks are read only to learn them

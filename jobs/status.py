@@ -17,7 +17,7 @@ from pipeline.dataset.read import read_description
 from pipeline.dataset.storage import location
 from pipeline.dataset.store import Store
 from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table, read_ledger
-from pipeline.ledger.report import run_table
+from pipeline.ledger.report import REPORT, run_table
 
 MAX_IN_WORK = 10  # clips in work that are named
 
@@ -60,7 +60,7 @@ def _unfinished(store: Store, start: RunStart) -> int:
 
 def _finished(store: Store, start: RunStart) -> dict[str, Any] | None:
     """The report of this very run, if it has come to its end."""
-    report = read_ledger(store, store.root / "run.json")
+    report = read_ledger(store, store.root / REPORT)
     return report if report.get("run_id") == start.run_id else None
 
 

@@ -66,12 +66,8 @@ class Face(Stage):
     settings: Settings
 
     def setup(self, device: str) -> None:
-        import cv2
-        import torch
+        import cv2  # noqa: F401  # not at the first frame: the engine tells what is loaded here how many threads it has
 
-        threads = max(round(self.cpus), 1)  # left alone, torch and OpenCV take all cores of the machine each
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
         self._detector = FaceDetector(device)
 
     def process(self, clip: Clip) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torc
     from stages.train.corpus import open_corpus
     from stages.train.loop import Trainer, Worker
     from stages.train.plan import SPLITS, plan_run
-    from stages.train.progress import Log
     from stages.train.run_folder import RunFolder
+    from stages.train.training_log import Log
     from stages.train.windows import training_windows
 
     folder = RunFolder(out)

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--set {unknown[0]}: allowed: asr.KEY=VALUE")
     document = options.write.read_text(encoding="utf-8") if options.write else ""
     stage = Asr(resolve("asr", Asr.Settings, overrides.get("asr", {})))
-    resolve_all(stage.weights)
+    resolve_all(stage.weights())
     stage.setup("cpu")
     scores = measure(stage, options.folder)
     content, settings = table(scores), stage.settings

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from pipeline.clock import FPS, SAMPLE_RATE_HZ, seconds_of
-from pipeline.dataset.pack import PackSettings, PlannedShard, packed_columns
 from pipeline.dataset.store import Store
-from pipeline.dataset.write import write_description
+from pipeline.dataset.write import PackSettings, PlannedShard, packed_columns, write_description
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
 from pipeline.plan import ClipTask, Pipeline

@@ -157,7 +157,7 @@ def world(tmp_path_factory) -> Iterator[dict[str, Path]]:
     paths["cut_basis"].write_bytes(basis[: len(basis) // 2])
     shutil.copytree(paths["data"], paths["unread_ledger"])
     (paths["unread_ledger"] / "ledger").mkdir(exist_ok=True)
-    for name in ("run.json", "ledger/start.json", "ledger/run.json"):
+    for name in ("run.json", "ledger/started.json"):
         (paths["unread_ledger"] / name).write_text("{")
     (paths["garbled"] / "RLD_data.csv").write_bytes(paths["garbage"].read_bytes())
     (paths["headless"] / "test.csv").write_text("one,two\n1,2\n")
