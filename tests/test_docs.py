@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 from jobs.describe import BEGIN, TOPICS, renew
 from pipeline.sources.availability import OUTCOMES
@@ -52,3 +53,9 @@ def test_files_and_folders_that_the_pages_name_exist() -> None:
     for page in PAGES:
         for path in PATH.findall(page.read_text(encoding="utf-8")):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_names_of_the_code_that_the_pages_use_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"`((?:schemas|pipeline|stages)\.[\w.]*\w)", page.read_text(encoding="utf-8")):
+            assert resolve_name(name) is not None, f"{page.name}: {name}"
