@@ -60,10 +60,12 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
         other = ", ".join(renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter) or "none of ours"
         raise UserError(
-            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; the renderer for these is {other}"
+            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; choose --renderer {other}"
         )
     if name == "pirender":
         return Choice(name, find_weights(weights or "pirender").paths()[0], plain)
+    if len(stages[STAGE].weights) != 1:
+        raise UserError(f"{data}: names no basis that it was fitted with; expected what jobs.build wrote with {STAGE}")
     ((basis, sha256),) = stages[STAGE].weights.items()
     found = find_weights(basis)
     if found.sha256 != sha256:
