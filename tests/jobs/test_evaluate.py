@@ -225,16 +225,17 @@ def test_work_that_is_spread_over_ray_comes_back_with_its_position() -> None:
 def test_on_ray_every_clip_is_a_task_and_the_scores_are_the_same(world: Path) -> None:
     given = [open_run(name, world / name, world / f"{name}_videos") for name in ("near", "far")]
     metrics = tuple(find_definition(name) for name in ("fd_exp_eccv2022", "vd_exp_sum", "psnr_piq"))
-    request = Request(world / "reference", tuple(given), metrics, ("test", "ood"))
+    splits = ("test", "ood")
+    request = Request(reference=world / "reference", runs=tuple(given), metrics=metrics, splits=splits)
     asked = []
 
-    def on_ray(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        asked.append((work.__name__, len(items)))
-        return run.spread(work, items)
+    def on_ray(work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0) -> Iterator[tuple[int, Any]]:
+        asked.append((work.__name__, len(items), gpus))
+        return run.spread(work, items, gpus=gpus)
 
     there, here = (str(score_all(evaluation.evaluate(request, s), s, seed=0)) for s in (on_ray, in_this_process))
     assert there == here
-    assert asked[0] == ("work_on", 2 * 4 + 4)  # two runs, and the reference's own values
+    assert asked[0] == ("work_on", 2 * 4 + 4, 0)  # two runs, and the reference's own values
 
 
 @pytest.fixture(scope="module")

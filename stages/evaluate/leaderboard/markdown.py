@@ -68,9 +68,9 @@ def _tables(report: Report, split: str) -> Iterator[str]:
         header = ["metric", *(plain(name) for name in report.names), "reference"]
         rows = []
         for row in report.rows(split, attitude):
-            cells = [f"**{cell}**" if best else cell for cell, best in zip(row.cells, row.best, strict=True)]
-            arrow = ARROWS[report.metrics[row.metric].better]
-            rows.append([f"`{row.metric}` {arrow}", *cells, row.goal])
+            texts = zip(map(interval_text, row.scores), row.best, strict=True)
+            arrow, goal = ARROWS[report.metrics[row.metric].better], number_text(row.goal.value) if row.goal else ""
+            rows.append([f"`{row.metric}` {arrow}", *(f"**{text}**" if best else text for text, best in texts), goal])
         yield markdown_table(header, rows)
 
 
@@ -108,9 +108,7 @@ def _difference_text(difference: Difference | None) -> str:
 
 
 def _boards(report: Report) -> Iterator[str]:
-    for board in report.boards:
-        if board.ours and len(board.rows) <= len(report.names):
-            continue  # nothing published beside it: it stands above
+    for board in report.boards_beside_others():
         yield f"### `{board.key.metric}` on {plain(board_place(board.key))}"
         yield markdown_table(["rank", "method", "value", "source", "notes"], list(_board_rows(board)))
 

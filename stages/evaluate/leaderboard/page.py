@@ -1,28 +1,28 @@
 """The leaderboard as one HTML page: tables, bars with intervals, clips as a scatter and as videos side by side.
 
 The page asks nothing of the network: style, script and numbers stand in it, only videos lie beside it. Names and ids
-are other people's: all text is escaped, and a content security policy lets no script run but the page's own.
+are other people's: the template (``page.html``) escapes all that it prints, and a content security policy lets no
+script run but the page's own (``page.js``).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from schemas.score import ALL, REFERENCE_RUN, Score
+from stages.evaluate.leaderboard import markdown
 from stages.evaluate.leaderboard.boards import Board
-from stages.evaluate.leaderboard.markdown import ARROWS, ARROWS_MEAN, INTERVALS_MEAN, PUBLISHED_MEAN
-from stages.evaluate.leaderboard.page_clips import Links, clip_numbers, clips_section
-from stages.evaluate.leaderboard.page_table import cell, table
+from stages.evaluate.leaderboard.published import Metric
 from stages.evaluate.leaderboard.report import Report, board_place, interval_text, number_text
-from stages.evaluate.metrics.definition import Definition
+from stages.evaluate.metrics.definition import Definition, Pooling
 
 FOLDER = Path(__file__).resolve().parent
 HEADLINES = (  # what most papers print; the other metrics are folded away
@@ -39,201 +39,133 @@ HEADLINES = (  # what most papers print; the other metrics are folded away
     "fid_piq",
     "csim_arcface",
 )
+Links = Mapping[str, Mapping[str, str]]  # clip -> whose -> file, relative to the page
 
 
 def leaderboard_html(report: Report, links: Links) -> str:
     """The page; ``links`` are the videos of clips that were rendered."""
+    pages = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    pages.filters |= {"number": number_text, "interval": interval_text, "place": board_place}
+    pages.tests["nan"] = math.isnan
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src 'self' file:"
-    sections = list(_sections(report, links))
-    return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
-        policy=policy,
-        title=escape(f"Leaderboard: {report.data}"),
-        facts="\n".join(_facts(report)),
-        contents="".join(f'<li><a href="#{id}">{escape(title)}</a></li>' for id, title, _ in sections),
-        sections="\n".join(
-            f'<section id="{id}"><h2>{escape(title)}</h2>\n{body}\n</section>' for id, title, body in sections
-        ),
-        data=_json(clip_numbers(report)),
+    return pages.get_template("page.html").render(
+        policy=f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src 'self' file:",
         script=script,
+        report=report,
+        links=links,
+        data=clip_numbers(report),
+        sections=list(_sections(report)),
+        cards={split: list(_cards(report, split)) for split in report.splits},
+        compared=list(_compared(report)),
+        of_clips=[metric for metric in report.computed() if metric.pooling is not Pooling.DATA_SET],
+        missing=len({metric for gap in report.missing() for metric in gap.metrics}),
+        arrows=markdown.ARROWS,
+        words=markdown,
+        all=ALL,
     )
 
 
-def _json(value: Any) -> str:
-    """JSON that can stand inside a script element: nothing in it ends the element."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _sections(report: Report, links: Links) -> Iterator[tuple[str, str, str]]:
-    """Id, title and body of every section."""
+def _sections(report: Report) -> Iterator[tuple[str, str]]:
+    """Id and title of every section."""
     for split in report.splits:
         clips, frames = report.clips(split)
         if clips:
-            yield split, f"{split}: {clips} clips, {frames} frames", _split_section(report, split)
+            yield split, f"{split}: {clips} clips, {frames} frames"
     if report.differences:
-        yield "differences", "Differences between runs", _differences(report)
+        yield "differences", "Differences between runs"
     if report.rankings:
-        yield "ranking", "Challenge ranking", _rankings(report)
-    yield "clips", "Clips", clips_section(report, links)
-    yield "published", "Beside the published scores", _published(report)
-    yield "definitions", "Definitions", _definitions(report.computed())
+        yield "ranking", "Challenge ranking"
+    yield "clips", "Clips"
+    yield "published", "Beside the published scores"
+    yield "definitions", "Definitions"
 
 
-def _facts(report: Report) -> Iterator[str]:
-    if report.fitter:
-        yield f'<p class="soft">Coefficients: {escape(report.fitter)}.</p>'
-    yield f'<p class="soft">{escape(f"{ARROWS_MEAN}. {INTERVALS_MEAN} Seed {report.seed}.")}</p>'
-    yield from (f'<p class="mark">Note: {escape(note)}.</p>' for note in report.notes)
-    missing = [
-        f"<li>{escape(', '.join(gap.metrics))} of {escape(', '.join(gap.runs))}: "
-        f"<em>not computed: {escape(gap.reason)}</em></li>"
-        for gap in report.missing()
-    ]
-    if missing:
-        metrics = {metric for gap in report.missing() for metric in gap.metrics}
-        summary = f"<summary>Not computed ({len(metrics)} metrics)</summary>"
-        yield f"<details>{summary}<ul>{''.join(missing)}</ul></details>"
+def _compared(report: Report) -> Iterator[tuple[Metric, list[Board]]]:
+    """Metrics with the boards on which others stand."""
+    boards: dict[str, list[Board]] = {board.key.metric: [] for board in report.boards}
+    for board in report.boards_beside_others():
+        boards[board.key.metric].append(board)
+    return ((report.metrics[id], found) for id, found in boards.items() if found)
 
 
-def _score_cell(score: Score | None, best: bool) -> str:
-    if score is None:
-        return cell("–")
-    reach = "" if math.isnan(score.low) else f"{number_text(score.low)} to {number_text(score.high)}"
-    value = f'<span class="best">{number_text(score.value)}</span>' if best else number_text(score.value)
-    return cell(f'{value}<span class="range">{reach}</span>')
+@dataclass(frozen=True)
+class Span:
+    """A part of a bar's width, in percent."""
+
+    start: float
+    width: float
+
+    @classmethod
+    def between(cls, low: float, high: float) -> Span:
+        return cls(low, high - low)
 
 
-def _split_section(report: Report, split: str) -> str:
-    blocks = [_bars(report, split), _score_table(report, split, ALL)]
-    for attitude in report.attitudes(split):
-        title = escape(f"{split}, {attitude}")
-        blocks.append(f"<details><summary>Only {title}</summary>{_score_table(report, split, attitude)}</details>")
-    return "\n".join(blocks)
+@dataclass(frozen=True)
+class Bar:
+    """One run's bar from 0 to its value, with the reach of its interval where it has one."""
+
+    score: Score
+    fill: Span
+    reach: Span | None
 
 
-def _score_table(report: Report, split: str, attitude: str) -> str:
-    rows = []
-    for row in report.rows(split, attitude):
-        scores = [report.find(name, row.metric, split, attitude) for name in report.names]
-        cells = [_score_cell(score, best) for score, best in zip(scores, row.best, strict=True)]
-        found = next(score for score in scores if score)
-        counted = f"{found.num_clips} clips, {found.num_frames} frames"
-        rows.append([_metric_link(report, row.metric), *cells, cell(row.goal or "–"), cell(counted)])
-    header = ["metric", *(escape(name) for name in report.names), "reference", "computed from"]
-    return table(f"Scores on {split}, {attitude}", header, rows)
+@dataclass(frozen=True)
+class Card:
+    """Bars of one metric, and where the reference's own value lies."""
+
+    metric: Definition
+    bars: list[Bar]
+    goal: float | None
+    headline: bool
 
 
-def _metric_link(report: Report, metric: str) -> str:
-    arrow = ARROWS[report.metrics[metric].better]
-    return f'<a href="#def-{escape(metric)}">{escape(report.metrics[metric].name)}</a> {arrow}'
-
-
-def _bars(report: Report, split: str) -> str:
-    cards = {metric.id: _card(report, metric, split) for metric in report.computed()}
-    first = "".join(card for id, card in cards.items() if id in HEADLINES)
-    others = "".join(card for id, card in cards.items() if id not in HEADLINES)
-    folded = (
-        f'<details><summary>All other metrics</summary><div class="cards">{others}</div></details>' if others else ""
-    )
-    return f'<div class="cards">{first}</div>{folded}'
-
-
-def _card(report: Report, metric: Definition, split: str) -> str:
-    """Bars of one metric, an interval on each, and a dashed line for the reference's own value."""
-    scores = [score for name in report.names if (score := report.find(name, metric.id, split))]
-    if not scores:
-        return ""
-    goal = report.find(REFERENCE_RUN, metric.id, split)
-    ends = [v for s in (*scores, *([goal] if goal else [])) for v in (s.value, s.low, s.high) if math.isfinite(v)]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    scale = 100 / (high - low) if high > low else 0.0
-    bars = "".join(_bar(score, goal, low, scale) for score in scores)
-    caption = f"{escape(metric.name)} {ARROWS[metric.direction]}{f' ({escape(metric.unit)})' if metric.unit else ''}"
-    return f'<figure class="card"><figcaption>{caption}</figcaption>{bars}</figure>'
-
-
-def _bar(score: Score, goal: Score | None, low: float, scale: float) -> str:
-    def share(value: float) -> float:
-        return (value - low) * scale
-
-    start, end = sorted((share(0.0), share(score.value)))
-    parts = [f'<span class="fill" style="left:{start:.2f}%;width:{end - start:.2f}%"></span>']
-    if not math.isnan(score.low):
-        width = share(score.high) - share(score.low)
-        parts.append(f'<span class="reach" style="left:{share(score.low):.2f}%;width:{width:.2f}%"></span>')
-    if goal:
-        parts.append(f'<span class="goal" style="left:{share(goal.value):.2f}%" title="reference"></span>')
-    words = escape(f"{score.run}: {interval_text(score)}")
-    track = f'<span class="track" role="img" aria-label="{words}" title="{words}">{"".join(parts)}</span>'
-    return f'<div class="bar"><span>{escape(score.run)}</span><span>{number_text(score.value)}</span>{track}</div>'
-
-
-def _differences(report: Report) -> str:
-    rows = []
-    for difference in report.differences:
-        if difference.key.attitude == ALL:
-            text = interval_text(difference)
-            shown = f"<strong>{text}</strong>" if difference.decided else text
-            names = [cell(escape(name)) for name in (difference.first, difference.second)]
-            metric = _metric_link(report, difference.key.metric)
-            rows.append([metric, cell(difference.key.split), *names, cell(shown)])
-    explained = "<p>Paired bootstrap on the same clips. Bold: the interval leaves out 0.</p>"
-    shown = table("Differences", ["metric", "split", "first", "second", "first minus second"], rows)
-    return f"{explained}<details><summary>All {len(rows)} differences</summary>{shown}</details>"
-
-
-def _rankings(report: Report) -> str:
-    rows = []
-    for ranking in report.rankings:
-        cells = [cell(str(ranking.results[name])) for name in report.names]
-        rows.append(
-            [escape(f"{ranking.split}, {ranking.rule}"), *cells, cell(escape(", ".join(ranking.metrics)), "words")]
-        )
-    return table(
-        "Challenge ranking", ["rule", *(escape(name) for name in report.names), "metrics that took part"], rows
-    )
-
-
-def _published(report: Report) -> str:
-    blocks = [f"<p>{escape(PUBLISHED_MEAN)}</p>"]
-    for metric in dict.fromkeys(board.key.metric for board in report.boards):
-        boards = [
-            b for b in report.boards if b.key.metric == metric and not (b.ours and len(b.rows) <= len(report.names))
-        ]
-        if not boards:
+def _cards(report: Report, split: str) -> Iterator[Card]:
+    for metric in report.computed():
+        scores = [score for name in report.names if (score := report.find(name, metric.id, split))]
+        if not scores:
             continue
-        tables = []
-        for board in boards:
-            tables.append(f"<h3>{escape(board_place(board.key))}</h3>{_board(board)}")
-        about = report.metrics[metric]
-        mark = " (with ours)" if any(board.ours for board in boards) else ""
-        count = f"{len(boards)} table{'s' if len(boards) > 1 else ''}"
-        summary = f"{escape(about.name)} {ARROWS[about.better]}{mark}: {count}"
-        meaning = f'<p class="soft">{escape(about.meaning)}</p>'
-        blocks.append(f"<details><summary>{summary}</summary>{meaning}{''.join(tables)}</details>")
-    return "\n".join(blocks)
+        goal = report.find(REFERENCE_RUN, metric.id, split)
+        ends = [v for s in (*scores, *([goal] if goal else [])) for v in (s.value, s.low, s.high) if math.isfinite(v)]
+        low, high = min(0.0, *ends), max(0.0, *ends)
+        scale = 100 / (high - low) if high > low else 0.0
+
+        def share(value: float, low: float = low, scale: float = scale) -> float:
+            return (value - low) * scale
+
+        bars = [
+            Bar(
+                score,
+                Span.between(*sorted((share(0.0), share(score.value)))),
+                None if math.isnan(score.low) else Span.between(share(score.low), share(score.high)),
+            )
+            for score in scores
+        ]
+        yield Card(metric, bars, share(goal.value) if goal else None, metric.id in HEADLINES)
 
 
-def _board(board: Board) -> str:
-    rows = []
-    for row in board.rows:
-        value = "not legible" if row.value is None else number_text(row.value)
-        if row.low is not None and row.high is not None and not math.isnan(row.low):
-            value += f'<span class="range">{number_text(row.low)} to {number_text(row.high)}</span>'
-        notes = "; ".join(f"<strong>{escape(flag)}</strong> {escape(note)}" for flag, note in row.flags)
-        cells = [cell(str(row.rank or "–")), cell(value), cell(escape(row.source or "this evaluation"), "words")]
-        rows.append([escape(row.name), *cells, cell(notes, "words")])
-    return table(board_place(board.key), ["method", "rank", "value", "source", "notes"], rows)
-
-
-def _definitions(definitions: Sequence[Definition]) -> str:
-    items = []
-    for definition in definitions:
-        parts = [f"{definition.formula}.", f"Source: {definition.source}.", f"Pooling: {definition.pooling.value}."]
-        parts += [f"Published as {definition.published_as}."] if definition.published_as else []
-        warning = f' <span class="mark">Mind: {escape(definition.warning)}.</span>' if definition.warning else ""
-        name = f'{escape(definition.name)} <code class="soft">{escape(definition.id)}</code>'
-        items.append(f'<dt id="def-{escape(definition.id)}">{name}</dt><dd>{escape(" ".join(parts))}{warning}</dd>')
-    return f"<dl>{''.join(items)}</dl>"
+def clip_numbers(report: Report) -> dict[str, Any]:
+    """The numbers of single clips, as the script reads them; of several samples the first."""
+    rows = [row for row in report.clip_scores if row.sample == 0]
+    clips: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        facts = {"id": row.clip_id, "split": row.split, "attitude": row.attitude, "frames": row.num_frames}
+        known = clips.setdefault(row.clip_id, facts)
+        known["frames"] = max(known["frames"], row.num_frames)
+    order = sorted(clips, key=lambda clip_id: (report.splits.index(clips[clip_id]["split"]), clip_id))
+    position = {clip_id: i for i, clip_id in enumerate(order)}
+    values: dict[str, dict[str, list[float | None]]] = {}
+    for row in rows:
+        column = values.setdefault(row.metric, {}).setdefault(row.run, [None] * len(clips))
+        column[position[row.clip_id]] = None if math.isnan(row.value) else float(f"{row.value:.6g}")
+    for metric in values.values():
+        for name in report.names:
+            metric.setdefault(name, [None] * len(clips))
+    return {"runs": report.names, "clips": [clips[clip_id] for clip_id in order], "values": values}

@@ -15,11 +15,12 @@ photosynthesis-team/piq 0.8, which ``compute_base_metrics.py`` of dc3ea9f/vico_c
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from stages.evaluate.metrics.definition import Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair
 
 PSNR_FLOOR = 1e-8  # added to the mean squared error
@@ -99,22 +100,21 @@ def ssim_full_size(predicted: np.ndarray, reference: np.ndarray) -> float:
     return float(ssim_of_frames(predicted, reference, shrink=False).mean())
 
 
-def _quality(id: str, name: str, published_as: str, formula: str, function: Callable[..., float]) -> Definition:
-    is_psnr = function is psnr
+def _quality(*, id: str, name: str, published_as: str, formula: str, function: Callable[..., float]) -> Definition:
     return Definition(
         id=id,
         name=name,
         published_as=published_as,
         formula=f"{formula}, mean over frames",
         source="Wang et al., TIP 2004; piq 0.8; compute_base_metrics.py of dc3ea9f/vico_challenge_baseline",
-        unit="dB" if is_psnr else "",
+        unit="",
         scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.HIGHER,
-        inputs=pair("frames"),
+        inputs=Quantity.FRAMES.pair,
         min_frames=1,
         function=function,
-        perfect=80.0 if is_psnr else 1.0,
+        perfect=1.0,
         warning="depends on the size of the picture and on the codec that both went through",
     )
 
@@ -123,7 +123,29 @@ _PUBLISHED = "ViCo Table 4; ViCo challenge; HSP Table 1; MFR-Net Table 2"
 _SSIM = "SSIM, Gaussian window of 11x11 px with sigma 1.5, mean of R, G and B"
 
 DEFINITIONS = (
-    _quality("psnr_piq", "PSNR", f"PSNR, {_PUBLISHED}", "10 log10(1 / (mean squared error + 1e-8)), RGB to 1", psnr),
-    _quality("ssim_piq", "SSIM", f"SSIM, {_PUBLISHED}", f"{_SSIM}, shrunk by round(shorter side / 256) first", ssim),
-    _quality("ssim_full_size", "SSIM (full size)", "", f"{_SSIM}, as large as they are", ssim_full_size),
+    replace(
+        _quality(
+            id="psnr_piq",
+            name="PSNR",
+            published_as=f"PSNR, {_PUBLISHED}",
+            formula="10 log10(1 / (mean squared error + 1e-8)), RGB to 1",
+            function=psnr,
+        ),
+        unit="dB",
+        perfect=80.0,
+    ),
+    _quality(
+        id="ssim_piq",
+        name="SSIM",
+        published_as=f"SSIM, {_PUBLISHED}",
+        formula=f"{_SSIM}, shrunk by round(shorter side / 256) first",
+        function=ssim,
+    ),
+    _quality(
+        id="ssim_full_size",
+        name="SSIM (full size)",
+        published_as="",
+        formula=f"{_SSIM}, as large as they are",
+        function=ssim_full_size,
+    ),
 )

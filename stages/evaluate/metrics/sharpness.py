@@ -23,7 +23,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stages.evaluate.metrics.definition import PREDICTED, Definition, Direction, Pooling
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check
 
 BLOCK_PX = 64
@@ -204,7 +204,7 @@ DEFINITIONS = (
         scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.HIGHER,
-        inputs=(f"{PREDICTED}.frames",),
+        inputs=(Quantity.FRAMES.predicted,),
         min_frames=1,
         function=cpbd,
         perfect=None,
