@@ -25,6 +25,7 @@ from pipeline.clock import FPS, Span, map_to_grid
 from pipeline.dataset.read import read_clips, read_description
 from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.media.reader import MediaError, SourceReader
+from schemas.dataset import SourceEntry
 from schemas.errors import UserError
 
 MANIFEST, CLIPS = "reextract.toml", "reextract.csv"
@@ -75,7 +76,7 @@ def _csv_row(row: Row) -> list[Any]:
 
 def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
     description = read_description(data)
-    name, names = f"{description['name']}_reextracted", json.dumps(STAGES)
+    name, names = f"{description.name}_reextracted", json.dumps(STAGES)
     blocks = [f'[dataset]\nname = {json.dumps(name)}\nclips = "{CLIPS}"\nstages = {names}\n']
     for row in rows:
         clip_id = row["clip_id"]
@@ -85,10 +86,10 @@ def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
             "audio": data / row["audio"],
         }
         lines = [f"{part} = {json.dumps(os.path.relpath(path, videos))}" for part, path in files.items()]
-        licence = description["sources"].get(row["source_id"], {}).get("licence") or "as the source's"
+        licence = description.sources.get(row["source_id"], SourceEntry()).licence or "as the source's"
         blocks.append("\n".join(["[[sources]]", f'id = "{clip_id}"', *lines, f"licence = {json.dumps(licence)}", ""]))
     for stage in SET_AS_THERE:
-        settings = description["stages"].get(stage, {}).get("settings", {})
+        settings = description.stages[stage].settings if stage in description.stages else {}
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         blocks.append("\n".join([f"[stages.{stage}]", *lines, ""]))
     return "\n".join(blocks)

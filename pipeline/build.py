@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from pipeline.dataset.card import describe_dataset, write_description
+from pipeline.dataset.card import describe_dataset, write_card
 from pipeline.dataset.pack import PackSettings, plan_shards, write_shards
 from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
@@ -70,23 +70,13 @@ class Build:
 
     def survey(self) -> Survey:
         """What is done and what is to do, from the files."""
-        self.absent = absent_clips(self.manifest, self.store)
-        ids = sorted({clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent})
-        sources = {source_id: self.manifest.sources[source_id] for source_id in ids}
+        absent = absent_clips(self.manifest, self.store)
+        clips = [clip for clip in self.manifest.clips if clip.clip_id not in absent]
+        sources = {name: self.manifest.sources[name] for name in sorted({clip.source_id for clip in clips})}
         hashes = source_hashes(self.store, sources.values())
-        files = {source_id: source.resolved() for source_id, source in sources.items()}
-        self.tasks = [
-            ClipTask(clip, files[clip.source_id], hashes[clip.source_id])
-            for clip in self.manifest.clips
-            if clip.clip_id not in self.absent
-        ]
-        self.parts = assign_parts(self.store, self.tasks)
-        return self._survey()
-
-    def _survey(self) -> Survey:
-        found = survey(self.store, self.pipeline, self.parts)
-        found.add_absent(self.absent)
-        return found
+        files = {name: source.resolved() for name, source in sources.items()}
+        tasks = [ClipTask(clip, files[clip.source_id], hashes[clip.source_id]) for clip in clips]
+        return survey(self.store, self.pipeline, assign_parts(self.store, tasks), absent)
 
     def run(self, before: Survey, runner: Runner) -> RunReport:
         """Compute what `before` lacks, pack and describe; returns the report with the final state."""
@@ -115,20 +105,21 @@ class Build:
             raise
 
     def _finish(self, report: RunReport) -> None:
-        report.after = self._survey() if report.before.todo else report.before
-        self._publish(report)
+        before = report.before
+        if before.todo:
+            report.after = survey(self.store, self.pipeline, before.parts, before.absent)
+        self._publish(report, report.after)
         self.store.clear_scratch()
 
-    def _publish(self, report: RunReport) -> None:
-        found = report.after
-        withdraw_clips(self.manifest, self.store, self.absent)
-        published = [task for task in self.tasks if task.row.clip_id in found.published]
+    def _publish(self, report: RunReport, found: Survey) -> None:
+        withdraw_clips(self.manifest, self.store, found.absent)
+        published = [task for part in found.parts for task in part.clips if task.row.clip_id in found.published]
         shards = plan_shards(self.pipeline, published, self.pack_settings)
         write_ledger(self.store, found.ledger())
         report.shards_written = write_shards(self.store, self.pipeline, shards, self.pack_settings, found.published)
         report.shards = len(shards)
         description = describe_dataset(self.manifest, self.pipeline, found, shards, self.pack_settings)
-        write_description(self.store, description, published)
+        write_card(self.store, description, published)
         report.write(self.store, self.job.run_id)
 
 

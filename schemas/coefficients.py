@@ -1,6 +1,6 @@
 """3DMM coefficients: whose numbers they are, and the orders in which they circulate.
 
-A coefficient means something only beside the fitter and the weights that made it; `one_fitter` refuses to mix them.
+A coefficient means something only beside the fitter and the weights that made it; `one_provenance` refuses to mix them.
 All orders hold expression (64), angle (3) and translation (3); two add the crop (s, tx, ty):
 
 * ``baseline73``: angle, exp, trans, crop: the ViCo baseline's features;
@@ -10,13 +10,12 @@ All orders hold expression (64), angle (3) and translation (3); two add the crop
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 STAGE = "threedmm"
@@ -46,29 +45,30 @@ class Provenance:
         return f"{self.fitter} version {self.version} with {loaded}"
 
 
-def provenance_of(root: Path) -> Provenance:
-    """Whose coefficients the data set under ``root`` holds, from its ``dataset.json``."""
-    stages = json.loads((root / "dataset.json").read_text(encoding="utf-8"))["stages"]
-    if STAGE not in stages:
-        raise MixedCoefficientsError(f"{root}: expected coefficients of the stage {STAGE!r}, found {', '.join(stages)}")
-    made = stages[STAGE]
-    return Provenance(made["settings"]["fitter"], made["version"], tuple(sorted(made["weights"].items())))
-
-
-def one_fitter(roots: Sequence[Path]) -> Provenance:
-    """The one provenance of all data sets; to be called before their coefficients are read together.
+def one_provenance(descriptions: Mapping[str, Description]) -> Provenance:
+    """The one maker of the coefficients of data sets, given by name.
 
     Raises
     ------
-    MixedCoefficientsError : they differ; names the data sets and their makers.
+    MixedCoefficientsError : they differ, or one has none; names the data sets and their makers.
     """
-    found = {root: provenance_of(root) for root in roots}
+    found = {name: _provenance(name, description) for name, description in descriptions.items()}
     if len(set(found.values())) != 1:
-        listing = "; ".join(f"{root}: {made}" for root, made in found.items()) or "no data set"
+        listing = "; ".join(f"{name}: {made}" for name, made in found.items()) or "no data set"
         raise MixedCoefficientsError(
             f"expected coefficients of one fitter, found {listing}; build them with one setting"
         )
-    return found[roots[0]]
+    return next(iter(found.values()))
+
+
+def _provenance(name: str, description: Description) -> Provenance:
+    if STAGE not in description.stages:
+        raise MixedCoefficientsError(
+            f"{name}: expected coefficients of the stage {STAGE!r}, found {', '.join(description.stages)}; build the "
+            "data set with that stage"
+        )
+    made = description.stages[STAGE]
+    return Provenance(str(made.settings["fitter"]), made.version, tuple(sorted(made.weights.items())))
 
 
 def join(columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:

@@ -42,3 +42,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         return self.outcome == OK
+
+    def last_line(self) -> str:
+        """The last line of the detail, which of a traceback is the error itself."""
+        return (self.detail.strip().splitlines() or [""])[-1]

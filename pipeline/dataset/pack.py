@@ -12,10 +12,11 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.dataset.storage import Location, arrow_source
+from pipeline.dataset.read import read_schema
+from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
+from pipeline.dataset.write import write_shard
 from pipeline.plan import ClipTask, Pipeline, digest
 from pipeline.stage import setting
 from schemas.clip import CLIP_COLUMNS, SPLITS
@@ -26,7 +27,6 @@ from schemas.errors import UserError
 PACK_VERSION = 1
 STRING_BYTES = 32  # a guess for a path or a name; shard sizes need no more
 UNKNOWN_AXIS = 64  # and for the length of an axis that is not the frame axis
-ROW_GROUP_CLIPS = 32  # a reader that wants one clip decompresses no more than this
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PackSettings:
 
 
 @dataclass(frozen=True)
-class Shard:
+class PlannedShard:
     """One shard to write: its file name, its clips in order, and the fingerprint of its content."""
 
     name: str
@@ -55,7 +55,7 @@ def packed_columns(pipeline: Pipeline, settings: PackSettings) -> list[Column]:
     return [c for c in pipeline.columns.values() if not c.heavy or c.name in settings.include]
 
 
-def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSettings) -> list[Shard]:
+def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSettings) -> list[PlannedShard]:
     """Cut every split into shards by an estimate of size that depends on the clips' lengths alone."""
     columns = packed_columns(pipeline, settings)
     shards = []
@@ -65,7 +65,7 @@ def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSet
         for number, group in enumerate(groups):
             content = [[task.row.columns(), pipeline.fingerprints(task)] for task in group]
             fingerprint = digest([PACK_VERSION, [str(column.field()) for column in columns], content])
-            shards.append(Shard(shard_name(split, number, len(groups)), tuple(group), fingerprint))
+            shards.append(PlannedShard(shard_name(split, number, len(groups)), tuple(group), fingerprint))
     return shards
 
 
@@ -90,7 +90,7 @@ def _estimated_bytes(column: Column, num_frames: int) -> int:
 
 
 def write_shards(
-    store: Store, pipeline: Pipeline, shards: Sequence[Shard], settings: PackSettings, part_of: Mapping[str, str]
+    store: Store, pipeline: Pipeline, shards: Sequence[PlannedShard], settings: PackSettings, part_of: Mapping[str, str]
 ) -> int:
     """Bring ``shards/`` to the planned state; returns how many files were written. Stale shards are removed last."""
     columns = packed_columns(pipeline, settings)
@@ -98,9 +98,7 @@ def write_shards(
     for shard in shards:
         path = store.shards / shard.name
         if fingerprint_of(path) != shard.fingerprint:
-            table = _join(store, pipeline, shard, columns, part_of)
-            with store.new_file(path) as temporary:
-                pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
+            write_shard(store, shard.name, _join(store, pipeline, shard, columns, part_of), shard.fingerprint)
             written += 1
     wanted = {shard.name for shard in shards}
     for path in store.shards.glob("*.parquet"):
@@ -113,16 +111,15 @@ def fingerprint_of(path: Location) -> str | None:
     """The fingerprint that a shard file carries, None if there is no such file."""
     if not path.is_file():
         return None
-    metadata = pq.read_schema(arrow_source(path)).metadata or {}
+    metadata = read_schema(path).metadata or {}
     fingerprint: bytes = metadata.get(b"fingerprint", b"")
     return fingerprint.decode()
 
 
 def _join(
-    store: Store, pipeline: Pipeline, shard: Shard, columns: Sequence[Column], part_of: Mapping[str, str]
+    store: Store, pipeline: Pipeline, shard: PlannedShard, columns: Sequence[Column], part_of: Mapping[str, str]
 ) -> pa.Table:
     """All columns of the shard's clips side by side, a row a clip; `columns` stand in the order of the stages."""
-    schema = shard_schema(columns).with_metadata({"fingerprint": shard.fingerprint})
     manifest = [task.row.columns() for task in shard.clips]
     arrays: list[Any] = [pa.array([row[c.name] for row in manifest], type=c.arrow_type) for c in CLIP_COLUMNS]
     order = [(part_of[task.row.clip_id], task.row.clip_id) for task in shard.clips]
@@ -131,7 +128,7 @@ def _join(
         if wanted:
             table = _rows_in_order(store, stage.name, [column.name for column in wanted], order)
             arrays += [table[column.name] for column in wanted]
-    return pa.table(arrays, schema=schema)
+    return pa.table(arrays, schema=shard_schema(columns))
 
 
 def _rows_in_order(store: Store, stage: str, names: list[str], order: Sequence[tuple[str, str]]) -> pa.Table:

@@ -93,7 +93,7 @@ class RunReport:
         """One line for every clip that is not in the data set: where it stopped and why."""
         lines = []
         for clip_id, (stage, row) in sorted(self.after.missing.items()):
-            detail = row.detail.strip().splitlines()[-1] if row.detail.strip() else ""
+            detail = row.last_line()
             lines.append(f"  {clip_id}: {row.outcome} by {stage}: {row.reason}" + (f" ({detail})" if detail else ""))
         return lines
 

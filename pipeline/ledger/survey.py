@@ -17,6 +17,7 @@ class Survey:
 
     Attributes
     ----------
+    parts : all parts of the build. absent : clips that no stage ever sees: clip id -> (what keeps it out, outcome).
     todo : parts in which something is to be computed.
     waiting : stage -> number of clips that it has to compute (clips that an earlier stage may still reject included).
     settled : stage -> number of clips with a row that is up to date.
@@ -26,6 +27,8 @@ class Survey:
     rows : the ledger: (clip id, part, stage, outcome) of every row that is up to date.
     """
 
+    parts: Sequence[Part]
+    absent: Mapping[str, tuple[str, Outcome]]
     todo: list[Part] = field(default_factory=list)
     waiting: Counter[str] = field(default_factory=Counter)
     settled: Counter[str] = field(default_factory=Counter)
@@ -33,11 +36,6 @@ class Survey:
     missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)
-
-    def add_absent(self, absent: Mapping[str, tuple[str, Outcome]]) -> None:
-        """Take in clips that no stage ever sees: clip id -> (what keeps it out, outcome)."""
-        self.missing.update(absent)
-        self.rows += [(clip_id, "", stage, row) for clip_id, (stage, row) in absent.items()]
 
     def ledger(self) -> list[dict[str, str]]:
         """The rows as the ledger's table has them."""
@@ -55,9 +53,11 @@ class Survey:
         ]
 
 
-def survey(store: Store, pipeline: Pipeline, parts: Sequence[Part]) -> Survey:
+def survey(
+    store: Store, pipeline: Pipeline, parts: Sequence[Part], absent: Mapping[str, tuple[str, Outcome]]
+) -> Survey:
     """Read the outcomes of all parts and follow every clip through the stages."""
-    found = Survey()
+    found = Survey(parts, absent)
     for part in parts:
         stored = {stage.name: store.read_outcomes(stage.name, part.name) for stage in pipeline.stages}
         unfinished = False
@@ -65,6 +65,8 @@ def survey(store: Store, pipeline: Pipeline, parts: Sequence[Part]) -> Survey:
             unfinished |= _follow(found, pipeline, part, task, stored)
         if unfinished:
             found.todo.append(part)
+    found.missing.update(absent)
+    found.rows += [(clip_id, "", stage, row) for clip_id, (stage, row) in absent.items()]
     return found
 
 

@@ -60,7 +60,7 @@ def clip_id_for(source_id: str, span: Span) -> str:
     return f"{source_id}_{int(span.start_s):06d}_{-int(-span.end_s // 1):06d}"
 
 
-def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
+def read_clips_csv(path: Path, sources: Collection[str]) -> list[ClipRow]:
     """The rows of clips.csv, in file order, ``split`` left empty where the file leaves it empty."""
     text = read_text(path, MAX_CSV_BYTES)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.dataset.read import read_description
+from pipeline.dataset.read import one_fitter, read_description
 from pipeline.weights import WeightsError, find_weights
-from schemas.coefficients import STAGE, Provenance, one_fitter
+from schemas.coefficients import STAGE, Provenance
+from schemas.dataset import Description
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.comparison import Comparison, Measurement, work_on
@@ -102,7 +103,7 @@ class Evaluation:
     """All that was measured, the reference's own values last, and why a metric (run, id) was not."""
 
     request: Request
-    description: Mapping[str, Any]
+    description: Description
     fitter: Provenance | None
     runs: tuple[EvaluatedRun, ...]
     not_computed: Mapping[tuple[str, str], str]
@@ -138,10 +139,10 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
     return Evaluation(request, description, fitter, runs, not_computed)
 
 
-def _one_fitter(request: Request, description: Mapping[str, Any]) -> Provenance | None:
+def _one_fitter(request: Request, description: Description) -> Provenance | None:
     """The one maker of all coefficients; None where the metrics compare none."""
     fitted = any(one.quantity.value.stage == STAGE for metric in request.metrics for one in metric.inputs)
-    if not fitted or STAGE not in description["stages"]:
+    if not fitted or STAGE not in description.stages:
         return None
     return one_fitter([request.reference, *(s.data for run in request.runs for s in run.samples if s.data)])
 
@@ -161,7 +162,7 @@ def _plan(run: Run, clips: Sequence[ReferenceClip], request: Request) -> _Plan:
     """The tasks of a run, after its metrics that cannot be computed were struck off."""
     own = run.name == REFERENCE_RUN
     wanted = [metric for metric in request.metrics if metric.perfect is None or not own]
-    packed = [read_description(sample.data)["packed"] if sample.data else [] for sample in run.samples]
+    packed = [read_description(sample.data).packed if sample.data else [] for sample in run.samples]
     reasons = {metric.id: obstacle(metric, run, clips, packed) for metric in wanted}
     metrics = tuple(metric for metric in wanted if not reasons[metric.id])
     not_computed = {} if own else {(run.name, id): reason for id, reason in reasons.items() if reason}

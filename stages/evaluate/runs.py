@@ -8,7 +8,7 @@ errors, unless a `Policy` says otherwise; nothing is padded in silence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.read import media_file, read_clips, read_description, sample_names
+from schemas.dataset import Predicted
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Quantity, Whose
@@ -71,7 +72,7 @@ class Run:
 
     name: str
     samples: tuple[Sample, ...]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Predicted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     if predicted is None and videos is None:
         raise UserError(f"run {name!r}: expected predictions or videos, found neither")
     first = found[0].data
-    return Run(name, found, read_description(first).get("predicted", {}) if first else {})
+    return Run(name, found, read_description(first).predicted if first else None)
 
 
 def _inside(folder: Path, sample: str) -> Path | None:
@@ -131,7 +132,7 @@ def _arrays(row: Mapping[str, Any], *people: Whose) -> dict[Input, np.ndarray]:
 
 def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definition]) -> list[ReferenceClip]:
     """The clips of some splits, in order of their ids, with all columns that the metrics can use and that are there."""
-    packed = read_description(root)["packed"]
+    packed = read_description(root).packed
     wanted = _columns((one.of_reference() for metric in metrics for one in metric.inputs), packed)
     videos = [name for name in ("listener_video", "speaker_video") if name in packed]
     clips = [
@@ -164,7 +165,7 @@ def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dic
     ------
     UserError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
     """
-    packed = read_description(root)["packed"]
+    packed = read_description(root).packed
     inputs = (one for metric in metrics for one in metric.inputs if one.whose is Whose.PREDICTED)
     names = [*_columns(inputs, packed), *([VALID] if VALID in packed else [])]
     predictions = {}

@@ -175,7 +175,7 @@ def _key(metric: Definition, one: EvaluatedRun, done: Evaluation) -> Comparable:
     seen = {clip.result.resolution for clip in one.clips if clip.result.resolution}
     return Comparable(
         metric=metric.id,
-        data=done.description["name"],
+        data=done.description.name,
         split="",
         attitude="",
         space=_space(metric, done),
@@ -193,8 +193,8 @@ def _space(metric: Definition, done: Evaluation) -> Space:
     if STAGE in stages:
         fitter = done.fitter
         return Space(fitter.fitter, fitter.version, fitter.weights) if fitter else Space()
-    made = sorted(stages & set(done.description["stages"]))
-    return Space(made[0], done.description["stages"][made[0]]["version"]) if made else Space()
+    made = sorted(stages & set(done.description.stages))
+    return Space(made[0], done.description.stages[made[0]].version) if made else Space()
 
 
 def _score(group: Group, found: Replicates) -> Score:

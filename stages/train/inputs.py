@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.dataset.read import read_description
-from schemas.coefficients import ORDERS, STAGE, WIDTHS, one_fitter, provenance_of
+from pipeline.dataset.read import columns_of, one_fitter, provenance_of, read_description
+from schemas.coefficients import ORDERS, STAGE, WIDTHS
 from schemas.column import FRAME_AXIS, ROLES
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 ACOUSTIC, ACOUSTIC_WIDTH = "acoustic", 45
@@ -122,37 +120,22 @@ def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
     for name in extra:
         if shapes[name].dtype not in ("bool", "int32", "int64", "float", "double"):
             raise UserError(f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}")
-    vocabulary = tuple(description["vocabulary"]["attitude"])
-    return Inputs(order, extra, description["fps"], vocabulary, shapes, _makers(root, description, list(shapes)))
+    makers = _makers(root, description, list(shapes))
+    return Inputs(order, extra, description.fps, description.attitudes, shapes, makers)
 
 
 def column_shapes(root: Path, names: Sequence[str]) -> dict[str, ColumnShape]:
     """Types and axes of columns of a data set's shards; `UserError` names a missing one."""
-    description = read_description(root)
-    if missing := [name for name in names if name not in description["packed"]]:
-        raise UserError(f"{root}: its shards hold no column {', '.join(missing)}, which the listener reads")
-    if not description["shards"]:
-        raise UserError(f"{root}: holds no clips; python -m jobs.check {root}")
-    schema = pq.read_schema(root / "shards" / description["shards"][0]["file"])
-    return {name: _shape(schema.field(name)) for name in names}
+    columns = columns_of(root, names)
+    return {name: ColumnShape(str(column.element_type), column.axes) for name, column in columns.items()}
 
 
-def _shape(field: pa.Field) -> ColumnShape:
-    kind, fixed = field.type, []
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        fixed.append(kind.list_size if pa.types.is_fixed_size_list(kind) else None)
-        kind = kind.value_type
-    named = (field.metadata or {}).get(b"axes", b"()").decode().strip("()").split(", ")
-    axes = [size if size is not None else name for size, name in zip(fixed, named, strict=False)]
-    return ColumnShape(str(kind), tuple(axes))
-
-
-def _makers(root: Path, description: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _makers(root: Path, description: Description, names: Sequence[str]) -> dict[str, Any]:
     """Who made the columns: for coefficients the fitter with its weights, else version, settings and weights."""
     makers = {}
-    for stage, made in description["stages"].items():
-        columns = [name for name, _ in made["writes"] if name in names]
+    for stage, made in description.stages.items():
+        columns = [name for name, _ in made.writes if name in names]
         if columns:
-            settings = {key: made[key] for key in ("version", "settings", "weights")}
+            settings = {"version": made.version, "settings": made.settings, "weights": made.weights}
             makers[stage] = {"columns": columns, "made": str(provenance_of(root)) if stage == STAGE else str(settings)}
     return makers

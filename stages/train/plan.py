@@ -101,7 +101,7 @@ def resolve_settings(
 
 def fingerprints(root: Path) -> list[str]:
     """The fingerprints of a data set's shards."""
-    return [shard["fingerprint"] for shard in read_description(root)["shards"]]
+    return [shard.fingerprint for shard in read_description(root).shards]
 
 
 def _sizes(inputs: Inputs, corpus: Corpus, attitudes: int) -> Sizes:

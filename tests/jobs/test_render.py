@@ -21,7 +21,7 @@ from pipeline.media.reader import SourceReader
 from pipeline.part import run_here
 from pipeline.registry import find_stages
 from tests.labs.media import Recipe, make_source
-from tests.labs.rendering import SIDE_PX, Sitter, write_dataset, write_predictions
+from tests.labs.rendering import SIDE_PX, Sitter, write_portraits, write_predictions
 
 CLIP = "portrait_000000_000001"
 FRAMES = 30
@@ -34,7 +34,7 @@ def sitter() -> Sitter:
 
 @pytest.fixture(scope="module")
 def data(sitter: Sitter, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("render") / "data", {CLIP: sitter.acting(FRAMES)})
+    return write_portraits(tmp_path_factory.mktemp("render") / "data", {CLIP: sitter.acting(FRAMES)})
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_labels_of_blinks_close_the_eyes(sitter: Sitter, data: Path, tmp_path: P
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_every_sample_has_a_folder_whoever_renders_it(sitter: Sitter, tmp_path: Path, workers: str) -> None:
     few = sitter.acting(4)
-    data = write_dataset(tmp_path / "data", {CLIP: few})
+    data = write_portraits(tmp_path / "data", {CLIP: few})
     names = ("sample-00", "sample-01")
     for name in names:
         write_predictions(tmp_path / "predicted" / name, data, {CLIP: few.motion})

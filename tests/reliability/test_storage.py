@@ -24,8 +24,7 @@ from jobs import check as check_job
 from pipeline.build import Build, BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import Lease, locked
-from pipeline.dataset.plain_parquet import read_plain
-from pipeline.dataset.read import media_file, read_clips
+from pipeline.dataset.read import media_file, read_clips, read_plain
 from pipeline.dataset.storage import ObjectPath, location
 from pipeline.dataset.store import Store
 from pipeline.ledger.report import RunReport

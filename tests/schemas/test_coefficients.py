@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from schemas.coefficients import ORDERS, MixedCoefficientsError, convert, join, one_fitter, split
+from schemas.coefficients import ORDERS, MixedCoefficientsError, convert, join, one_provenance, split
+from schemas.dataset import BUILT, Description, Maker
 
 FRAMES = 5
 
@@ -59,26 +58,22 @@ def test_a_70_without_a_crop_is_no_73() -> None:
         convert(join(columns(), "paper70"), "paper70", "pirender73")
 
 
-def dataset(folder: Path, fitter: str, sha256: str = "a" * 64) -> Path:
-    folder.mkdir()
-    stage = {"settings": {"fitter": fitter}, "version": 1, "weights": {"basis": sha256}}
-    (folder / "dataset.json").write_text(json.dumps({"stages": {"threedmm": stage}}))
-    return folder
+def described(fitter: str, sha256: str = "a" * 64, stage: str = "threedmm") -> Description:
+    made = Maker(stage, 1, {"fitter": fitter}, {"basis": sha256})
+    shape = {"kind": BUILT, "fps": 30, "sample_rate_hz": 44_100, "columns": (), "packed": (), "shards": ()}
+    return Description(name="lab", stages={stage: made}, **shape)
 
 
-def test_data_sets_of_one_fitter_are_read_together(tmp_path: Path) -> None:
-    roots = [dataset(tmp_path / name, "landmark_gn") for name in "ab"]
-    assert one_fitter(roots).fitter == "landmark_gn"
+def test_data_sets_of_one_fitter_are_read_together() -> None:
+    assert one_provenance({name: described("landmark_gn") for name in "ab"}).fitter == "landmark_gn"
 
 
 @pytest.mark.parametrize(("fitter", "sha256"), [("deep3d", "a" * 64), ("landmark_gn", "b" * 64)])
-def test_other_fitters_and_other_bases_are_refused_by_name(fitter: str, sha256: str, tmp_path: Path) -> None:
-    roots = [dataset(tmp_path / "one", "landmark_gn"), dataset(tmp_path / "two", fitter, sha256)]
+def test_other_fitters_and_other_bases_are_refused_by_name(fitter: str, sha256: str) -> None:
     with pytest.raises(MixedCoefficientsError, match=f"one: landmark_gn version 1.*two: {fitter} version 1"):
-        one_fitter(roots)
+        one_provenance({"one": described("landmark_gn"), "two": described(fitter, sha256)})
 
 
-def test_a_data_set_without_coefficients_says_so(tmp_path: Path) -> None:
-    (tmp_path / "dataset.json").write_text('{"stages": {"clip": {}}}')
+def test_a_data_set_without_coefficients_says_so() -> None:
     with pytest.raises(MixedCoefficientsError, match="expected coefficients of the stage 'threedmm', found clip"):
-        one_fitter([tmp_path])
+        one_provenance({"one": described("", stage="clip")})

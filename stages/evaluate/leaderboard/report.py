@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from schemas.dataset import Predicted
 from schemas.score import ALL, FORMAT_VERSION, REFERENCE_RUN, ClipScore, Comparable, Difference, Score
 from stages.evaluate.evaluation import EvaluatedRun, Evaluation, Spread
 from stages.evaluate.leaderboard.boards import Board, make_boards
@@ -60,7 +61,7 @@ class Report:
     policy: Policy
     seed: int
     names: list[str]
-    about: dict[str, Mapping[str, Any]]
+    about: dict[str, Predicted | None]
     notes: list[str]
     scores: list[Score]
     differences: list[Difference]
@@ -134,7 +135,7 @@ class Report:
             "splits": list(self.splits),
             "policy": asdict(self.policy),
             "seed": self.seed,
-            "runs": [{"name": name, "predicted": dict(self.about[name])} for name in self.names],
+            "runs": [{"name": n, "predicted": asdict(who) if (who := self.about[n]) else {}} for n in self.names],
             "notes": self.notes,
             "scores": [score.to_json() for score in self.scores],
             "differences": [difference.to_json() for difference in self.differences],
@@ -185,7 +186,7 @@ def make_report(done: Evaluation, spread: Spread, seed: int) -> Report:
     metrics, published = read_published()
     runs = [one for one in done.runs if one.run.name != REFERENCE_RUN]
     return Report(
-        data=done.description["name"],
+        data=done.description.name,
         fitter=str(done.fitter or ""),
         splits=done.request.splits,
         policy=done.request.policy,

@@ -207,7 +207,7 @@ def test_any_file_of_a_pair_that_changes_makes_the_clip_another(toy: ToyProject)
     toy.write_clips(["a,0,1,,positive,p,q,train"])
     build.manifest = load_manifest(write(toy.folder, PAIR))
     build.survey()
-    before = build.tasks[0].source_sha256
+    before = build.survey().parts[0].clips[0].source_sha256
     (toy.folder / "b.bin").write_bytes(b"another listener")
     build.survey()
-    assert build.tasks[0].source_sha256 != before
+    assert build.survey().parts[0].clips[0].source_sha256 != before
