@@ -45,8 +45,8 @@ class ClipScore:
 
 
 @dataclass(frozen=True)
-class Space:
-    """Who made the numbers that a metric compares: a stage's fitter, a stage, or a network; nobody where it is empty.
+class ScoreSpace:
+    """Who made the numbers that a score compares: a stage's fitter, a stage, or a network; nobody where it is empty.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class Space:
         made = self.maker if self.version is None else f"{self.maker} version {self.version}"
         return " with ".join(filter(None, (made, ", ".join(f"{n} (sha256 {h[:12]})" for n, h in self.weights))))
 
-    def as_published(self) -> Space:
+    def as_published(self) -> ScoreSpace:
         """As a paper could state it: the fitter or the network, without version and hash."""
-        return Space(self.maker or ", ".join(name for name, _ in self.weights))
+        return ScoreSpace(self.maker or ", ".join(name for name, _ in self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Comparable:
     data: str
     split: str
     attitude: str
-    space: Space
+    space: ScoreSpace
     scale: float
     pooling: str
     resolution: str
@@ -117,11 +117,8 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not a number is null, as JSON has none."""
-        flat = {
-            "run": self.run,
-            **self.key.to_json(),
-            **{k: v for k, v in asdict(self).items() if k not in ("run", "key")},
-        }
+        numbers = {name: value for name, value in asdict(self).items() if name not in ("run", "key")}
+        flat = {"run": self.run, **self.key.to_json(), **numbers}
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in flat.items()}
 
 

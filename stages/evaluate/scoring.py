@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.weights import find_weights
 from schemas.clip import ATTITUDES
 from schemas.coefficients import STAGE
-from schemas.score import ALL, REFERENCE_RUN, Comparable, Difference, Score, Space
+from schemas.score import ALL, REFERENCE_RUN, Comparable, Difference, Score, ScoreSpace
 from stages.evaluate import bootstrap
 from stages.evaluate.bootstrap import Replicates
 from stages.evaluate.comparison import Measured, valid_frames
@@ -185,16 +185,16 @@ def _key(metric: Definition, one: EvaluatedRun, done: Evaluation) -> Comparable:
     )
 
 
-def _space(metric: Definition, done: Evaluation) -> Space:
+def _space(metric: Definition, done: Evaluation) -> ScoreSpace:
     """Who made the numbers that a metric compares."""
     if metric.weights:
-        return Space(weights=((metric.weights, find_weights(metric.weights).sha256),))
+        return ScoreSpace(weights=((metric.weights, find_weights(metric.weights).sha256),))
     stages = {one.quantity.value.stage for one in metric.inputs}
     if STAGE in stages:
         fitter = done.fitter
-        return Space(fitter.fitter, fitter.version, fitter.weights) if fitter else Space()
+        return ScoreSpace(fitter.fitter, fitter.version, fitter.weights) if fitter else ScoreSpace()
     made = sorted(stages & set(done.description.stages))
-    return Space(made[0], done.description.stages[made[0]].version) if made else Space()
+    return ScoreSpace(made[0], done.description.stages[made[0]].version) if made else ScoreSpace()
 
 
 def _score(group: Group, found: Replicates) -> Score:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,8 +19,11 @@ import pytest
 from jobs import evaluate
 from pipeline import run
 from pipeline.media.encode import VideoWriter
+from pipeline.weights import CACHE_VARIABLE, find_weights
+from schemas.errors import UserError
 from schemas.score import CLIP_SCORE_SCHEMA
 from stages.evaluate import evaluation
+from stages.evaluate.comparison import Measurement
 from stages.evaluate.evaluation import Request, in_this_process
 from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import open_run
@@ -210,6 +215,67 @@ def test_what_does_not_fit_is_said_and_ends_with_2(
     fixed = ["--reference", "reference", "--out", str(tmp_path), "--address", "none"]
     assert evaluate.main([*fixed, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_weights_that_cannot_be_read_are_named(
+    registered: bool, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    weights = find_weights("facenet_vggface2")
+    (file,) = weights.files
+    weights.root().mkdir(parents=True)
+    (weights.root() / file).write_bytes(b"garbage")
+    if registered:  # as of those whose makers publish no hash
+        monkeypatch.setitem(weights.files, file, "")
+    arguments = ["--reference", world / "reference", "--videos", f"near={world / 'near_videos'}", "--address", "none"]
+    status = evaluate.main([str(a) for a in [*arguments, "--out", tmp_path / "out", "--metrics", "csim_vggface2"]])
+    said = capsys.readouterr()
+    if registered:
+        assert status == 2 and f"{file}: expected a checkpoint of torch, found" in said.err
+    else:
+        assert status == 0 and f"{file}: expected sha256" in said.out
+
+
+def seen_gpus(number: int) -> tuple[int, list[int]]:
+    import ray
+
+    return number, ray.get_gpu_ids()
+
+
+def refuse(number: int) -> None:
+    raise UserError(f"item {number}: expected another, found this; say so")
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_work_asks_for_gpus_where_the_cluster_has_some(gpus: int) -> None:
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, as for `ray_local`
+    ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, _temp_dir=folder)
+    try:
+        assert dict(run.spread(seen_gpus, range(3))) == {i: (i, []) for i in range(3)}
+        assert dict(run.spread(seen_gpus, range(3), gpus=0.5)) == {i: (i, [0] * gpus) for i in range(3)}
+        with pytest.raises(UserError, match="^item 7: expected another, found this; say so$"):
+            list(run.spread(refuse, [7]))
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_only_clips_whose_metrics_run_networks_ask_for_a_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "no_weights", lambda metric: "")
+    given = (open_run("near", world / "near", world / "near_videos"), open_run("far", world / "far", None))
+    asked = []
+
+    def spread(work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0) -> Iterator[tuple[int, Any]]:
+        asked.append((len(items), gpus))
+        return ((position, Measurement()) for position in range(len(items)))
+
+    metrics = tuple(find_definition(name) for name in ("fd_exp_eccv2022", "csim_arcface"))
+    request = Request(reference=world / "reference", runs=given, metrics=metrics, splits=("test", "ood"))
+    evaluation.evaluate(request, spread)
+    assert asked == [(4, evaluation.NETWORK_GPUS), (4, 0)]
 
 
 def double(number: int) -> int:

@@ -68,10 +68,7 @@ def make_boards(
     for key in rows.keys() - set(ours.values()):
         rows[key] += _beside(key, scores)
     order = {id: position for position, id in enumerate(metrics)}
-    boards = []
-    for key, members in rows.items():
-        goal = goals.get(key)
-        boards.append(Board(key, _ranked(members, metrics[key.metric], goal), goal))
+    boards = [_board(key, found, metrics[key.metric].better, goals.get(key)) for key, found in rows.items()]
     return sorted(boards, key=lambda board: (not board.ours, order[board.key.metric], board.key.attitude != ALL))
 
 
@@ -94,22 +91,19 @@ def named_fitter(key: Comparable) -> Comparable:
     return replace(key, space=key.space.as_published())
 
 
-def _ranked(rows: Sequence[Standing], metric: Metric, goal: float | None) -> tuple[Standing, ...]:
+def _board(key: Comparable, rows: Sequence[Standing], better: Direction, goal: float | None) -> Board:
     """Rows with ranks, ties sharing the better one; those without a rank last."""
+    can = better is not Direction.REFERENCE or goal is not None
 
     def badness(row: Standing) -> float:
-        assert row.value is not None
-        if metric.better is Direction.REFERENCE:
-            return abs(row.value - goal) if goal is not None else 0.0
-        return row.value if metric.better is Direction.LOWER else -row.value
+        assert row.value is not None  # it could not be ranked
+        return better.badness(row.value, goal)
 
-    can = metric.better is not Direction.REFERENCE or goal is not None
-    comparable = sorted((row for row in rows if row.ranked and can), key=badness)
-    marks = [badness(row) for row in comparable]
-    first = comparable
-    if len(comparable) > 1:  # one alone is no first
-        first = [replace(row, rank=1 + marks.index(mark)) for row, mark in zip(comparable, marks, strict=True)]
-    return (*first, *(row for row in rows if not (row.ranked and can)))
+    ranked = sorted((row for row in rows if row.ranked and can), key=badness)
+    marks = [badness(row) for row in ranked]
+    if len(ranked) > 1:  # one alone is no first
+        ranked = [replace(row, rank=1 + marks.index(mark)) for row, mark in zip(ranked, marks, strict=True)]
+    return Board(key, (*ranked, *(row for row in rows if not (row.ranked and can))), goal)
 
 
 def why_apart(ours: Comparable, theirs: Comparable) -> list[str]:

@@ -65,7 +65,8 @@ def leaderboard_html(report: Report, links: Links) -> str:
         sections=list(_sections(report)),
         cards={split: list(_cards(report, split)) for split in report.splits},
         compared=list(_compared(report)),
-        of_clips=[metric for metric in report.computed() if metric.pooling is not Pooling.DATA_SET],
+        of_clips=[(one.id, one.name) for one in report.computed() if one.pooling is not Pooling.DATA_SET],
+        axes=[*((name, name) for name in report.names), ("", "frames of the clip")],
         missing=len({metric for gap in report.missing() for metric in gap.metrics}),
         arrows=markdown.ARROWS,
         words=markdown,
@@ -97,58 +98,41 @@ def _compared(report: Report) -> Iterator[tuple[Metric, list[Board]]]:
 
 
 @dataclass(frozen=True)
-class Span:
-    """A part of a bar's width, in percent."""
-
-    start: float
-    width: float
-
-    @classmethod
-    def between(cls, low: float, high: float) -> Span:
-        return cls(low, high - low)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One run's bar from 0 to its value, with the reach of its interval where it has one."""
-
-    score: Score
-    fill: Span
-    reach: Span | None
-
-
-@dataclass(frozen=True)
 class Card:
-    """Bars of one metric, and where the reference's own value lies."""
+    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value.
+
+    ``low`` is where the card begins, ``scale`` percent of its width a unit.
+    """
 
     metric: Definition
-    bars: list[Bar]
-    goal: float | None
-    headline: bool
+    scores: list[Score]
+    goal: Score | None
+    low: float
+    scale: float
+
+    @property
+    def headline(self) -> bool:
+        return self.metric.id in HEADLINES
+
+    def share(self, value: float) -> float:
+        """Where a value lies, in percent of the width."""
+        return (value - self.low) * self.scale
+
+    def span(self, first: float, second: float) -> str:
+        """The style of a part of a bar."""
+        start, end = sorted((self.share(first), self.share(second)))
+        return f"left:{start:.2f}%;width:{end - start:.2f}%"
 
 
 def _cards(report: Report, split: str) -> Iterator[Card]:
     for metric in report.computed():
         scores = [score for name in report.names if (score := report.find(name, metric.id, split))]
-        if not scores:
-            continue
-        goal = report.find(REFERENCE_RUN, metric.id, split)
-        ends = [v for s in (*scores, *([goal] if goal else [])) for v in (s.value, s.low, s.high) if math.isfinite(v)]
-        low, high = min(0.0, *ends), max(0.0, *ends)
-        scale = 100 / (high - low) if high > low else 0.0
-
-        def share(value: float, low: float = low, scale: float = scale) -> float:
-            return (value - low) * scale
-
-        bars = [
-            Bar(
-                score,
-                Span.between(*sorted((share(0.0), share(score.value)))),
-                None if math.isnan(score.low) else Span.between(share(score.low), share(score.high)),
-            )
-            for score in scores
-        ]
-        yield Card(metric, bars, share(goal.value) if goal else None, metric.id in HEADLINES)
+        if scores:
+            goal = report.find(REFERENCE_RUN, metric.id, split)
+            shown = [*scores, goal] if goal else scores
+            ends = [value for s in shown for value in (s.value, s.low, s.high) if math.isfinite(value)]
+            low, high = min(0.0, *ends), max(0.0, *ends)
+            yield Card(metric, scores, goal, low, 100 / (high - low) if high > low else 0.0)
 
 
 def clip_numbers(report: Report) -> dict[str, Any]:

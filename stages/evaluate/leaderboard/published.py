@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.settings import read_text
 from schemas.clip import ATTITUDES
 from schemas.errors import UserError
-from schemas.score import ALL, Comparable, Space
+from schemas.score import ALL, Comparable, ScoreSpace
 from stages.evaluate.metrics.definition import Definition, Direction
 from stages.evaluate.metrics.registry import definitions
 
@@ -210,7 +210,7 @@ def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[s
         data=table["data"],
         split=place["split"],
         attitude=place["attitude"],
-        space=Space(space),
+        space=ScoreSpace(space),
         scale=metric.scale,
         pooling=metric.pooling,
         resolution=resolution,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from stages.evaluate.evaluation import EvaluatedRun, Evaluation, Spread
 from stages.evaluate.leaderboard.boards import Board, make_boards
 from stages.evaluate.leaderboard.published import Metric, read_published
 from stages.evaluate.leaderboard.ranking import Ranking, challenge_rankings
-from stages.evaluate.metrics.definition import Definition, Direction, Whose
+from stages.evaluate.metrics.definition import Definition, Whose
 from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import Policy
 from stages.evaluate.scoring import score_all
@@ -168,16 +169,10 @@ def interval_text(score: Score | Difference | None) -> str:
 
 def _best(metric: Definition, scores: list[Score | None], goal: Score | None) -> tuple[bool, ...]:
     """Which of several runs are best; nobody where there is nothing to compare."""
-
-    def badness(score: Score) -> float:
-        if metric.direction is Direction.REFERENCE:
-            return abs(score.value - goal.value) if goal else 0.0
-        return score.value if metric.direction is Direction.LOWER else -score.value
-
-    marks = [badness(score) for score in scores if score]
-    if len(set(marks)) < 2:
-        return (False,) * len(scores)
-    return tuple(score is not None and badness(score) == min(marks) for score in scores)
+    aim = goal.value if goal else None
+    marks = [metric.direction.badness(score.value, aim) if score else math.inf for score in scores]
+    compared = {mark for mark, score in zip(marks, scores, strict=True) if score}
+    return tuple(len(compared) > 1 and mark == min(compared) for mark in marks)
 
 
 def make_report(done: Evaluation, spread: Spread, seed: int) -> Report:

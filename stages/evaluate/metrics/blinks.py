@@ -14,7 +14,8 @@ and summary are not published. Rate and duration are the usual two statistics of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -77,23 +78,16 @@ def durations_frames(blinks: np.ndarray) -> np.ndarray:
     return steps[1::2] - steps[::2]
 
 
-def _statistic(*, id: str, name: str, formula: str, unit: str, function: Callable[..., float]) -> Definition:
-    return Definition(
-        id=id,
-        name=name,
-        published_as="",
-        formula=formula,
-        source="this project",
-        unit=unit,
-        scale=1.0,
-        pooling=Pooling.DATA_SET,
-        direction=Direction.REFERENCE,
-        inputs=(Quantity.BLINK.predicted,),
-        min_frames=1,
-        function=function,
-        perfect=None,
-    )
-
+_statistic = partial(
+    Definition,
+    source="this project",
+    scale=1.0,
+    pooling=Pooling.DATA_SET,
+    direction=Direction.REFERENCE,
+    inputs=(Quantity.BLINK.predicted,),
+    min_frames=1,
+    perfect=None,
+)
 
 DEFINITIONS = (
     Definition(
@@ -103,7 +97,6 @@ DEFINITIONS = (
         formula="highest r of predicted and reference blinks at lags up to 0.5 s, mean over windows of 4 s in which "
         "one of them blinks, mean over clips",
         source="Song et al., ICCV 2023 (ELP), section 4.1",
-        unit="",
         scale=1.0,
         pooling=Pooling.CLIPS,
         direction=Direction.HIGHER,
@@ -128,10 +121,6 @@ DEFINITIONS = (
         function=mean_duration_s,
     ),
     _statistic(
-        id="blink_closed_share",
-        name="Eyes closed",
-        formula="share of frames with closed eyes",
-        unit="",
-        function=closed_share,
+        id="blink_closed_share", name="Eyes closed", formula="share of frames with closed eyes", function=closed_share
     ),
 )

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, unique
+from functools import partial
 
 import numpy as np
 
@@ -55,29 +56,22 @@ class Origin:
     width: int = 0
 
 
+_fitted = partial(Origin, stage=FITTING)
+
+
 @unique
 class Quantity(Enum):
     """What can be measured of a person."""
 
-    EXP = Origin(meaning="expression coefficients (frame, dimension)", columns=("exp",), stage=FITTING)
-    ANGLE = Origin(meaning="head angles (frame, 3) in rad", columns=("angle",), stage=FITTING)
-    TRANS = Origin(meaning="head translation (frame, 3)", columns=("trans",), stage=FITTING)
-    POSE = Origin(meaning="angle and translation side by side (frame, 6)", columns=("angle", "trans"), stage=FITTING)
-    EXP_SAMPLES = Origin(
-        meaning="exp of every sample (frame, sample, dimension)", columns=("exp",), stage=FITTING, of_samples=True
-    )
-    POSE_SAMPLES = Origin(
-        meaning="pose of every sample (frame, sample, 6)", columns=("angle", "trans"), stage=FITTING, of_samples=True
-    )
-    IDENTITY = Origin(
-        meaning="identity coefficients (frame, dimension); one row where the fitter has one a clip",
-        columns=("identity",),
-        stage=FITTING,
-    )
+    EXP = _fitted(meaning="expression coefficients (frame, dimension)", columns=("exp",))
+    ANGLE = _fitted(meaning="head angles (frame, 3) in rad", columns=("angle",))
+    TRANS = _fitted(meaning="head translation (frame, 3)", columns=("trans",))
+    POSE = _fitted(meaning="angle and translation side by side (frame, 6)", columns=("angle", "trans"))
+    EXP_SAMPLES = _fitted(meaning="exp of every sample (frame, sample, dimension)", columns=("exp",), of_samples=True)
+    POSE_SAMPLES = _fitted(meaning="pose of every sample (frame, sample, 6)", columns=POSE.columns, of_samples=True)
+    IDENTITY = _fitted(meaning="identity coefficients (frame or 1, dimension)", columns=("identity",))
     BLINK = Origin(meaning="whether the eyes are closed, bool (frame,)", columns=("blink",), stage="blink")
-    LANDMARKS = Origin(
-        meaning="MediaPipe's points (frame, 478, 2 or 3) in px", columns=("landmarks",), stage="landmarks"
-    )
+    LANDMARKS = Origin(meaning="points in px (frame, 478, 2 or 3)", columns=("landmarks",), stage="landmarks")
     FRAMES = Origin(meaning="RGB pictures, uint8 (frame, height, width, 3)")
     INCEPTION = Origin(meaning="what FID compares (frame, 2048)", network="inception_2015_12_05", width=2048)
     ARCFACE = Origin(meaning="who it is (frame, 512)", network="arcface_r100_ms1mv3", width=512)
@@ -147,6 +141,12 @@ class Direction(Enum):
     LOWER = "lower is better"
     REFERENCE = "closer to the reference's own value is better"
 
+    def badness(self, value: float, goal: float | None) -> float:
+        """The smaller, the better a value is; all are alike where the reference's own, ``goal``, is not known."""
+        if self is Direction.REFERENCE:
+            return 0.0 if goal is None else abs(value - goal)
+        return value if self is Direction.LOWER else -value
+
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
@@ -173,10 +173,10 @@ class Definition:
 
     id: str
     name: str
-    published_as: str
+    published_as: str = ""
     formula: str
     source: str
-    unit: str
+    unit: str = ""
     scale: float
     pooling: Pooling
     direction: Direction

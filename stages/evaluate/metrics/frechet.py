@@ -134,7 +134,6 @@ def _coefficients(quantity: Quantity, pooled: bool) -> Definition:
         published_as="ViCo challenge 2023; HSP Table 1" if pooled else "FD of Dyadic-Interaction-Modeling",
         formula=f"Frechet distance of {quantity}, {'frames of all clips together' if pooled else 'mean over clips'}",
         source="Chang et al., MM 2023 (HSP), section 3" if pooled else "mymetrics.py of Dyadic-Interaction-Modeling",
-        unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET if pooled else Pooling.CLIPS,
         direction=Direction.LOWER,
@@ -155,7 +154,6 @@ def _paired(quantity: Quantity) -> Definition:
         published_as="P-FD of Dyadic-Interaction-Modeling",
         formula=f"Frechet distance of {quantity} of listener and speaker side by side, mean over clips",
         source="Ng et al., CVPR 2022; mymetrics.py of Dyadic-Interaction-Modeling",
-        unit="",
         scale=1.0,
         pooling=Pooling.CLIPS,
         direction=Direction.LOWER,
@@ -175,7 +173,6 @@ def _fid(piq: bool) -> Definition:
         formula="Frechet distance of Inception features of the frames of all clips together"
         + (", matrix root by piq's Newton-Schulz iteration" if piq else ""),
         source="Heusel et al., NeurIPS 2017; compute_fid.py of vico_challenge_baseline; fid.py of piq 0.8",
-        unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.LOWER,

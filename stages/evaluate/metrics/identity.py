@@ -57,7 +57,6 @@ _CSIM = Definition(
     published_as="CSIM, ViCo challenge 2023; HSP Table 1",
     formula="mean over frames of the cosine",
     source="compute_csim.py of the ViCo baseline",
-    unit="",
     scale=1.0,
     pooling=Pooling.FRAMES,
     direction=Direction.HIGHER,

@@ -44,7 +44,6 @@ DEFINITIONS = (
     Definition(
         id="lmd_lips_facemesh",
         name="Lip LMD (FaceMesh)",
-        published_as="",
         formula="mean of |predicted - reference| over x and y of twenty lip points, all frames",
         source="compute_lmd.py of dc3ea9f/vico_challenge_baseline, with MediaPipe's points",
         unit="px",

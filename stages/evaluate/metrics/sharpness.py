@@ -200,7 +200,6 @@ DEFINITIONS = (
         published_as="CPBD, ViCo Table 4; ViCo challenge; HSP Table 1; MFR-Net Table 2",
         formula="share of edge widths whose blur is noticed with a probability below 64 %, mean over frames",
         source="Narvekar and Karam, TIP 2011; python-cpbd 1.0.7, which compute_cpbd.py of the ViCo baseline runs",
-        unit="",
         scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.HIGHER,

@@ -120,7 +120,6 @@ def _rpcc(quantity: Quantity) -> tuple[Definition, Definition]:
         published_as=f"RPCC of {_DIM}",
         formula=f"|r(reference, speaker) - r(predicted, speaker)| of {quantity}; clips, frames, dimensions in one row",
         source=f"{_ELP}; mymetrics.py of {_DIM}",
-        unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.LOWER,
@@ -171,7 +170,6 @@ def _wtlcc(quantity: Quantity) -> tuple[Definition, Definition]:
         formula=f"highest r with the speaker at lags up to 2 s, mean over dimensions of {quantity}, mean over windows "
         "of 4 s, mean over clips",
         source=f"{_ELP}; Boker et al., Psychological Methods 2002",
-        unit="",
         scale=1.0,
         pooling=Pooling.CLIPS,
         direction=Direction.REFERENCE,
@@ -203,7 +201,6 @@ def _sts(quantity: Quantity) -> tuple[Definition, Definition]:
         published_as=f"STS of {_DIM}",
         formula=f"{formula}, all clips one after the other",
         source=f"Moeller-Levet et al., IDA 2003; eval_utils.py of {_DIM}",
-        unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.LOWER,

@@ -125,7 +125,6 @@ def _v_d(quantity: Quantity, kind: str) -> Definition:
         published_as=f"Var of {code}",
         formula=f"variance of {quantity}: {formula}",
         source=f"Ng et al., CVPR 2022; {source} of {code}",
-        unit="",
         scale=1.0,
         pooling=pooling,
         direction=Direction.REFERENCE,
@@ -158,7 +157,7 @@ def si_d(quantity: Quantity, k: int, published_as: str) -> Definition:
     )
 
 
-def _diversity(quantity: Quantity, *, id: str, published_as: str, unit: str) -> Definition:
+def _diversity(quantity: Quantity, *, id: str, published_as: str = "", unit: str = "") -> Definition:
     return Definition(
         id=id,
         name=f"Diversity ({quantity})",
@@ -181,10 +180,8 @@ def _sample_spread(quantity: Quantity, samples: Quantity) -> Definition:
     return Definition(
         id=f"sample_spread_{quantity}",
         name=f"Spread of samples ({quantity})",
-        published_as="",
         formula=f"standard deviation of {quantity} over the samples of a clip, frame by frame, mean over dimensions",
         source="this project",
-        unit="",
         scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.HIGHER,
@@ -199,8 +196,8 @@ def _sample_spread(quantity: Quantity, samples: Quantity) -> Definition:
 DEFINITIONS = (
     *(_v_d(quantity, kind) for quantity in (Quantity.EXP, Quantity.POSE) for kind in ("flat", "sum", "per_clip")),
     *(si_d(quantity, k, published_as) for (quantity, k), published_as in SI_D_PRESETS.items()),
-    _diversity(Quantity.HOPENET, id="diversity_hopenet", published_as="Diversity, MFR-Net Table 2", unit=""),
-    _diversity(Quantity.ANGLE, id="diversity_fitted_angle", published_as="", unit="rad"),
+    _diversity(Quantity.HOPENET, id="diversity_hopenet", published_as="Diversity, MFR-Net Table 2"),
+    _diversity(Quantity.ANGLE, id="diversity_fitted_angle", unit="rad"),
     _sample_spread(Quantity.EXP, Quantity.EXP_SAMPLES),
     _sample_spread(Quantity.POSE, Quantity.POSE_SAMPLES),
 )

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.coefficients import MixedCoefficientsError
 from schemas.errors import UserError
-from schemas.score import ALL, REFERENCE_RUN, Score, Space
+from schemas.score import ALL, REFERENCE_RUN, Score, ScoreSpace
 from stages.evaluate.evaluation import Evaluation, Request, evaluate, in_this_process
 from stages.evaluate.metrics.definition import Direction, Quantity
 from stages.evaluate.metrics.registry import definitions, find_definition
@@ -101,7 +101,7 @@ def test_a_score_says_all_that_decides_what_it_may_be_compared_with(reference: P
     assert (key.data, key.split, key.scale, key.resolution) == ("lab", "test", 100.0, "")
     assert str(key.space) == "lab version 1 with lab_basis (sha256 0123456789ab)"
     assert "all frames" in key.pooling
-    assert value(scores, "blink_rate").key.space == Space("blink", 1)
+    assert value(scores, "blink_rate").key.space == ScoreSpace("blink", 1)
 
 
 def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas.score import ALL, REFERENCE_RUN, Comparable, Score, Space
+from schemas.score import ALL, REFERENCE_RUN, Comparable, Score, ScoreSpace
 from stages.evaluate.leaderboard.boards import Board, make_boards, why_apart
 from stages.evaluate.leaderboard.published import read_published
 from stages.evaluate.leaderboard.ranking import challenge_rankings
 from stages.evaluate.metrics.registry import find_definition
 
 METRIC = find_definition("fd_exp_eccv2022")
-DEEP3D = Space("deep3d", 1, (("deep3d", "0123456789abcdef"),))
+DEEP3D = ScoreSpace("deep3d", 1, (("deep3d", "0123456789abcdef"),))
 KEY = Comparable(
     metric=METRIC.id,
     data="vico",
@@ -45,7 +45,7 @@ def test_a_run_on_the_same_data_in_the_same_space_is_ranked_among_the_published(
 
 
 def test_a_run_that_differs_in_one_thing_stands_alone() -> None:
-    for change in ({"data": "mine"}, {"space": Space("landmark_gn", 1)}, {"scale": 1.0}, {"pooling": "other"}):
+    for change in ({"data": "mine"}, {"space": ScoreSpace("landmark_gn", 1)}, {"scale": 1.0}, {"pooling": "other"}):
         first = boards(score(14.0, key=replace(KEY, **change)))[0]
         assert [row.name for row in first.rows] == ["ours"] and first.rows[0].rank is None  # one alone is no first
         theirs = next(b for b in boards() if b.key.metric == METRIC.id and b.key.data == "vico")
