@@ -18,7 +18,7 @@ from pipeline.dataset.read import read_description
 from pipeline.dataset.storage import location
 from pipeline.dataset.store import Store
 from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table
-from pipeline.ledger.report import run_table
+from pipeline.ledger.report import REPORT, run_table
 
 MAX_IN_WORK = 10  # clips in work that are named
 
@@ -61,7 +61,7 @@ def _unfinished(store: Store, start: RunStart) -> int:
 
 def _finished(store: Store, start: RunStart) -> dict[str, Any] | None:
     """The report of this very run, if it has come to its end."""
-    path = store.root / "run.json"
+    path = store.root / REPORT
     report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return report if report.get("run_id") == start.run_id else None
 

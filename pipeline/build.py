@@ -9,14 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from pipeline.dataset.card import describe_dataset, write_card
-from pipeline.dataset.pack import PackSettings, plan_shards, write_shards
 from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
-from pipeline.ledger.diary import assign_parts, write_ledger
+from pipeline.dataset.write import PackSettings, plan_shards, write_shards
 from pipeline.ledger.limits import Limits
 from pipeline.ledger.progress import RunCounts, RunStart, shown
 from pipeline.ledger.report import RunReport
-from pipeline.ledger.survey import Survey, survey
+from pipeline.ledger.survey import Survey, assign_parts, survey, write_ledger
 from pipeline.manifest.load import Manifest
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
@@ -58,7 +57,7 @@ class Build:
         limits = resolve("limits", Limits, settings.pop("limits", {}))
         self.pipeline = Pipeline(chosen, settings)
         self.job = Job(self.store.root, tuple(chosen), settings, new_run_id(), limits)
-        resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
+        resolve_all([name for stage in self.pipeline.stages for name in stage.weights()])
         self._redo(options.redo)
 
     def _redo(self, names: Sequence[str]) -> None:
@@ -92,7 +91,7 @@ class Build:
 
     @contextmanager
     def _announced(self, before: Survey) -> Iterator[RunStart]:
-        """``ledger/run.json`` says what this run is about, and how it ended if it did not reach its end."""
+        """``ledger/started.json`` says what this run is about, and how it ended if it did not reach its end."""
         names = [stage.name for stage in self.pipeline.stages]
         settled, waiting = ({name: count[name] for name in names} for count in (before.settled, before.waiting))
         start = RunStart(self.job.run_id, self.manifest.name, settled, waiting)

@@ -1,4 +1,4 @@
-"""Learn a morphable model from faces: ``python -m jobs.study.learn_basis INPUT... --name NAME --out basis.npz``.
+"""Learn a morphable model from faces: ``python -m jobs.study.learn_basis INPUTS --name NAME --out basis.npz``.
 
 An input is a data set that jobs.build wrote, whose landmark columns and people are taken, or a list of faces in
 videos and pictures: a CSV with the columns file, person, start_s, end_s (empty for a picture) and left, top, side of

@@ -18,7 +18,7 @@ import pyarrow as pa
 from scipy.signal import lfilter
 
 from jobs.command import command
-from pipeline.clock import FPS
+from pipeline.clock import frames_in, seconds_of
 from pipeline.dataset.write import write_dataset
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
@@ -26,8 +26,8 @@ from schemas.clip import ATTITUDES
 from schemas.column import FRAME_AXIS, Column
 from schemas.dataset import RANDOM, Maker
 
-VICO_CLIPS, VICO_FRAMES = 483, 95 * 60 * FPS + 22 * FPS  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
-SHORTEST_FRAMES = FPS  # ViCo's clips last 1 to 71 s
+VICO_CLIPS, VICO_FRAMES = 483, frames_in(95 * 60 + 22)  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
+SHORTEST_FRAMES = frames_in(1)  # ViCo's clips last 1 to 71 s
 SHARES = {"train": 0.8, "test": 0.1, "ood": 0.1}
 SMOOTH = 0.95  # what a frame keeps of the one before
 FRAMES_A_TOKEN = 9
@@ -73,7 +73,8 @@ def _lengths(extent: Extent, rng: np.random.Generator) -> dict[str, list[int]]:
 
 def _row(clip_id: str, frames: int, columns: Sequence[Column], rng: np.random.Generator) -> dict[str, Any]:
     """A clip without its people."""
-    manifest = {"clip_id": clip_id, "source_id": clip_id, "start_s": 0.0, "end_s": frames / FPS, "num_frames": frames}
+    manifest = {"clip_id": clip_id, "source_id": clip_id, "start_s": 0.0, "end_s": float(seconds_of(frames))}
+    manifest["num_frames"] = frames
     labels = {"attitude": str(rng.choice(ATTITUDES)), "speaker_side": "left"}
     return {**manifest, **labels, **{column.name: _value(column, frames, rng) for column in columns}}
 

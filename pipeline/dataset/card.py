@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from pipeline.clock import FPS, SAMPLE_RATE_HZ
-from pipeline.dataset.pack import PackSettings, PlannedShard, packed_columns
+from pipeline.clock import FPS, SAMPLE_RATE_HZ, seconds_of
 from pipeline.dataset.store import Store
-from pipeline.dataset.write import write_description
+from pipeline.dataset.write import PackSettings, PlannedShard, packed_columns, write_description
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
 from pipeline.plan import ClipTask, Pipeline
@@ -146,15 +145,15 @@ def _counts_table(tasks: Sequence[ClipTask]) -> str:
 
 
 def _counts(name: str, tasks: Sequence[ClipTask]) -> list[str]:
-    speakers = {task.row.speaker_id for task in tasks}
-    listeners = {task.row.listener_id for task in tasks}
+    speakers = {task.row.speaker_id for task in tasks} - {None}  # people without a name cannot be counted
+    listeners = {task.row.listener_id for task in tasks} - {None}
     videos = {task.row.source_id for task in tasks}
     numbers = [len(videos), len(speakers), len(listeners), len(speakers | listeners), len(tasks)]
     return [name, *map(str, numbers), _duration(tasks)]
 
 
 def _duration(tasks: Sequence[ClipTask]) -> str:
-    seconds = sum(task.row.span.num_frames for task in tasks) / FPS
+    seconds = float(seconds_of(sum(task.row.span.num_frames for task in tasks)))
     return f"{int(seconds) // 60} min {seconds % 60:.1f} s"
 
 

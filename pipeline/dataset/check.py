@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.clock import HOP_SAMPLES
-from pipeline.dataset.pack import fingerprint_of
 from pipeline.dataset.read import read_description, read_shard
 from pipeline.dataset.storage import Location, lies_in, local_file
 from pipeline.dataset.store import Store
-from pipeline.ledger.diary import read_ledger
+from pipeline.dataset.write import fingerprint_of
+from pipeline.ledger.survey import read_ledger
 from schemas.dataset import BUILT, SHARD_NAME, Description
 from schemas.errors import UserError
 from schemas.outcome import OK, OUTCOMES

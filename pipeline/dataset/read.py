@@ -19,8 +19,8 @@ from pipeline.dataset.storage import Location, arrow_source, lies_in, text_of
 from pipeline.settings import shown
 from pipeline.sources.takedown import WITHDRAWABLE, takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
-from schemas.coefficients import Provenance, one_provenance
-from schemas.column import Column
+from schemas.coefficients import PARTS, Provenance, Space, one_provenance
+from schemas.column import ROLES, Column
 from schemas.dataset import Description, Shard
 from schemas.errors import UserError
 
@@ -105,6 +105,14 @@ def _check_packed(root: Location, description: Description, names: Iterable[str]
 def provenance_of(root: Location) -> Provenance:
     """Whose coefficients a data set holds; `MixedCoefficientsError` if it has none."""
     return one_fitter([root])
+
+
+def space_of(root: Location) -> Space:
+    """What the numbers of a data set's coefficients are, from the columns of the first person that has them."""
+    packed = read_description(root).packed
+    columns = {part: f"{role}_{part}" for role in reversed(ROLES) for part in PARTS if f"{role}_{part}" in packed}
+    axes = columns_of(root, columns.values())
+    return Space(provenance_of(root), {part: axes[name].axes for part, name in columns.items()})
 
 
 def one_fitter(roots: Sequence[Location]) -> Provenance:

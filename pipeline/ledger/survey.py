@@ -1,14 +1,28 @@
-"""The survey: what stands in the store beside what is wanted. Made before a build to plan it, after it to report."""
+"""The survey: what stands in the store beside what is wanted, and the table of all outcomes, which it ends as.
+
+Made before a build to plan it, after it to report.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset.storage import arrow_source
 from pipeline.dataset.store import Store
 from pipeline.plan import ClipTask, Part, Pipeline
 from schemas.outcome import REJECTED, Outcome
+
+MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
+MAX_CLIPS_A_PART = 32  # ... few enough clips that a part is soon done and few enough files for a large data set
+LEDGER_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("clip_id", "part", "stage", "fingerprint", "outcome", "reason", "detail")]
+)
 
 
 @dataclass
@@ -100,3 +114,36 @@ def _rows(
     for stage in pipeline.stages:
         row = stored[stage.name].get(task.row.clip_id)
         yield stage.name, row if row is not None and row.fingerprint == prints[stage.name] else None
+
+
+def assign_parts(store: Store, tasks: Sequence[ClipTask]) -> list[Part]:
+    """The parts of a build. A clip keeps its part for ever; new clips form new parts, in order of their ids.
+
+    The table ``ledger/parts.json`` remembers who is where, so that a clip more in the manifest moves no other.
+    """
+    path = store.ledger / "parts.json"
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    new = sorted(task.row.clip_id for task in tasks if task.row.clip_id not in known)
+    if new:
+        size = min(MAX_CLIPS_A_PART, -(-len(new) // MAX_PARTS_AT_ONCE))
+        first = 1 + max((int(part.rpartition("-")[2]) for part in known.values()), default=-1)
+        known |= {clip_id: f"part-{first + i // size:05d}" for i, clip_id in enumerate(new)}
+        store.write_text(path, json.dumps(known, sort_keys=True, indent=0) + "\n")
+    members: dict[str, list[ClipTask]] = {}
+    for task in sorted(tasks, key=lambda task: task.row.clip_id):
+        members.setdefault(known[task.row.clip_id], []).append(task)
+    return [Part(name, tuple(clips)) for name, clips in sorted(members.items())]
+
+
+def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
+    """The table of all outcomes, ``ledger/clips.parquet``: a row for every clip and stage that it reached."""
+    with store.new_file(store.ledger / "clips.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=LEDGER_SCHEMA), temporary)
+
+
+def read_ledger(store: Store) -> list[dict[str, str]]:
+    """The rows of the table of all outcomes."""
+    rows: list[dict[str, str]] = pq.read_table(
+        arrow_source(store.ledger / "clips.parquet"), partitioning=None
+    ).to_pylist()
+    return rows

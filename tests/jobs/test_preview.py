@@ -37,14 +37,14 @@ def clip(tmp_path: Path) -> Path:
     stages["threedmm"].setup("cpu")
     store = Store(tmp_path)
     landmarks = Landmarks(Landmarks.Settings())
-    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes}}
+    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes()}}
     values |= {name: stage.process(seen) for name, stage in stages.items()}
     stages["landmarks"] = landmarks
     for name, stage in stages.items():
-        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes})
-        store.write_columns(name, "part-00000", stage.writes, [row], {})
+        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes()})
+        store.write_columns(name, "part-00000", stage.writes(), [row], {})
     makers = {
-        name: Maker(name, stage.version, as_plain(stage.settings), dict.fromkeys(stage.weights, ""))
+        name: Maker(name, stage.version, as_plain(stage.settings), dict.fromkeys(stage.weights(), ""))
         for name, stage in stages.items()
     }
     write_dataset(tmp_path, [], [], name="one clip", kind=BUILT, stages=makers)

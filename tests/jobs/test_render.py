@@ -13,6 +13,7 @@ import pytest
 from jobs import reextract, render
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span
+from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import read_clips
 from pipeline.manifest.load import load_manifest
 from pipeline.media.encode import VideoWriter, read_video
@@ -70,6 +71,7 @@ def test_the_ordinary_stages_give_the_predicted_motion_back(data: Path, videos: 
     build = Build(load_manifest(videos / reextract.MANIFEST), data.parent / "again", find_stages([]), BuildOptions())
     report = build.run(build.survey(), run_here)
     assert report.enough
+    assert not list(check_dataset(data.parent / "again"))
     columns = ["listener_angle", "listener_trans", "listener_coeffs_valid", "listener_blink"]
     (wanted,), (found,) = (list(read_clips(root, columns)) for root in (data, data.parent / "again"))
     assert [found[name] for name in ("clip_id", "num_frames", "split")] == [CLIP, FRAMES, "test"]

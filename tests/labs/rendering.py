@@ -112,9 +112,9 @@ def eye_aspect(meshes: np.ndarray) -> np.ndarray:
 def write_portraits(root: Path, clips: Mapping[str, Scene]) -> Path:
     """A data set whose listeners are these scenes, as their motion says; all pictures show the reference."""
     fit, blink = ThreeDMM(), Blink()
-    columns = [c for c in (*MEDIA, *fit.writes, *blink.writes) if "eye" not in c.name]
+    columns = [c for c in (*MEDIA, *fit.writes(), *blink.writes()) if "eye" not in c.name]
     rows = [_row(root, clip_id, scene) for clip_id, scene in clips.items()]
-    weights = {name: find_weights(name).sha256 for name in fit.weights}
+    weights = {name: find_weights(name).sha256 for name in fit.weights()}
     made = Maker("threedmm", fit.version, as_plain(fit.settings), weights)
     write_dataset(root, rows, columns, name="portrait", kind=RANDOM, stages={"threedmm": made})
     return root
@@ -123,7 +123,7 @@ def write_portraits(root: Path, clips: Mapping[str, Scene]) -> Path:
 def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], blink: bool = False) -> Path:
     """A prediction data set for a data set: these motions, closed eyes in the second half if asked for."""
     wanted = [f"listener_{name}" for name in ("exp", "angle", "trans")] + ["listener_blink"] * blink
-    columns = [c for c in (*ThreeDMM().writes, *Blink().writes) if c.name in wanted]
+    columns = [c for c in (*ThreeDMM().writes(), *Blink().writes()) if c.name in wanted]
     rows = []
     for clip_id, motion in motions.items():
         count = len(motion.exp)

@@ -30,13 +30,13 @@ from stages.threedmm import ThreeDMM
 
 FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
-COLUMNS = [column for stage in STAGES.values() for column in stage.writes]
+COLUMNS = [column for stage in STAGES.values() for column in stage.writes()]
 MAKERS = {
     name: Maker(
         name,
         stage.version,
         {"fitter": "synthetic world"},
-        writes=tuple((column.name, str(column.arrow_type)) for column in stage.writes),
+        writes=tuple((column.name, str(column.arrow_type)) for column in stage.writes()),
     )
     for name, stage in STAGES.items()
 }

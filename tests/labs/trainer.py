@@ -16,6 +16,7 @@ from jobs.study.random_set import Extent, write_random_set
 from pipeline.dataset.read import read_description, read_shard
 from pipeline.dataset.store import Store
 from pipeline.dataset.write import write_description, write_shard
+from schemas.coefficients import Layout
 from schemas.column import Column
 from schemas.dataset import Description
 from stages.train.listener import Batch, Sizes
@@ -25,7 +26,7 @@ from stages.train.registry import find_listener
 from stages.train.run_folder import RunFolder
 
 CPU = Worker(torch.device("cpu"))
-SIZES = Sizes(70, 45, 3)
+SIZES = Sizes(Layout("paper70"), audio=45, attitudes=3)
 
 
 def small_set(root: Path, clips: int = 16, frames: int = 1400, seed: int = 0) -> Path:

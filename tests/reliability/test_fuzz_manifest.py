@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.pack import PackSettings
+from pipeline.dataset.write import PackSettings
 from pipeline.manifest.clips_csv import CSV_COLUMNS, read_clips_csv
 from pipeline.manifest.load import DATASET_KEYS, SOURCE_KEYS, load_manifest
 from pipeline.manifest.splits import SplitRule

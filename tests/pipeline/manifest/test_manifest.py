@@ -39,6 +39,12 @@ def test_clips_have_exact_spans_and_ids_in_the_vico_grammar(toy: ToyProject) -> 
     assert clip.columns()["num_frames"] == 30
 
 
+def test_people_whose_names_are_unknown_are_left_empty(toy: ToyProject) -> None:
+    toy.write_clips(["a,0,1,left,positive,p,,train", "b,0,1,left,positive,,q,train"])
+    columns = [clip.columns() for clip in load_manifest(toy.manifest).clips]
+    assert [(row["speaker_id"], row["listener_id"]) for row in columns] == [("p", None), (None, "q")]
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [("350", "358", "v_000350_000358"), ("10.75", "15", "v_000010_000015"), ("0", "3.32", "v_000000_000004")],
