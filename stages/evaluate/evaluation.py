@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -36,12 +36,8 @@ from stages.evaluate.runs import (
 NETWORK_GPUS = 0.25  # of a GPU for a clip: the network waits while the clip's videos are decoded
 
 
-class Spread(Protocol):
-    """Calls a function on every item somewhere, and gives back position and result as they come."""
-
-    def __call__(
-        self, work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0
-    ) -> Iterable[tuple[int, Any]]: ...
+Spread = Callable[..., Iterable[tuple[int, Any]]]
+"""Calls a function on every item somewhere, and gives back position and result as they come: `pipeline.run.spread`."""
 
 
 def in_this_process(work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0) -> Iterator[tuple[int, Any]]:
