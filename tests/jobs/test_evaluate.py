@@ -217,24 +217,26 @@ def test_what_does_not_fit_is_said_and_ends_with_2(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("registered", [False, True])
+@pytest.mark.parametrize(
+    ("name", "metric", "status", "message"),
+    [
+        ("inception_2015_12_05", "fid_exact", 0, "expected sha256"),  # not computed, and the rest is
+        ("facenet_vggface2", "csim_vggface2", 2, "expected a checkpoint of torch, found"),  # nobody publishes its hash
+    ],
+)
 def test_weights_that_cannot_be_read_are_named(
-    registered: bool, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, metric: str, status: int, message: str, world: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    weights = find_weights("facenet_vggface2")
+    weights = find_weights(name)
     (file,) = weights.files
     weights.root().mkdir(parents=True)
     (weights.root() / file).write_bytes(b"garbage")
-    if registered:  # as of those whose makers publish no hash
-        monkeypatch.setitem(weights.files, file, "")
     arguments = ["--reference", world / "reference", "--videos", f"near={world / 'near_videos'}", "--address", "none"]
-    status = evaluate.main([str(a) for a in [*arguments, "--out", tmp_path / "out", "--metrics", "csim_vggface2"]])
+    options = [*arguments, "--out", tmp_path / "out", "--metrics", metric, "ssim_piq"]
+    assert evaluate.main([str(a) for a in options]) == status
     said = capsys.readouterr()
-    if registered:
-        assert status == 2 and f"{file}: expected a checkpoint of torch, found" in said.err
-    else:
-        assert status == 0 and f"{file}: expected sha256" in said.out
+    assert f"{weights.root() / file}: {message}" in (said.err if status else said.out)
 
 
 def seen_gpus(number: int) -> tuple[int, list[int]]:

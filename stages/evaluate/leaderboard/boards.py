@@ -7,6 +7,7 @@ flag that says they were copied, averaged over sets or cannot be right, and ours
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,8 @@ class Standing:
 
     name: str
     value: float | None
-    low: float | None = None
-    high: float | None = None
+    low: float = math.nan
+    high: float = math.nan
     source: str = ""
     flags: tuple[tuple[str, str], ...] = ()
     ranked: bool = True

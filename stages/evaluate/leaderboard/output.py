@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.store import Store
 from schemas.score import clip_score_table
-from stages.evaluate.leaderboard.markdown import leaderboard_markdown
-from stages.evaluate.leaderboard.page import leaderboard_html
+from stages.evaluate.leaderboard.pages import leaderboard_html, leaderboard_markdown
 from stages.evaluate.leaderboard.report import Film, Report
 
 

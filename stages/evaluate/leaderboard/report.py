@@ -13,7 +13,7 @@ from typing import Any
 from schemas.dataset import Predicted
 from schemas.score import ALL, FORMAT_VERSION, REFERENCE_RUN, ClipScore, Comparable, Difference, Score
 from stages.evaluate.evaluation import EvaluatedRun, Evaluation, Spread
-from stages.evaluate.leaderboard.boards import Board, make_boards
+from stages.evaluate.leaderboard.boards import Board, Standing, make_boards
 from stages.evaluate.leaderboard.published import Metric, read_published
 from stages.evaluate.leaderboard.ranking import Ranking, challenge_rankings
 from stages.evaluate.metrics.definition import Definition, Whose
@@ -158,7 +158,7 @@ def number_text(value: float) -> str:
     return "0" if abs(value) < ZERO else f"{value:.4g}"
 
 
-def interval_text(score: Score | Difference | None) -> str:
+def interval_text(score: Score | Difference | Standing | None) -> str:
     """Value with its interval, where it has one."""
     if score is None:
         return "not computed"

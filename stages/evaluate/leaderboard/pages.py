@@ -1,8 +1,8 @@
-"""The leaderboard as one HTML page: tables, bars with intervals, clips as a scatter and as videos side by side.
+"""The leaderboard as one HTML page, with bars, clips as a scatter and as videos side by side; and in Markdown.
 
 The page asks nothing of the network: style, script and numbers stand in it, only videos lie beside it. Names and ids
-are other people's: the template (``page.html``) escapes all that it prints, and a content security policy lets no
-script run but the page's own (``page.js``).
+are other people's: the templates (``page.html``, ``page.md``) escape all that they print, and a content security policy
+lets no script run but the page's own (``page.js``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,47 +18,39 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from schemas.score import ALL, REFERENCE_RUN, Score
-from stages.evaluate.leaderboard import markdown
+from schemas.score import ALL, REFERENCE_RUN, Difference, Score
 from stages.evaluate.leaderboard.boards import Board
 from stages.evaluate.leaderboard.published import Metric
 from stages.evaluate.leaderboard.report import Report, board_place, interval_text, number_text
-from stages.evaluate.metrics.definition import Definition, Pooling
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling
 
 FOLDER = Path(__file__).resolve().parent
 HEADLINES = (  # what most papers print; the other metrics are folded away
-    "fd_angle_eccv2022",
-    "fd_exp_eccv2022",
-    "fd_trans_eccv2022",
-    "expl1_2023",
-    "posel1_2023",
-    "expfd_frechet_pooled",
-    "posefd_frechet_pooled",
-    "psnr_piq",
-    "ssim_piq",
-    "cpbd",
-    "fid_piq",
-    "csim_arcface",
+    *("fd_angle_eccv2022", "fd_exp_eccv2022", "fd_trans_eccv2022", "expl1_2023", "posel1_2023"),
+    *("expfd_frechet_pooled", "posefd_frechet_pooled"),
+    *("psnr_piq", "ssim_piq", "cpbd", "fid_piq", "csim_arcface"),
 )
+ARROWS = {Direction.LOWER: "↓", Direction.HIGHER: "↑", Direction.REFERENCE: "→"}
+WORDS = {
+    "arrows": "↓ lower is better, ↑ higher is better, → closer to the reference's own value is better",
+    "intervals": "Brackets hold the 95 % interval of a bootstrap over clips; with fewer than about ten clips it is too "
+    "narrow.",
+    "published": "Numbers are ranked only among those that share definition, data set, split, attitude, space, scale, "
+    "pooling and resolution. Without a rank stand numbers that were copied, averaged over sets, contradict their "
+    "neighbours or cannot be read; the note says which.",
+}
+SPECIAL = re.compile(r"([\\`*\[\]|<>~&]|\b_|_\b)")  # what means something inside a line; words keep their underscores
 Links = Mapping[str, Mapping[str, str]]  # clip -> whose -> file, relative to the page
 
 
 def leaderboard_html(report: Report, links: Links) -> str:
     """The page; ``links`` are the videos of clips that were rendered."""
-    pages = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    pages.filters |= {"number": number_text, "interval": interval_text, "place": board_place}
-    pages.tests["nan"] = math.isnan
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return pages.get_template("page.html").render(
-        policy=f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src 'self' file:",
+    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src 'self' file:"
+    page = _environment(autoescape=True).get_template("page.html")
+    return page.render(
+        policy=policy,
         script=script,
         report=report,
         links=links,
@@ -68,10 +61,44 @@ def leaderboard_html(report: Report, links: Links) -> str:
         of_clips=[(one.id, one.name) for one in report.computed() if one.pooling is not Pooling.DATA_SET],
         axes=[*((name, name) for name in report.names), ("", "frames of the clip")],
         missing=len({metric for gap in report.missing() for metric in gap.metrics}),
-        arrows=markdown.ARROWS,
-        words=markdown,
-        all=ALL,
     )
+
+
+class _Markdown(str):
+    """Text that is Markdown already."""
+
+
+def _plain(value: Any) -> str:
+    """Text of others as Markdown shows it letter by letter, on one line."""
+    return value if isinstance(value, _Markdown) else SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def leaderboard_markdown(report: Report) -> str:
+    """Our runs, by split and attitude, their differences, and the published beside them."""
+    pages = _environment(finalize=_plain)
+    pages.filters |= {
+        "interval": lambda score: _Markdown(interval_text(score)),
+        "strong": lambda text, yes: _Markdown(f"**{text}**" if yes else text),
+    }
+    found = [one for one in report.differences if one.key.attitude == ALL]
+    differences: dict[str, dict[str, dict[tuple[str, str], Difference]]] = {}
+    for one in found:
+        differences.setdefault(one.key.split, {}).setdefault(one.key.metric, {})[one.first, one.second] = one
+    pairs = list(dict.fromkeys((one.first, one.second) for one in found))
+    text = pages.get_template("page.md").render(report=report, differences=differences, pairs=pairs)
+    return text.rstrip() + "\n"
+
+
+def _environment(**options: Any) -> Environment:
+    """Templates of this folder, with what both know."""
+    pages = Environment(
+        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
+    )
+    pages.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    pages.filters |= {"number": number_text, "interval": interval_text, "place": board_place}
+    pages.tests["nan"] = math.isnan
+    pages.globals |= {"words": WORDS, "arrows": ARROWS, "all": ALL}
+    return pages
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
