@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.labs.leftovers import end_all
 from tests.labs.toy_build import ToyProject
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,19 +124,23 @@ def until(condition: Callable[[], Any], what: str) -> None:
 @contextmanager
 def ray_cluster() -> Iterator[Any]:
     """A cluster with a head that takes no tasks; ended with all its processes."""
+    from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets must stay under 108 characters
     environment = dict(os.environ)
+    Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Ray notes its address there, and fails where it is not
+    folder = tempfile.mkdtemp(prefix="ray-")
     head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
     head["_system_config"] = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000}  # a loss is soon noticed
-    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+    cluster = Cluster(shutdown_at_exit=False)
     try:
+        cluster.add_node(**head)
         yield cluster
     finally:
+        end_all(folder)  # agents of a node that is killed alone live on
         for node in [*cluster.worker_nodes, cluster.head_node]:
             if node is not None:
-                node.kill_all_processes(check_alive=False, allow_graceful=False)
+                node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         os.environ.clear()
         os.environ.update(environment)
         shutil.rmtree(folder, ignore_errors=True)
