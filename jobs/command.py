@@ -1,10 +1,12 @@
-"""One way out of every command: what a person can mend becomes one line and exit status 2; anything else is a bug."""
+"""One way out of every command, what a person can mend as one line and exit status 2; and the list of them all."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pipeline.attempt import is_machine_trouble
 from schemas.errors import UserError
@@ -28,3 +30,13 @@ def command(main: Main) -> Callable[..., int]:
         return 2
 
     return run
+
+
+def described(folder: Path, names: Sequence[str]) -> list[list[str]]:
+    """Name and first sentence of commands in a folder, read off their files, which are not imported."""
+    rows = []
+    for name in names:
+        text = ast.get_docstring(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))) or ""
+        sentence = " ".join(text.partition("\n\n")[0].replace("``", "").split())
+        rows.append([name, sentence.partition(". ")[0].removesuffix(".")])
+    return rows

@@ -9,15 +9,134 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jobs.command import command
-from jobs.describing.listeners import listeners_markdown
-from jobs.describing.metrics import metrics_markdown
-from jobs.describing.stages import stages_markdown
+from pipeline.dataset.write import PackSettings
+from pipeline.ledger.limits import Limits
+from pipeline.plan import Pipeline
+from pipeline.registry import find_stages
+from pipeline.settings import describe
+from pipeline.sources.download import DownloadSettings
+from pipeline.stage import Stage
+from pipeline.tables import markdown_table
+from schemas.clip import ATTITUDES, CLIP_COLUMNS
+from schemas.coefficients import Layout
+from schemas.column import Column
+from stages.evaluate.metrics.definition import Definition
+from stages.evaluate.metrics.registry import definitions
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-TOPICS = {"stages": stages_markdown, "listeners": listeners_markdown, "metrics": metrics_markdown}
 BEGIN, END = "<!-- begin: python -m jobs.describe {topic} -->", "<!-- end -->"
+BLINK, ACOUSTIC_WIDTH = "listener_blink", 45
+PERFECT = "the reference's"
+
+
+def stages_markdown() -> str:
+    """Tables of all columns, settings and reasons, in Markdown."""
+    pipeline = Pipeline(find_stages(), {})
+    blocks = ["## Columns", _columns_table(pipeline), "## Settings", _settings_table(pipeline.stages)]
+    return "\n\n".join([*blocks, "## Reasons", _reasons_table(pipeline.stages)])
+
+
+def _columns_table(pipeline: Pipeline) -> str:
+    rows = [(column, "manifest") for column in CLIP_COLUMNS]
+    rows += [(column, pipeline.writer[column.name]) for column in pipeline.columns.values()]
+    return markdown_table(["column", "type", "unit", "stage", "meaning"], [_column_row(*row) for row in rows])
+
+
+def _column_row(column: Column, stage: str) -> list[str]:
+    kind = "path" if column.media else str(column.element_type)
+    notes = " (heavy: in shards on request)" if column.heavy else ""
+    return [f"`{column.name}`", f"{kind} {column.shape}".strip(), column.unit, stage, column.meaning + notes]
+
+
+def _settings_table(stages: Sequence[Stage]) -> str:
+    described = [(stage.name, describe(stage.Settings)) for stage in stages] + [
+        ("pack", describe(PackSettings)),
+        ("download", describe(DownloadSettings)),
+        ("limits", describe(Limits)),
+    ]
+    rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
+    return markdown_table(["setting", "default", "meaning"], rows)
+
+
+def _reasons_table(stages: Sequence[Stage]) -> str:
+    rows = [[stage.name, f"`{reason}`", meaning] for stage in stages for reason, meaning in stage.rejects.items()]
+    return markdown_table(["stage", "reason", "meaning"], rows)
+
+
+def listeners_markdown() -> str:
+    """A table of all listeners and their presets, and one of the settings of each."""
+    from stages.train.registry import find_listeners
+
+    rows, settings = [], []
+    for name, listener in find_listeners().items():
+        for preset in listener.presets or ("",):
+            rows.append(_listener_row(name, listener, preset))
+        settings += [[f"`{name}`", f"`{key}`", f"`{default}`", text] for key, default, text in _own(listener)]
+    columns = ["listener", "preset", "paper", "reads", "says", "parameters", "causal", "stochastic"]
+    shared = [[f"`{key}`", f"`{default}`", text] for key, default, text in describe(_training_settings())]
+    return "\n\n".join(
+        [
+            markdown_table(columns, rows),
+            "Settings that all have (`--set key=value`), with the defaults of those that do not set their own:",
+            markdown_table(["setting", "default", "meaning"], shared),
+            "Settings that differ or that a listener has for itself:",
+            markdown_table(["listener", "setting", "default", "meaning"], settings),
+        ]
+    )
+
+
+def _training_settings() -> type:
+    from stages.train.listener import TrainingSettings
+
+    return TrainingSettings
+
+
+def _own(listener: Any) -> list[tuple[str, str, str]]:
+    """Settings of a listener that are not as every listener has them."""
+    shared = describe(_training_settings())
+    return [row for row in describe(listener.Settings) if row not in shared]
+
+
+def _listener_row(name: str, listener: Any, preset: str) -> list[str]:
+    from stages.train.listener import Sizes
+
+    settings = listener.Settings(**listener.presets.get(preset, {}))
+    order = listener.layout(settings)
+    columns = Pipeline(find_stages(), {}).columns
+    extra = {column: ([a for a in columns[column].axes if isinstance(a, int)] or [1])[-1] for column in listener.reads}
+    model = listener(settings, Sizes(Layout(order), ACOUSTIC_WIDTH, len(ATTITUDES), extra))
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    reads = ", ".join(["motion, audio", *(f"`{column}`" for column in listener.reads if column != BLINK)])
+    says = f"`{order}`" + (" and blinks" if BLINK in listener.reads else "")  # blinks are read only to learn them
+    flags = ["yes" if flag else "no" for flag in (listener.causal, listener.stochastic)]
+    return [f"`{name}`", preset, listener.paper, reads, says, f"{weights:,}" if weights else "", *flags]
+
+
+def metrics_markdown() -> str:
+    """One table of what is computed and one of where it comes from."""
+    every = definitions().values()
+    head = ["id", "name", "formula", "pooled as", "unit", "better", "perfect", "weights"]
+    sources = ["id", "published as", "source", "mind that"]
+    return "\n\n".join(
+        [
+            "## What is computed",
+            markdown_table(head, [_computed(one) for one in every]),
+            "## Where it comes from",
+            markdown_table(sources, [[f"`{one.id}`", one.published_as, one.source, one.warning] for one in every]),
+        ]
+    )
+
+
+def _computed(one: Definition) -> list[str]:
+    pooled, better = one.pooling.name.lower().replace("_", " "), one.direction.name.lower()
+    perfect = PERFECT if one.perfect is None else f"{one.perfect:g}"
+    return [f"`{one.id}`", one.name, one.formula.replace("|", "\\|"), pooled, one.unit, better, perfect, one.weights]
+
+
+TOPICS = {"stages": stages_markdown, "listeners": listeners_markdown, "metrics": metrics_markdown}
 
 
 def renew(text: str) -> str:

@@ -100,7 +100,7 @@ def _metrics(patterns: Sequence[str]) -> tuple[Definition, ...]:
 
 def _splits(reference: Path) -> list[str]:
     """Test and ood, as far as the data set has them."""
-    there = {shard["file"].split("-")[0] for shard in read_description(reference)["shards"]}
+    there = read_description(reference).splits_held()
     found = [split for split in ("test", "ood") if split in there]
     if not found:
         raise UserError(f"{reference}: has neither test nor ood clips, only {', '.join(there)}; choose with --split")

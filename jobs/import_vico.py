@@ -22,7 +22,7 @@ from pathlib import Path
 from jobs.command import command
 from jobs.vico.clip_id import UNITS, find_unit, parse_clip_id
 from jobs.vico.layouts import Found, VicoClip, read_layout
-from pipeline.clock import FPS
+from pipeline.clock import seconds_of, whole_frames
 from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
 from pipeline.media.reader import MediaError, SourceReader
@@ -69,7 +69,7 @@ def _num_frames(clip: VicoClip, found: Found) -> int:
     if longest_s - shortest_s > MAX_DIFFERENCE_S:
         listing = ", ".join(f"{name} {float(length_s):.2f} s" for name, length_s in lengths_s.items())
         found.problems.append(f"{clip.clip_id}: its files differ in length ({listing}); what both videos show is used")
-    return int(min(lengths_s["speaker"], lengths_s["listener"]) * FPS + Fraction(1, 2))
+    return whole_frames(min(lengths_s["speaker"], lengths_s["listener"]))
 
 
 def _video_s(path: Path) -> Fraction:
@@ -78,7 +78,7 @@ def _video_s(path: Path) -> Fraction:
         times = reader.frame_times()
     count = len(times.pts)
     shown_s = times.time_s(-1) - times.time_s(0)
-    return shown_s * Fraction(count, count - 1) if count > 1 else Fraction(1, FPS)
+    return shown_s * Fraction(count, count - 1) if count > 1 else seconds_of(1)
 
 
 def _write_clips(path: Path, found: Found, frames: dict[str, int]) -> None:
@@ -86,7 +86,7 @@ def _write_clips(path: Path, found: Found, frames: dict[str, int]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*CSV_COLUMNS, "clip_id"])
         for clip in found.clips:
-            end_s = f"{frames[clip.clip_id] / FPS:.9f}"
+            end_s = f"{float(seconds_of(frames[clip.clip_id])):.9f}"
             people = [clip.attitude, clip.speaker_id, clip.listener_id, clip.split]
             writer.writerow([clip.clip_id, 0, end_s, "", *people, clip.clip_id])
 
@@ -95,7 +95,7 @@ def _write_origins(path: Path, found: Found, frames: dict[str, int], unit: str |
     """Which seconds of which video each clip is; times are left out where the ids do not decide their unit."""
     parsed = {clip.clip_id: clip_id for clip in found.clips if (clip_id := parse_clip_id(clip.clip_id))}
     if parsed and unit is None:
-        unit, why = find_unit((clip_id, frames[name] / FPS) for name, clip_id in parsed.items())
+        unit, why = find_unit((clip_id, float(seconds_of(frames[name]))) for name, clip_id in parsed.items())
         if unit is None:
             found.problems.append(f"times of the original videos: {why}; {path.name} leaves them out")
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,6 +1,4 @@
-"""Make the demo's input: two films, their clips.csv and manifest, and the truth about every frame.
-
-    python -m jobs.make_demo --out DIR
+"""Make the demo's input, films and manifest and the truth about every frame: ``python -m jobs.make_demo --out DIR``.
 
 Nothing is downloaded: the face is NASA's photograph in the scikit-image wheel, the voice is synthetic.
 """
@@ -10,8 +8,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.command import command
 from jobs.demo.conversation import SCENES, Scene
 from jobs.demo.film import Actor, write_film
 from jobs.demo.truth import scene_truth
@@ -69,12 +70,15 @@ def _manifest() -> str:
     return "\n".join([dataset, *sources])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.make_demo", description="Make the demo's input.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    manifest = make_demo(parser.parse_args().out)
+    manifest = make_demo(parser.parse_args(arguments).out)
     print(f"{manifest}: {sum(len(scene.turns) for scene in SCENES)} clips from {len(SCENES)} films")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

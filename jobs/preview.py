@@ -7,7 +7,6 @@ landmark_gn fitted one, the head's axes (x red, y green, z blue), the error of t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ import cv2
 import numpy as np
 
 from jobs.command import command
+from pipeline.dataset.read import read_description
 from pipeline.dataset.store import Store
 from pipeline.media.encode import VideoWriter, read_video
-from pipeline.registry import find_stages
-from pipeline.settings import resolve
+from schemas.coefficients import STAGE
 from schemas.column import ROLES
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 SHEET_FRAMES = 6  # of a picture
@@ -50,33 +50,27 @@ class Shown:
     closed: np.ndarray | None
 
 
-def clip_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def clip_columns(folder: Path) -> tuple[dict[str, Any], Description]:
     """All columns of the clip whose media folder this is, and the description of its data set.
 
     Raises
     ------
-    UserError : the folder is none of a data set's, or the clip has no columns.
+    UserError : the folder is none of a data set's, or the clip has no landmarks there.
     """
     root, clip_id = folder.resolve().parents[1], folder.resolve().name
-    if not (root / "dataset.json").is_file():
-        raise UserError(f"{folder}: expected OUT/media/CLIP_ID of a data set, found no {root / 'dataset.json'}")
-    description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    description, store = read_description(root), Store(root)
     columns: dict[str, Any] = {}
-    store = Store(root)
-    for code in find_stages():
-        if code.name not in description["stages"]:
-            continue
-        stage_class = code.load()
-        stage = stage_class(resolve(code.name, stage_class.Settings, description["stages"][code.name]["settings"]))
-        for path in sorted((root / "columns" / stage.name).glob("*.parquet")):
-            if clip_id in store.read_outcomes(stage.name, path.stem):
-                columns |= store.read_columns(stage.name, path.stem, stage.writes)[clip_id]
-    if not columns:
-        raise UserError(f"{folder}: no stage of {root} has a clip {clip_id!r}")
+    for path in store.column_files():
+        columns |= store.columns_of_clip(path, clip_id)
+    if f"{ROLES[0]}_landmarks" not in columns:
+        raise UserError(
+            f"{folder}: expected OUT/media/CLIP_ID of a built data set, found no landmarks of a clip {clip_id!r} in "
+            f"{root} ({description.kind}): python -m jobs.check {root}"
+        )
     return columns, description
 
 
-def shown(columns: dict[str, Any], description: dict[str, Any], role: str) -> Shown:
+def shown(columns: dict[str, Any], description: Description, role: str) -> Shown:
     """What can be drawn over a role."""
     landmarks = columns[f"{role}_landmarks"][..., :2]
     angle = columns.get(f"{role}_angle")
@@ -87,12 +81,12 @@ def shown(columns: dict[str, Any], description: dict[str, Any], role: str) -> Sh
         from stages.morphable.rotation import rotation_matrix
 
         rotation = rotation_matrix(torch.from_numpy(angle.copy())).numpy()
-    fitted = description["stages"].get("threedmm", {}).get("settings", {}).get("fitter") == "landmark_gn"
+    fitted = STAGE in description.stages and description.stages[STAGE].settings["fitter"] == "landmark_gn"
     model = _model(columns, description, role, rotation) if fitted and rotation is not None else None
     return Shown(landmarks, model, rotation, columns.get(f"{role}_blink"))
 
 
-def _model(columns: dict[str, Any], description: dict[str, Any], role: str, rotation: np.ndarray) -> np.ndarray:
+def _model(columns: dict[str, Any], description: Description, role: str, rotation: np.ndarray) -> np.ndarray:
     """The fitted model's points in the picture, from the coefficients alone."""
     import torch
 
@@ -101,7 +95,7 @@ def _model(columns: dict[str, Any], description: dict[str, Any], role: str, rota
     from stages.morphable.camera import placement_of
     from stages.threedmm import CROP_SIDE_PX
 
-    (name,) = description["stages"]["threedmm"]["weights"]
+    (name,) = description.stages[STAGE].weights
     basis = load_basis(find_weights(name).paths()[0])
     shape = basis.shape(columns[f"{role}_identity"], columns[f"{role}_exp"])
     place = placement_of(*(torch.from_numpy(columns[f"{role}_{name}"].copy()) for name in ("crop", "trans")))

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from jobs.command import command
-from pipeline.clock import FPS, Span, map_to_grid
+from pipeline.clock import FPS, Span, map_to_grid, seconds_of
 from pipeline.dataset.read import read_clips, read_description
 from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.media.reader import MediaError, SourceReader
+from schemas.dataset import SourceEntry
 from schemas.errors import UserError
 
 MANIFEST, CLIPS = "reextract.toml", "reextract.csv"
@@ -62,20 +63,20 @@ def _wrong(videos: Path, row: Row) -> Iterator[str]:
     except MediaError as error:
         yield f"{path}: {error}"
         return
-    shown = map_to_grid(Span(Fraction(0), Fraction(expected, FPS)), times).source_frame
+    shown = map_to_grid(Span(Fraction(0), seconds_of(expected)), times).source_frame
     if len(times.pts) != expected or not np.array_equal(shown, np.arange(expected)):
         found = f"{len(times.pts)} up to {float(times.time_s(-1)):.2f} s"
         yield f"{path}: expected {expected} frames at {FPS} fps as its clip has, found {found}"
 
 
 def _csv_row(row: Row) -> list[Any]:
-    people = [row["attitude"] or "", row["speaker_id"], row["listener_id"], row["split"]]
-    return [row["clip_id"], 0, f"{row['num_frames'] / FPS:.9f}", "", *people, row["clip_id"]]
+    people = [row["attitude"] or "", row["speaker_id"] or "", row["listener_id"] or "", row["split"]]
+    return [row["clip_id"], 0, f"{float(seconds_of(row['num_frames'])):.9f}", "", *people, row["clip_id"]]
 
 
 def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
     description = read_description(data)
-    name, names = f"{description['name']}_reextracted", json.dumps(STAGES)
+    name, names = f"{description.name}_reextracted", json.dumps(STAGES)
     blocks = [f'[dataset]\nname = {json.dumps(name)}\nclips = "{CLIPS}"\nstages = {names}\n']
     for row in rows:
         clip_id = row["clip_id"]
@@ -85,10 +86,10 @@ def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
             "audio": data / row["audio"],
         }
         lines = [f"{part} = {json.dumps(os.path.relpath(path, videos))}" for part, path in files.items()]
-        licence = description["sources"].get(row["source_id"], {}).get("licence") or "as the source's"
+        licence = description.sources.get(row["source_id"], SourceEntry()).licence or "as the source's"
         blocks.append("\n".join(["[[sources]]", f'id = "{clip_id}"', *lines, f"licence = {json.dumps(licence)}", ""]))
     for stage in SET_AS_THERE:
-        settings = description["stages"].get(stage, {}).get("settings", {})
+        settings = description.stages[stage].settings if stage in description.stages else {}
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         blocks.append("\n".join([f"[stages.{stage}]", *lines, ""]))
     return "\n".join(blocks)

@@ -22,11 +22,11 @@ from pathlib import Path
 from jobs.command import command
 from jobs.reextract import write_manifest
 from jobs.rendering.takes import Clip, clips_to_render
-from pipeline.dataset.read import read_description, sample_names
+from pipeline.dataset.read import provenance_of, read_description, sample_names
 from pipeline.media.encode import VideoWriter, add_sound
 from pipeline.weights import WeightsError, find_weights
 from schemas.clip import SPLITS
-from schemas.coefficients import STAGE, provenance_of
+from schemas.coefficients import STAGE
 from schemas.errors import UserError
 from stages.evaluate.render.take import Renderer
 
@@ -54,7 +54,7 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
     ------
     UserError : it does not draw the data set's coefficients. WeightsError : its weights are missing.
     """
-    stages = read_description(data)["stages"]
+    stages = read_description(data).stages
     made = provenance_of(data)
     own = weights is not None and "/" in weights
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
@@ -64,7 +64,7 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
         )
     if name == "pirender":
         return Choice(name, find_weights(weights or "pirender").paths()[0], plain)
-    ((basis, sha256),) = stages[STAGE]["weights"].items()
+    ((basis, sha256),) = stages[STAGE].weights.items()
     found = find_weights(basis)
     if found.sha256 != sha256:
         raise WeightsError(f"{data} was fitted with {basis} of sha256 {sha256}, {found.root()} has {found.sha256}")

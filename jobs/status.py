@@ -14,10 +14,11 @@ from typing import Any
 
 from jobs.command import command
 from pipeline.dataset.lock import is_locked
+from pipeline.dataset.read import read_description
 from pipeline.dataset.storage import location
 from pipeline.dataset.store import Store
 from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table
-from pipeline.ledger.report import run_table
+from pipeline.ledger.report import REPORT, run_table
 
 MAX_IN_WORK = 10  # clips in work that are named
 
@@ -30,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = Store(location(parser.parse_args(arguments).dataset))
     start = RunStart.read(store)
     if start is None:
-        print(f"{store.root}: no build has begun here", file=sys.stderr)
-        return 2
+        description = read_description(store.root)
+        print(f"{description.name}: a {description.kind} data set of {description.published} clips, written in one go")
+        return 0
     finished = _finished(store, start)
     print(f"{start.name}: run {start.run_id} on {start.host}, process {start.pid}, began {_date(start.started)}")
     if finished is not None:
@@ -59,7 +61,7 @@ def _unfinished(store: Store, start: RunStart) -> int:
 
 def _finished(store: Store, start: RunStart) -> dict[str, Any] | None:
     """The report of this very run, if it has come to its end."""
-    path = store.root / "run.json"
+    path = store.root / REPORT
     report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return report if report.get("run_id") == start.run_id else None
 

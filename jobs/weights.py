@@ -1,4 +1,4 @@
-"""The weights of all models: ``python -m jobs.weights list``, ``fetch NAME...`` and ``check [NAME...]``.
+"""List, fetch and check the weights of all models: ``python -m jobs.weights list|fetch|check [NAME ...]``.
 
 The cache is ``~/.cache/vico-pipeline/weights``, or the folder that the environment variable VICO_CACHE names. A machine
 without a network takes a copy of that folder. Exit status: 0 all is well, 1 something is missing or wrong.

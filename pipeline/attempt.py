@@ -10,6 +10,7 @@ import errno
 import os
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.ledger.diary import Deaths
 from pipeline.ledger.limits import Limits
 from pipeline.stage import Reject, Stage
 from schemas.column import Column, ColumnError
-from schemas.outcome import CRASHED, FAILED, OUT_OF_MEMORY, REJECTED, TIMED_OUT, Outcome
+from schemas.outcome import CRASHED, FAILED, OK, OUT_OF_MEMORY, REJECTED, TIMED_OUT, Outcome
 
 MACHINE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENFILE, errno.EMFILE}
 MAX_REASON, MAX_DETAIL = 200, 2000  # characters
@@ -41,27 +42,35 @@ class Died(Exception):
         )
 
 
-def ask(stage: Stage, clips: Sequence[Clip]) -> list[Any]:
+@dataclass(frozen=True)
+class Answer:
+    """What a stage said of one clip: columns or an exception; ``batch`` is why it had to be asked about it alone."""
+
+    said: Any
+    batch: BaseException | None = None
+
+
+def ask(stage: Stage, clips: Sequence[Clip]) -> list[Answer]:
     """A stage's answers, one a clip; an exception is an answer too.
 
-    Where clips fail together they are asked one by one, so that none pays for another.
+    Where clips fail together they are asked one by one, so that none pays for another, and each row says so.
 
     Raises
     ------
     OSError : the machine is in trouble, not the clip.
     """
     try:
-        answers: list[Any] = list(stage.process_part(list(clips)))
-        if len(answers) != len(clips):
-            raise ValueError(f"process_part must return one answer a clip: expected {len(clips)}, found {len(answers)}")
+        said: list[Any] = list(stage.process_part(list(clips)))
+        if len(said) != len(clips):
+            raise ValueError(f"process_part must return one answer a clip: expected {len(clips)}, found {len(said)}")
     except (Exception, SystemExit) as error:
         if len(clips) > 1:
-            return [answer for clip in clips for answer in ask(stage, [clip])]
-        answers = [error]
-    for answer in answers:
-        if is_machine_trouble(answer):
-            raise answer
-    return answers
+            return [Answer(answer.said, error) for clip in clips for answer in ask(stage, [clip])]
+        said = [error]
+    for one in said:
+        if is_machine_trouble(one):
+            raise one
+    return [Answer(one) for one in said]
 
 
 def is_machine_trouble(answer: Any) -> bool:
@@ -72,24 +81,31 @@ def is_machine_trouble(answer: Any) -> bool:
     return answer.errno in MACHINE_TROUBLE or any(os.strerror(code) in words for code in MACHINE_TROUBLE)
 
 
-def as_outcome(stage: Stage, clip: Clip, answer: Any, fingerprint: str) -> Outcome:
+def as_outcome(stage: Stage, clip: Clip, answer: Answer, fingerprint: str) -> Outcome:
     """A stage's answer as a row: its columns checked, or the reason why there are none."""
-    if isinstance(answer, Reject):
-        if answer.reason in stage.rejects:
-            return Outcome(clip.clip_id, fingerprint, REJECTED, answer.reason, _utf8(answer.detail))
-        answer = ValueError(f"stage {stage.name!r} rejected with {answer.reason!r}, which its `rejects` does not list")
-    if not isinstance(answer, BaseException):
+    said = answer.said
+    if isinstance(said, Reject):
+        if said.reason in stage.rejects:
+            return Outcome(clip.clip_id, fingerprint, REJECTED, said.reason, _utf8(said.detail))
+        said = ValueError(f"stage {stage.name!r} rejected with {said.reason!r}, which its `rejects` does not list")
+    if not isinstance(said, BaseException):
         try:
-            return Outcome(clip.clip_id, fingerprint, values=_checked(stage, clip, answer))
+            values = _checked(stage, clip, said)
         except ColumnError as error:
-            answer = error
-    if isinstance(answer, Died):
-        return Outcome(clip.clip_id, fingerprint, answer.outcome, str(answer))
-    out_of_memory = isinstance(answer, MemoryError) or type(answer).__name__ == "OutOfMemoryError"  # torch's, of a GPU
-    outcome = OUT_OF_MEMORY if out_of_memory else FAILED
-    detail = "" if answer.__traceback__ is None else "".join(traceback.format_exception(answer))
-    reason = f"{type(answer).__name__}: {_words(answer)}"
-    return Outcome(clip.clip_id, fingerprint, outcome, _utf8(reason)[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:])
+            said = error
+        else:
+            why = ("", "") if answer.batch is None else _told(answer.batch)
+            return Outcome(clip.clip_id, fingerprint, OK, *why, values)
+    if isinstance(said, Died):
+        return Outcome(clip.clip_id, fingerprint, said.outcome, str(said))
+    out_of_memory = isinstance(said, MemoryError) or type(said).__name__ == "OutOfMemoryError"  # torch's, of a GPU
+    return Outcome(clip.clip_id, fingerprint, OUT_OF_MEMORY if out_of_memory else FAILED, *_told(said))
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """Reason and detail of an error: its words, and its traceback where it was raised."""
+    detail = "" if error.__traceback__ is None else "".join(traceback.format_exception(error))
+    return _utf8(f"{type(error).__name__}: {_words(error)}")[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:]
 
 
 def _words(error: BaseException) -> str:
@@ -106,11 +122,11 @@ def _utf8(text: str) -> str:
 
 def _checked(stage: Stage, clip: Clip, answer: Any) -> dict[str, Any]:
     """The columns of one clip in their declared types; every declared column and no other."""
-    declared = {column.name for column in stage.writes}
+    declared = {column.name for column in stage.writes()}
     if not isinstance(answer, dict) or set(answer) != declared:
         found = sorted(map(str, answer)) if isinstance(answer, dict) else type(answer).__name__
         raise ColumnError(f"stage {stage.name!r} must return the columns {sorted(declared)}, found {found}")
-    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes}
+    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes()}
 
 
 def _check_value(column: Column, clip: Clip, value: Any) -> Any:

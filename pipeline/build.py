@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from pipeline.dataset.card import describe_dataset, write_description
-from pipeline.dataset.pack import PackSettings, plan_shards, write_shards
+from pipeline.dataset.card import describe_dataset, write_card
 from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
-from pipeline.ledger.diary import assign_parts, write_ledger
+from pipeline.dataset.write import PackSettings, plan_shards, write_shards
 from pipeline.ledger.limits import Limits
 from pipeline.ledger.progress import RunCounts, RunStart, shown
 from pipeline.ledger.report import RunReport
-from pipeline.ledger.survey import Survey, survey
+from pipeline.ledger.survey import Survey, assign_parts, survey, write_ledger
 from pipeline.manifest.load import Manifest
 from pipeline.part import Done, Job
 from pipeline.plan import ClipTask, Part, Pipeline, select
@@ -58,7 +57,7 @@ class Build:
         limits = resolve("limits", Limits, settings.pop("limits", {}))
         self.pipeline = Pipeline(chosen, settings)
         self.job = Job(self.store.root, tuple(chosen), settings, new_run_id(), limits)
-        resolve_all([name for stage in self.pipeline.stages for name in stage.weights])
+        resolve_all([name for stage in self.pipeline.stages for name in stage.weights()])
         self._redo(options.redo)
 
     def _redo(self, names: Sequence[str]) -> None:
@@ -70,23 +69,13 @@ class Build:
 
     def survey(self) -> Survey:
         """What is done and what is to do, from the files."""
-        self.absent = absent_clips(self.manifest, self.store)
-        ids = sorted({clip.source_id for clip in self.manifest.clips if clip.clip_id not in self.absent})
-        sources = {source_id: self.manifest.sources[source_id] for source_id in ids}
+        absent = absent_clips(self.manifest, self.store)
+        clips = [clip for clip in self.manifest.clips if clip.clip_id not in absent]
+        sources = {name: self.manifest.sources[name] for name in sorted({clip.source_id for clip in clips})}
         hashes = source_hashes(self.store, sources.values())
-        files = {source_id: source.resolved() for source_id, source in sources.items()}
-        self.tasks = [
-            ClipTask(clip, files[clip.source_id], hashes[clip.source_id])
-            for clip in self.manifest.clips
-            if clip.clip_id not in self.absent
-        ]
-        self.parts = assign_parts(self.store, self.tasks)
-        return self._survey()
-
-    def _survey(self) -> Survey:
-        found = survey(self.store, self.pipeline, self.parts)
-        found.add_absent(self.absent)
-        return found
+        files = {name: source.resolved() for name, source in sources.items()}
+        tasks = [ClipTask(clip, files[clip.source_id], hashes[clip.source_id]) for clip in clips]
+        return survey(self.store, self.pipeline, assign_parts(self.store, tasks), absent)
 
     def run(self, before: Survey, runner: Runner) -> RunReport:
         """Compute what `before` lacks, pack and describe; returns the report with the final state."""
@@ -102,7 +91,7 @@ class Build:
 
     @contextmanager
     def _announced(self, before: Survey) -> Iterator[RunStart]:
-        """``ledger/run.json`` says what this run is about, and how it ended if it did not reach its end."""
+        """``ledger/started.json`` says what this run is about, and how it ended if it did not reach its end."""
         names = [stage.name for stage in self.pipeline.stages]
         settled, waiting = ({name: count[name] for name in names} for count in (before.settled, before.waiting))
         start = RunStart(self.job.run_id, self.manifest.name, settled, waiting)
@@ -115,20 +104,21 @@ class Build:
             raise
 
     def _finish(self, report: RunReport) -> None:
-        report.after = self._survey() if report.before.todo else report.before
-        self._publish(report)
+        before = report.before
+        if before.todo:
+            report.after = survey(self.store, self.pipeline, before.parts, before.absent)
+        self._publish(report, report.after)
         self.store.clear_scratch()
 
-    def _publish(self, report: RunReport) -> None:
-        found = report.after
-        withdraw_clips(self.manifest, self.store, self.absent)
-        published = [task for task in self.tasks if task.row.clip_id in found.published]
+    def _publish(self, report: RunReport, found: Survey) -> None:
+        withdraw_clips(self.manifest, self.store, found.absent)
+        published = [task for part in found.parts for task in part.clips if task.row.clip_id in found.published]
         shards = plan_shards(self.pipeline, published, self.pack_settings)
         write_ledger(self.store, found.ledger())
         report.shards_written = write_shards(self.store, self.pipeline, shards, self.pack_settings, found.published)
         report.shards = len(shards)
         description = describe_dataset(self.manifest, self.pipeline, found, shards, self.pack_settings)
-        write_description(self.store, description, published)
+        write_card(self.store, description, published)
         report.write(self.store, self.job.run_id)
 
 

@@ -1,8 +1,8 @@
 """The frame clock: the one place where time is converted, in rational arithmetic.
 
 A clip's grid frame k stands for the instant ``start + k/30`` seconds of its source, where 0 is the start of the
-source's container timeline. Audio sample n stands for ``start + n/44100``. Nothing else in the project divides by a
-frame rate.
+source's container timeline. Audio sample n stands for ``start + n/44100``. Nothing else in the project multiplies or
+divides by the clips' frame rate: it asks `frames_in` and `seconds_of` (tests/pipeline/test_clock_lint.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,22 @@ def exact_div(dividend: int, divisor: int) -> int:
 
 
 HOP_SAMPLES = exact_div(SAMPLE_RATE_HZ, FPS)  # 1470 samples = one video frame
+_Time = TypeVar("_Time", int, Fraction, float)
+
+
+def frames_in(seconds: _Time) -> _Time:
+    """A duration in frames, as exact as it is given and not rounded."""
+    return seconds * FPS
+
+
+def whole_frames(seconds: Fraction) -> int:
+    """The whole number of frames nearest to a duration; half a frame counts as one."""
+    return int(frames_in(seconds) + Fraction(1, 2))
+
+
+def seconds_of(frames: int) -> Fraction:
+    """How long so many frames last, exactly."""
+    return Fraction(frames, FPS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,7 @@ class Span:
     @cached_property  # asked for many times a clip, and fractions are slow
     def num_frames(self) -> int:
         """Grid frames in the span: its duration times 30, rounded half up."""
-        return int((self.end_s - self.start_s) * FPS + Fraction(1, 2))
+        return whole_frames(self.end_s - self.start_s)
 
     @property
     def num_samples(self) -> int:
@@ -46,7 +63,7 @@ class Span:
 
     def frame_time(self, frame: int) -> Fraction:
         """Time in the source of a grid frame, in seconds."""
-        return self.start_s + Fraction(frame, FPS)
+        return self.start_s + seconds_of(frame)
 
 
 def grid_times_s(num_frames: int) -> np.ndarray:

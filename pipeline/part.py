@@ -5,6 +5,7 @@ Knows nothing of Ray: `pipeline.run` gives parts to workers, tests and the bench
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipeline.attempt import Died, as_outcome, ask
+from pipeline.attempt import Answer, Died, as_outcome, ask
 from pipeline.clip import Clip
 from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
@@ -23,9 +24,11 @@ from pipeline.ledger.watchdog import Watchdog
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.registry import StageCode
 from pipeline.stage import Stage
+from schemas.errors import UserError
 from schemas.outcome import FAILED, OK, Outcome
 
 SAVE_EVERY_S = 60.0  # a kill costs the clips since the last save, however long the part takes
+THREADS = {"torch": "set_num_threads", "cv2": "setNumThreads"}  # library -> how it is told; it takes all cores untold
 SETUP = ""  # stands in a diary for the setup of a stage, where a clip's id stands for work on a clip
 
 
@@ -65,6 +68,7 @@ class PartWorker:
         self.job = job
         self.names = tuple(stages)
         self.device = device
+        self.cpus = max(stage.cpus() for stage in self.pipeline.stages if stage.name in self.names)
         self.watchdog = Watchdog(job.limits.memory_bytes)
         self.ready: set[str] = set()
 
@@ -89,6 +93,29 @@ def run_here(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[li
 
 def _is_batched(stage: Stage) -> bool:
     return type(stage).process_part is not Stage.process_part
+
+
+def limit_threads(cpus: float) -> None:
+    """Give the libraries that stages have loaded as many threads as their worker has cores.
+
+    The engine imports none of them: what no `setup` has loaded is left alone.
+    """
+    for library, setter in THREADS.items():
+        if library in sys.modules:
+            getattr(sys.modules[library], setter)(max(round(cpus), 1))
+
+
+def _load_models(stage: Stage, device: str) -> None:
+    try:
+        stage.setup(device)
+    except Exception as error:
+        own = [name for name in stage.weights() if "/" in name]  # registered files are known by their hash
+        if not own or isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"stage {stage.name!r}: weights {', '.join(own)}: not files that it can load: "
+            f"{type(error).__name__}: {error}; give others, or unset them"
+        ) from error
 
 
 class _PartWork:
@@ -155,7 +182,7 @@ class _PartWork:
 
     def _load(self, clip: Clip, stage: Stage) -> None:
         """Bring the columns that the stage reads into the clip, from memory or from the files of earlier stages."""
-        for name in stage.reads:
+        for name in stage.reads():
             writer = self.pipeline.writer.get(name)
             if writer is not None and name not in clip.values:
                 row = self.outcomes[writer][clip.clip_id]
@@ -174,7 +201,7 @@ class _PartWork:
         limits, lethal = self.worker.job.limits, self._deaths(stage, clips[0])
         abouts = [self.attempts.about(stage.name, clip.clip_id, self._print(stage, clip)) for clip in clips]
         if lethal.now >= limits.attempts or lethal.ever >= limits.attempts_in_all:
-            row = self._record(stage, clips[0], Died(lethal, limits, clips[0].num_frames), 0.0)
+            row = self._record(stage, clips[0], Answer(Died(lethal, limits, clips[0].num_frames)), 0.0)
             self.attempts.give_up(abouts[0], row.outcome)
             return
         self._set_up(stage)
@@ -206,6 +233,7 @@ class _PartWork:
         Raises
         ------
         RuntimeError : workers died of it; no clip is at fault, and none can be computed.
+        UserError : it cannot load the weights that a person gave it.
         """
         if stage.name in self.worker.ready:
             return
@@ -216,13 +244,14 @@ class _PartWork:
         outcome = FAILED
         try:
             with self._watched([about], limits.seconds(0)):
-                stage.setup(self.worker.device)
+                _load_models(stage, self.worker.device)
             outcome = OK
         finally:
             self.attempts.end(about, outcome, 0.0)
         self.worker.ready.add(stage.name)
+        limit_threads(self.worker.cpus)
 
-    def _record(self, stage: Stage, clip: Clip, answer: Any, seconds: float) -> Outcome:
+    def _record(self, stage: Stage, clip: Clip, answer: Answer, seconds: float) -> Outcome:
         """Turn an answer into a row; media files move to their place here, before the row that names them."""
         row = as_outcome(stage, clip, answer, self._print(stage, clip))
         if row.ok:
@@ -234,7 +263,7 @@ class _PartWork:
         return row
 
     def _publish_media(self, stage: Stage, clip: Clip, values: Mapping[str, Any]) -> dict[str, str]:
-        media = [column.name for column in stage.writes if column.media and values[column.name] is not None]
+        media = [column.name for column in stage.writes() if column.media and values[column.name] is not None]
         if media and not self.new[stage.name]:
             # From here on the part's file would describe media that are about to change: keep only what stays true.
             self._rewrite(stage, only_stored=True)
@@ -250,11 +279,11 @@ class _PartWork:
     def _rewrite(self, stage: Stage, *, only_stored: bool = False) -> None:
         rows = self.outcomes[stage.name]
         kept = [row for clip_id, row in rows.items() if clip_id not in self.new[stage.name]]
-        old = self.store.read_columns(stage.name, self.part.name, stage.writes) if kept else {}
+        old = self.store.read_columns(stage.name, self.part.name, stage.writes()) if kept else {}
         whole = [Outcome(r.clip_id, r.fingerprint, r.outcome, r.reason, r.detail, old[r.clip_id]) for r in kept]
         if not only_stored:
             whole += [rows[clip_id] for clip_id in self.new[stage.name]]
         elif not self.store.column_file(stage.name, self.part.name).is_file():
             return
         metadata = {**self.pipeline.identity[stage.name], "code_sha256": self.pipeline.codes[stage.name].sha256}
-        self.store.write_columns(stage.name, self.part.name, stage.writes, whole, metadata)
+        self.store.write_columns(stage.name, self.part.name, stage.writes(), whole, metadata)

@@ -71,8 +71,8 @@ class Pipeline:
         self.codes = {code.name: code for code in codes}
         made = [_make(code, settings.get(code.name, {})) for code in codes]
         self.stages = _in_order(made)
-        self.writer = {column.name: stage.name for stage in self.stages for column in stage.writes}
-        self.columns = {column.name: column for stage in self.stages for column in stage.writes}
+        self.writer = {column.name: stage.name for stage in self.stages for column in stage.writes()}
+        self.columns = {column.name: column for stage in self.stages for column in stage.writes()}
 
     def fingerprints(self, task: ClipTask) -> dict[str, str]:
         """Stage -> fingerprint that a finished row of this clip carries."""
@@ -80,7 +80,7 @@ class Pipeline:
         for stage in self.stages:
             inputs = {
                 column: prints[self.writer[column]] if column in self.writer else task.value_read(column)
-                for column in stage.reads
+                for column in stage.reads()
             }
             prints[stage.name] = digest({**self.identity[stage.name], "inputs": inputs})
         return prints
@@ -93,8 +93,8 @@ class Pipeline:
                 "stage": stage.name,
                 "version": stage.version,
                 "settings": as_plain(stage.settings),
-                "weights": {name: find_weights(name).sha256 for name in stage.weights},
-                "writes": [[column.name, str(column.arrow_type)] for column in stage.writes],
+                "weights": {name: find_weights(name).sha256 for name in stage.weights()},
+                "writes": [[column.name, str(column.arrow_type)] for column in stage.writes()],
             }
             for stage in self.stages
         }
@@ -103,7 +103,7 @@ class Pipeline:
         """The named stages and all that read their columns, directly or through others."""
         reached = set(names)
         for stage in self.stages:
-            if any(self.writer.get(column) in reached for column in stage.reads):
+            if any(self.writer.get(column) in reached for column in stage.reads()):
                 reached.add(stage.name)
         return reached
 
@@ -111,12 +111,12 @@ class Pipeline:
         """Neighbours with equal resources fused; without GPUs in the cluster all stages run on CPUs."""
         groups: list[Group] = []
         for stage in self.stages:
-            gpus = float(stage.gpus) if with_gpus else 0.0
+            gpus = float(stage.gpus()) if with_gpus else 0.0
             if groups and groups[-1].gpus == gpus:
                 last = groups.pop()
-                groups.append(Group((*last.stages, stage.name), max(last.cpus, stage.cpus), gpus))
+                groups.append(Group((*last.stages, stage.name), max(last.cpus, stage.cpus()), gpus))
             else:
-                groups.append(Group((stage.name,), float(stage.cpus), gpus))
+                groups.append(Group((stage.name,), float(stage.cpus()), gpus))
         return groups
 
 
@@ -134,14 +134,14 @@ def select(codes: Sequence[StageCode], wanted: Sequence[str] | None, settings: M
     if wanted is None:
         return list(codes)
     made = {name: _make(code, settings.get(name, {})) for name, code in known.items()}
-    writer = {column.name: name for name, stage in made.items() for column in stage.writes}
+    writer = {column.name: name for name, stage in made.items() for column in stage.writes()}
     chosen: set[str] = set()
     queue = list(wanted)
     while queue:
         name = queue.pop()
         if name not in chosen:
             chosen.add(name)
-            queue += [writer[column] for column in made[name].reads if column in writer]
+            queue += [writer[column] for column in made[name].reads() if column in writer]
     return [code for code in codes if code.name in chosen]
 
 
@@ -155,7 +155,7 @@ def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
     spent on clips that will not be published, then by name."""
     writer: dict[str, str] = {}
     for stage in stages:
-        for column in stage.writes:
+        for column in stage.writes():
             if column.name in writer or column.name in MANIFEST_COLUMNS:
                 other = writer.get(column.name, "the manifest")
                 raise UserError(f"column {column.name!r} is written by both {other} and {stage.name}")
@@ -164,18 +164,18 @@ def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
     done: list[Stage] = []
     available = {SOURCE, *MANIFEST_COLUMNS}
     while waiting:
-        ready = next((stage for stage in waiting if available.issuperset(stage.reads)), None)
+        ready = next((stage for stage in waiting if available.issuperset(stage.reads())), None)
         if ready is None:
             raise UserError(_unordered(waiting, available, writer))
         waiting.remove(ready)
         done.append(ready)
-        available |= {column.name for column in ready.writes}
+        available |= {column.name for column in ready.writes()}
     return tuple(done)
 
 
 def _unordered(waiting: list[Stage], available: set[str], writer: Mapping[str, str]) -> str:
     for stage in waiting:
-        for column in stage.reads:
+        for column in stage.reads():
             if column not in available and column not in writer:
                 return f"stage {stage.name!r} reads column {column!r}, which no stage of this plan writes"
     return f"stages {', '.join(stage.name for stage in waiting)} read each other's columns in a circle"

@@ -132,7 +132,7 @@ def run_parts(
 
     Raises
     ------
-    UserError : the cluster cannot hold one copy of every group of stages.
+    UserError : the cluster cannot hold one copy of every group of stages; a stage cannot load its weights.
     OSError : a worker's machine is in trouble: the disk is full or read-only.
     """
     import ray
@@ -190,8 +190,8 @@ class _Operator:
             return row
         try:
             done = self.worker.run(pickle.loads(row["part"]))
-        except OSError as error:
-            if not is_machine_trouble(error):
+        except (OSError, UserError) as error:
+            if not (isinstance(error, UserError) or is_machine_trouble(error)):
                 raise
             return {**row, "trouble": pickle.dumps(error)}  # reaches the driver as it is, not wrapped up by Ray
         self.metrics.add(done)

@@ -15,10 +15,12 @@ in the docs, the manifest's keys, ``--help``, fingerprints and the contract test
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.column import Column
+from schemas.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.clip import Clip
@@ -49,32 +51,64 @@ class NoSettings:
     """For stages with nothing to set."""
 
 
+DECLARATIONS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("reads", "writes", "weights"), (tuple,)),
+    **dict.fromkeys(("cpus", "gpus"), (float, int)),
+}
+"""What a stage may declare as a value or as a method, and the types of the values."""
+
+
 class Stage:
     """Base class of all stages. Constructor cheap, `setup` loads, `process` computes.
 
-    Class attributes (those marked * may be properties that depend on ``self.settings``)
+    What it declares with `reads`, `writes`, `weights`, `cpus` and `gpus` it may write as a plain value, as above, or,
+    where ``self.settings`` decide, as a method; whoever asks calls the method.
 
+    Attributes
+    ----------
     version : raise it when the same input would give another output; finished clips are then computed again.
-    reads * : names of columns it needs, of the manifest or of other stages; ``source`` stands for the source file.
-    writes * : columns it produces.
     rejects : reason -> meaning of every `Reject` it may raise.
-    weights * : names of entries in ``manifests/weights.toml``.
-    cpus, gpus : what one copy wants where the cluster has it; without GPUs it runs on the CPU.
     Settings : a frozen dataclass, a field a setting.
     """
 
     version: ClassVar[int] = 1
-    reads: tuple[str, ...] = ()
-    writes: tuple[Column, ...] = ()
     rejects: ClassVar[dict[str, str]] = {}
-    weights: tuple[str, ...] = ()
-    cpus: ClassVar[float] = 1
-    gpus: ClassVar[float] = 0
     Settings: ClassVar[type] = NoSettings
     name: ClassVar[str] = ""  # the file's stem, set by the registry
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = self.Settings() if settings is None else settings
+
+    def __init_subclass__(cls) -> None:
+        """Turn plain values of declarations into the methods that the engine calls."""
+        super().__init_subclass__()
+        for declaration, kinds in DECLARATIONS.items():
+            value = vars(cls).get(declaration)
+            if isinstance(value, kinds):
+                setattr(cls, declaration, lambda self, value=value: value)
+            elif value is not None and not callable(value):
+                found = f"found {type(value).__name__} {value!r}"
+                raise UserError(f"stage {cls.__name__}: {declaration}: expected {kinds[0].__name__} or method, {found}")
+
+    def reads(self) -> tuple[str, ...]:
+        """Names of columns it needs, of the manifest or of other stages; ``source`` stands for the source file."""
+        return ()
+
+    def writes(self) -> tuple[Column, ...]:
+        """Columns it produces."""
+        return ()
+
+    def weights(self) -> tuple[str, ...]:
+        """Names of entries in ``manifests/weights.toml``, or paths of files."""
+        return ()
+
+    def cpus(self) -> float:
+        """Cores that one copy wants; libraries get so many threads."""
+        return 1
+
+    def gpus(self) -> float:
+        """Share of a GPU that one copy wants where the cluster has some; without it runs on the CPU."""
+        return 0
 
     def setup(self, device: str) -> None:
         """Load models and other heavy things onto ``device`` (``"cpu"`` or ``"cuda"``). Called once a worker."""
@@ -86,13 +120,15 @@ class Stage:
     def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
         """Compute all clips of a part; an exception in the list is the outcome of that clip alone.
 
-        Override it where batching across clips pays; the default processes one clip after the other.
+        Override it where batching across clips pays; the default processes one clip after the other. What it raises
+        is the batch's own failure: the ledger keeps it, and the clips are asked one by one.
         """
-        return [_outcome(self, clip) for clip in clips]
+        return [answer(self.process, clip) for clip in clips]
 
 
-def _outcome(stage: Stage, clip: Clip) -> dict[str, Any] | Exception:
+def answer(process: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any] | Exception:
+    """What ``process`` returns, or raises: a row of the ledger either way, so that no bad clip costs another."""
     try:
-        return stage.process(clip)
-    except Exception as error:  # becomes a row of the ledger: one bad clip never costs another
+        return process(*given)
+    except Exception as error:
         return error

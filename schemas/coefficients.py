@@ -1,7 +1,8 @@
 """3DMM coefficients: whose numbers they are, and the orders in which they circulate.
 
-A coefficient means something only beside the fitter and the weights that made it; `one_fitter` refuses to mix them.
-All orders hold expression (64), angle (3) and translation (3); two add the crop (s, tx, ty):
+A coefficient means something only beside the fitter and the weights that made it; `one_provenance` refuses to mix them.
+All orders hold expression, angle (3) and translation (3); two add the crop (s, tx, ty). Their names carry the width
+that they have with the published 64 numbers of expression; spaces of other fitters keep the order of the parts:
 
 * ``baseline73``: angle, exp, trans, crop: the ViCo baseline's features;
 * ``pirender73``: exp, angle, trans, crop: the semantics of PIRender (Ren et al., ICCV 2021);
@@ -10,18 +11,19 @@ All orders hold expression (64), angle (3) and translation (3); two add the crop
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 STAGE = "threedmm"
 
-WIDTHS = {"exp": 64, "angle": 3, "trans": 3, "crop": 3}
+PARTS = ("exp", "angle", "trans", "crop", "identity")  # columns of either person
+PUBLISHED = {"exp": 64, "angle": 3, "trans": 3, "crop": 3}  # widths that the published layouts are named after
 ORDERS = {
     "baseline73": ("angle", "exp", "trans", "crop"),
     "pirender73": ("exp", "angle", "trans", "crop"),
@@ -46,67 +48,101 @@ class Provenance:
         return f"{self.fitter} version {self.version} with {loaded}"
 
 
-def provenance_of(root: Path) -> Provenance:
-    """Whose coefficients the data set under ``root`` holds, from its ``dataset.json``."""
-    stages = json.loads((root / "dataset.json").read_text(encoding="utf-8"))["stages"]
-    if STAGE not in stages:
-        raise MixedCoefficientsError(f"{root}: expected coefficients of the stage {STAGE!r}, found {', '.join(stages)}")
-    made = stages[STAGE]
-    return Provenance(made["settings"]["fitter"], made["version"], tuple(sorted(made["weights"].items())))
-
-
-def one_fitter(roots: Sequence[Path]) -> Provenance:
-    """The one provenance of all data sets; to be called before their coefficients are read together.
+def one_provenance(descriptions: Mapping[str, Description]) -> Provenance:
+    """The one maker of the coefficients of data sets, given by name.
 
     Raises
     ------
-    MixedCoefficientsError : they differ; names the data sets and their makers.
+    MixedCoefficientsError : they differ, or one has none; names the data sets and their makers.
     """
-    found = {root: provenance_of(root) for root in roots}
+    found = {name: _provenance(name, description) for name, description in descriptions.items()}
     if len(set(found.values())) != 1:
-        listing = "; ".join(f"{root}: {made}" for root, made in found.items()) or "no data set"
+        listing = "; ".join(f"{name}: {made}" for name, made in found.items()) or "no data set"
         raise MixedCoefficientsError(
             f"expected coefficients of one fitter, found {listing}; build them with one setting"
         )
-    return found[roots[0]]
+    return next(iter(found.values()))
 
 
-def join(columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
-    """One array (frame, 70 or 73) from the columns ``exp``, ``angle``, ``trans`` and ``crop``.
+def _provenance(name: str, description: Description) -> Provenance:
+    if STAGE not in description.stages:
+        raise MixedCoefficientsError(
+            f"{name}: expected coefficients of the stage {STAGE!r}, found {', '.join(description.stages)}; build the "
+            "data set with that stage"
+        )
+    made = description.stages[STAGE]
+    return Provenance(str(made.settings["fitter"]), made.version, tuple(sorted(made.weights.items())))
 
-    Raises
-    ------
-    ValueError : a column is missing or does not have the order's width; 10 expression dimensions are not 64.
+
+@dataclass(frozen=True)
+class Space:
+    """What the numbers of a data set's coefficients are.
+
+    Attributes
+    ----------
+    made_by : the fitter with all that identifies its numbers.
+    axes : part (``exp``, ``angle``, ``trans``, ``crop``, ``identity``) -> axes of its column, the last a width.
     """
-    parts = []
-    for name in _names(order):
-        found = columns[name].shape[-1] if name in columns else None
-        if found != WIDTHS[name]:
-            raise ValueError(
-                f"{order}: expected {name!r} with {WIDTHS[name]} dimensions, found {found or 'no such column'}"
-            )
-        parts.append(columns[name])
-    return np.concatenate(parts, axis=-1)
+
+    made_by: Provenance
+    axes: Mapping[str, tuple[str | int, ...]]
+
+    @property
+    def name(self) -> str:
+        return self.made_by.fitter
 
 
-def split(values: np.ndarray, order: str) -> dict[str, np.ndarray]:
-    """The columns of an array (frame, 70 or 73): the inverse of `join`."""
-    names = _names(order)
-    widths = [WIDTHS[name] for name in names]
-    if values.shape[-1] != sum(widths):
-        raise ValueError(f"{order}: expected {sum(widths)} dimensions, found {values.shape[-1]}")
-    return dict(zip(names, np.split(values, np.cumsum(widths)[:-1], axis=-1), strict=True))
+@dataclass(frozen=True)
+class Layout:
+    """Where the numbers of a frame of motion stand: the parts of an order one behind the other, as wide as they are.
 
+    Attributes
+    ----------
+    order : a key of `ORDERS`.
+    widths : part -> how many numbers; the published ones unless a space has others.
+    """
 
-def convert(values: np.ndarray, source: str, target: str, crop: np.ndarray | None = None) -> np.ndarray:
-    """An array in another order; ``crop`` (frame, 3) is what the 73 have and the 70 do not."""
-    columns = split(values, source)
-    if crop is not None:
-        columns.setdefault("crop", crop)
-    return join(columns, target)
+    order: str
+    widths: Mapping[str, int] = field(default_factory=lambda: PUBLISHED)
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Part -> where it stands."""
+        if self.order not in ORDERS:
+            raise ValueError(f"unknown order {self.order!r}; known: {', '.join(ORDERS)}")
+        ends = accumulate(self.widths[name] for name in ORDERS[self.order])
+        return {name: slice(end - self.widths[name], end) for name, end in zip(ORDERS[self.order], ends, strict=True)}
 
-def _names(order: str) -> tuple[str, ...]:
-    if order not in ORDERS:
-        raise ValueError(f"unknown order {order!r}; known: {', '.join(ORDERS)}")
-    return ORDERS[order]
+    @property
+    def width(self) -> int:
+        """Numbers a frame."""
+        return sum(self.widths[name] for name in ORDERS[self.order])
+
+    @property
+    def expression_and_pose(self) -> tuple[slice, slice]:
+        """The papers' beta and p, in an order in which angle and translation stand side by side."""
+        parts = self.parts
+        assert parts["angle"].stop == parts["trans"].start, f"{self.order}: angle and translation stand apart"
+        return parts["exp"], slice(parts["angle"].start, parts["trans"].stop)
+
+    def join(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """One array (frame, width) from columns by part.
+
+        Raises
+        ------
+        ValueError : a column is missing or has another width; 10 expression dimensions are not 64.
+        """
+        for name in self.parts:
+            found = columns[name].shape[-1] if name in columns else None
+            if found != self.widths[name]:
+                raise ValueError(
+                    f"{self.order}: expected {name!r} with {self.widths[name]} dimensions, "
+                    f"found {found or 'no such column'}"
+                )
+        return np.concatenate([columns[name] for name in self.parts], axis=-1)
+
+    def split(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of an array (frame, width): the inverse of `join`."""
+        if values.shape[-1] != self.width:
+            raise ValueError(f"{self.order}: expected {self.width} dimensions, found {values.shape[-1]}")
+        return {name: values[..., part] for name, part in self.parts.items()}

@@ -45,6 +45,19 @@ class Column:
     heavy: bool = False
     media: bool = False
 
+    @classmethod
+    def of_field(cls, field: pa.Field) -> Column:
+        """The column behind a field of a file: the inverse of `field`, less what a file does not say (heavy, media)."""
+        notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        names = notes.get("axes", "()").strip("()").split(", ")
+        kind: pa.DataType = field.type
+        axes: list[str | int] = []
+        while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+            named = names[len(axes)] if len(axes) < len(names) else ""
+            axes.append(kind.list_size if pa.types.is_fixed_size_list(kind) else named)
+            kind = kind.value_type
+        return cls(field.name, kind, tuple(axes), notes.get("unit", ""), notes.get("meaning", ""))
+
     @property
     def element_type(self) -> pa.DataType:
         return pa.type_for_alias(self.dtype) if isinstance(self.dtype, str) else self.dtype

@@ -10,7 +10,7 @@ import pyarrow as pa
 OK, REJECTED, FAILED, CRASHED = "ok", "rejected", "failed", "crashed"
 TIMED_OUT, OUT_OF_MEMORY = "timed_out", "out_of_memory"
 OUTCOMES = {
-    OK: "the stage computed its columns",
+    OK: "the stage computed its columns; a reason says why it did so without the rest of the batch",
     REJECTED: "the clip cannot be used; the reason is one of the stage's own",
     FAILED: "the stage raised an error, which is a bug in the stage or its model",
     CRASHED: "the worker process died on this clip as often as it was tried",
@@ -42,3 +42,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         return self.outcome == OK
+
+    def last_line(self) -> str:
+        """The last line of the detail, which of a traceback is the error itself."""
+        return (self.detail.strip().splitlines() or [""])[-1]

@@ -41,8 +41,7 @@ class Acoustic(Stage):
 
     reads = ("audio",)
 
-    @property
-    def writes(self) -> tuple[Column, ...]:  # type: ignore[override]  # the meaning depends on the preset
+    def writes(self) -> tuple[Column, ...]:  # the meaning depends on the preset
         meaning = vico45_code.MEANING if self.settings.preset == CODE else vico45_paper.MEANING
         return (Column("acoustic", "float32", (FRAME_AXIS, 45), meaning=meaning),)
 

@@ -51,25 +51,20 @@ class Asr(Stage):
     version = 1
     settings: Settings
 
-    @property
-    def weights(self) -> tuple[str, ...]:  # type: ignore[override]
+    def weights(self) -> tuple[str, ...]:
         if self.settings.backend == SPHINX:
             return (SPHINX_WEIGHTS,)
         model = self.settings.model
         return (model if "/" in model else "whisper_" + re.sub(r"[-.]", "_", model),)
 
-    @property
-    def gpus(self) -> float:  # type: ignore[override]  # half a GPU holds every checkpoint beside the other models
+    def gpus(self) -> float:  # half a GPU holds every checkpoint beside the other models
         return 0.5 if self.settings.backend == WHISPER else 0.0
 
     def setup(self, device: str) -> None:
-        path = find_weights(self.weights[0]).paths()[0]
+        path = find_weights(self.weights()[0]).paths()[0]
         if self.settings.backend == SPHINX:
             self._recogniser: Sphinx | Whisper = Sphinx(path.parent.parent)
         else:
-            import torch
-
-            torch.set_num_threads(max(round(self.cpus), 1))  # left alone, every copy takes all cores of the machine
             own = "/" in self.settings.model
             self._recogniser = Whisper(path, None if own else self.settings.model, device)
 

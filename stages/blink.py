@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pipeline.clip import Clip
-from pipeline.clock import FPS
+from pipeline.clock import frames_in
 from pipeline.stage import Stage, setting
 from schemas.column import FRAME_AXIS, ROLES, Column, both, per_role
 
@@ -145,7 +145,7 @@ def open_level(ratio: np.ndarray, longest_s: float) -> np.ndarray:
     -------
     (frame, eye); infinite where nothing is known around a frame.
     """
-    reach_frames = int(longest_s * FPS / 2)
+    reach_frames = int(frames_in(longest_s) / 2)
     highest = _sliding(np.max, np.where(np.isnan(ratio), -np.inf, ratio), reach_frames, outside=-np.inf)
     return _sliding(np.min, np.where(np.isneginf(highest), np.inf, highest), reach_frames, outside=np.inf)
 

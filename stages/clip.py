@@ -41,8 +41,7 @@ class Cut(Stage):
     version = 2  # square pixels; interlaced and HDR sources are rejected
     settings: Settings
 
-    @property
-    def writes(self) -> tuple[Column, ...]:  # type: ignore[override]
+    def writes(self) -> tuple[Column, ...]:
         columns = (
             Column("source_frame", "int32", ("frame",), "1", "index of the source frame that each frame shows"),
             Column("source_fps", "float64", (), "Hz", "average frame rate of the source"),

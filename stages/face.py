@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clip import Clip
-from pipeline.clock import FPS, VideoTimes
+from pipeline.clock import VideoTimes, frames_in
 from pipeline.media.encode import VideoWriter
 from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
@@ -66,12 +66,8 @@ class Face(Stage):
     settings: Settings
 
     def setup(self, device: str) -> None:
-        import cv2
-        import torch
+        import cv2  # noqa: F401  # not at the first frame: the engine tells what is loaded here how many threads it has
 
-        threads = max(round(self.cpus), 1)  # left alone, torch and OpenCV take all cores of the machine each
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
         self._detector = FaceDetector(device)
 
     def process(self, clip: Clip) -> dict[str, Any]:
@@ -130,7 +126,7 @@ class Face(Stage):
         squares = list(crops.apart(left, right, size_px))
         if policy == "static":
             return squares, [np.tile(square, (len(boxes[0]), 1)) for square in squares]
-        sigma_frames = self.settings.smooth_s * FPS if policy == "smooth" else 0.0
+        sigma_frames = frames_in(self.settings.smooth_s) if policy == "smooth" else 0.0
         return squares, [crops.moving_squares(one, margin, size_px, sigma_frames) for one in boxes]
 
 

@@ -66,7 +66,7 @@ class Landmarks(Stage):
                 tracker.forget()
 
     def process(self, clip: Clip) -> dict[str, Any]:
-        paths = [clip.path(column) for column in self.reads]
+        paths = [clip.path(column) for column in self.reads()]
         with ThreadPoolExecutor(len(ROLES)) as pool:  # MediaPipe lets go of Python's lock while it computes
             landmarks = list(pool.map(_landmarks, self._trackers, paths))
         valid = [np.isfinite(points).all(axis=(1, 2)) for points in landmarks]

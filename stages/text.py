@@ -42,19 +42,14 @@ class Text(Stage):
 
     reads = ("transcript", "words")
     version = 1
+    gpus = 0.25  # small networks: four fit beside each other
     settings: Settings
 
-    @property
-    def weights(self) -> tuple[str, ...]:  # type: ignore[override]
+    def weights(self) -> tuple[str, ...]:
         model = self.settings.model
         return (model if "/" in model else model.lower().replace("-", "_"),)
 
-    @property
-    def gpus(self) -> float:  # type: ignore[override]  # small networks: four fit beside each other
-        return 0.25
-
-    @property
-    def writes(self) -> tuple[Column, ...]:  # type: ignore[override]  # the width depends on the model
+    def writes(self) -> tuple[Column, ...]:  # the width depends on the model
         return (
             Column("token_embedding", "float32", ("token", self._dimensions()), meaning="contextual vector of a token"),
             Column("token_text", "string", ("token",), meaning="the token; ## marks one that goes on with a word"),
@@ -71,13 +66,10 @@ class Text(Stage):
         return int(json.loads(config.read_text(encoding="utf-8"))["hidden_size"]) if config.is_file() else 0
 
     def setup(self, device: str) -> None:
-        import torch
-
         with _without_torchvision():
             from transformers import BertTokenizerFast
 
-        torch.set_num_threads(max(round(self.cpus), 1))  # left alone, every copy takes all cores of the machine
-        folder = find_weights(self.weights[0]).paths()[0].parent
+        folder = find_weights(self.weights()[0]).paths()[0].parent
         # From the vocabulary alone: a tokenizer.json may ask for truncation and padding, which would lose words.
         self._tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
         self._encoder = load_encoder(folder).to(device).eval()

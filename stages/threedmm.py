@@ -8,7 +8,6 @@ same names whose numbers do not mix: the data set records the fitter and the has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from pipeline.clip import Clip
 from pipeline.media.encode import read_video
-from pipeline.stage import Reject, Stage, setting
+from pipeline.stage import Reject, Stage, answer, setting
 from pipeline.weights import find_weights
 from schemas.column import ROLES, Column, both
 from stages.morphable.columns import columns_of
@@ -51,60 +50,60 @@ class ThreeDMM(Stage):
         "face_not_seen": "a role has landmarks in fewer than min_valid of the frames",
         "fit_diverged": "the fit of a role is not finite, or lies beyond max_error in too many frames",
     }
-    version = 1
+    version = 2  # fitted in float64: landmark_gn's coefficients no longer depend on the order of a sum
     gpus = 0.25  # small networks: four copies keep a GPU busy while they decode
     settings: Settings
 
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+    def reads(self) -> tuple[str, ...]:
         names = ("{role}_landmarks", "{role}_landmarks_valid")
         return both(*names) if self.settings.fitter == "landmark_gn" else both(*names, "{role}_video")
 
-    @property
-    def writes(self) -> tuple[Column, ...]:  # type: ignore[override]
+    def writes(self) -> tuple[Column, ...]:
         return columns_of(self.settings.fitter)
 
-    @property
-    def weights(self) -> tuple[str, ...]:  # type: ignore[override]
+    def weights(self) -> tuple[str, ...]:
         return (self.settings.weights or OWN_WEIGHTS[self.settings.fitter],)
 
     def setup(self, device: str) -> None:
         from stages.morphable.fitters import FITTERS, Options
 
-        files = {path.name: path for path in find_weights(*self.weights).paths()}
+        files = {path.name: path for path in find_weights(*self.weights()).paths()}
         options = Options(device, self.settings.smoothness, self.settings.batch, self.settings.half)
         self._fitter = FITTERS[self.settings.fitter](files, options)
         self._together = device != "cpu"  # on the CPU the bytes of a clip must not depend on its company
-        self._fitted: dict[str, Fits] = {}
 
     def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
-        if self._together:
-            with suppress(Exception):  # whose fault it was comes out when they are fitted one by one
-                self._fitted = self._fit([clip for clip in clips if self._too_few(clip) is None])
-        return super().process_part(clips)
+        if not self._together:
+            return super().process_part(clips)
+        unusable = {clip.clip_id: self._unusable(clip) for clip in clips}
+        usable = [clip for clip in clips if unusable[clip.clip_id] is None]
+        fits = self._fit(usable) if usable else {}
+        return [unusable[clip.clip_id] or answer(self._columns, clip, fits[clip.clip_id]) for clip in clips]
 
     def process(self, clip: Clip) -> dict[str, Any]:
-        rejected = self._too_few(clip)
-        if rejected:
-            raise rejected
-        try:
-            fits = self._fitted.pop(clip.clip_id, None) or self._fit([clip])[clip.clip_id]
-        except ArithmeticError as error:
-            raise Reject("fit_diverged", str(error)) from error
+        unusable = self._unusable(clip)
+        if unusable:
+            raise unusable
+        return self._columns(clip, self._fit([clip])[clip.clip_id])
+
+    def _columns(self, clip: Clip, fits: Fits) -> dict[str, Any]:
         columns: dict[str, Any] = {}
         for role, fit in fits.items():
             valid = self._valid(role, fit, clip[f"{role}_landmarks_valid"])
             for name, values in fit.items():
                 columns[f"{role}_{name}"] = np.where(valid[:, None], values, np.nan) if values.ndim > 1 else values
             columns[f"{role}_coeffs_valid"] = valid
-        return {column.name: columns[column.name] for column in self.writes}
+        return {column.name: columns[column.name] for column in self.writes()}
 
-    def _too_few(self, clip: Clip) -> Reject | None:
+    def _unusable(self, clip: Clip) -> Reject | None:
         for role in ROLES:
             valid = clip[f"{role}_landmarks_valid"]
             if valid.mean() < self.settings.min_valid or not valid.any():
                 found = f"{role}: landmarks in {valid.mean():.1%} of {len(valid)} frames"
                 return Reject("face_not_seen", f"{found}, expected at least {self.settings.min_valid:.1%}")
+        for role in ROLES:
+            if not np.isfinite(clip[f"{role}_landmarks"][clip[f"{role}_landmarks_valid"]]).all():
+                return Reject("fit_diverged", f"{role}: landmarks that are not finite in a frame that is valid")
         return None
 
     def _fit(self, clips: Sequence[Clip]) -> dict[str, Fits]:
@@ -114,7 +113,7 @@ class ThreeDMM(Stage):
         for clip in clips:
             for role in ROLES:
                 video = f"{role}_video"
-                frames = partial(read_video, clip.path(video)) if video in self.reads else tuple
+                frames = partial(read_video, clip.path(video)) if video in self.reads() else tuple
                 faces.append(Face(clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"], CROP_SIDE_PX, frames))
         with reproducible():
             found = iter(self._fitter.fit(faces))

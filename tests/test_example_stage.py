@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parent / "examples" / "mouth_opening.py"
 def test_the_example_is_short_and_found_by_its_file() -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 60
     code = next(code for code in find_stages([EXAMPLE]) if code.name == "mouth_opening")
-    assert {column.name for column in code.load().writes} == {"speaker_mouth_opening", "listener_mouth_opening"}
+    assert {column.name for column in code.load()().writes()} == {"speaker_mouth_opening", "listener_mouth_opening"}
 
 
 def test_an_opening_of_a_quarter_of_the_eyes_distance_reads_one_quarter() -> None:

@@ -18,7 +18,7 @@ from jobs.bench import reference_chain
 from jobs.make_demo import make_demo
 from pipeline import run
 from pipeline.build import Build, BuildOptions
-from pipeline.clock import FPS, Span, map_to_grid
+from pipeline.clock import HOP_SAMPLES, Span, map_to_grid, seconds_of
 from pipeline.manifest.load import load_manifest
 from pipeline.media.encode import read_video, read_wav
 from pipeline.media.reader import SourceReader
@@ -28,6 +28,7 @@ from pipeline.registry import find_stages
 from pipeline.tables import aligned
 
 FULL_HD = (1920, 1080)
+FRAME_MS = 1000 * float(seconds_of(1))  # how long a frame is shown
 REFERENCE_EVERY = 15  # of the clip's frames; the published chain is too slow to be run on all of them
 REPLACES = {  # our stages -> the step of the published chain that they replace
     "MTCNN on every full frame": ("clip", "face"),
@@ -111,7 +112,7 @@ def measure_reference(sample: Sample, built: Path) -> dict[str, float]:
         "audio chunk by chunk": (lambda: reference_chain.chunkwise_audio(samples), span.num_frames),
     }
     reference_chain.mtcnn_every_frame(frames[:1])
-    reference_chain.chunkwise_audio(samples[: 1470 * 2])
+    reference_chain.chunkwise_audio(samples[: 2 * HOP_SAMPLES])
     return {name: 1000 * _seconds(step) / count for name, (step, count) in steps.items()}
 
 
@@ -124,16 +125,16 @@ def _seconds(work: Callable[[], object]) -> float:
 def stage_table(ours: dict[str, float], reference: dict[str, float]) -> str:
     """Every stage, the steps that they replace, and the sums; speech has no counterpart in the published chain."""
     rows = [["stage", "ms a frame", "x real time"]]
-    rows += [[name, f"{ms:.2f}", f"{1000 / FPS / ms:.1f}"] for name, ms in ours.items()]
+    rows += [[name, f"{ms:.2f}", f"{FRAME_MS / ms:.1f}"] for name, ms in ours.items()]
     counterparts = {stage for stages in REPLACES.values() for stage in stages}
     total, slow = sum(ours[stage] for stage in counterparts), sum(reference.values())
     for name, ms in (("all stages", sum(ours.values())), ("those of the published chain", total)):
-        rows.append([name, f"{ms:.2f}", f"{1000 / FPS / ms:.2f}"])
+        rows.append([name, f"{ms:.2f}", f"{FRAME_MS / ms:.2f}"])
     steps = [["published chain", "ms a frame", "x real time", "ours is faster by"]]
     for name, ms in reference.items():
         own = sum(ours.get(stage, 0.0) for stage in REPLACES[name])
-        steps.append([name, f"{ms:.2f}", f"{1000 / FPS / ms:.2f}", f"{ms / own:.1f}"])
-    steps.append(["all steps", f"{slow:.2f}", f"{1000 / FPS / slow:.2f}", f"{slow / total:.1f}"])
+        steps.append([name, f"{ms:.2f}", f"{FRAME_MS / ms:.2f}", f"{ms / own:.1f}"])
+    steps.append(["all steps", f"{slow:.2f}", f"{FRAME_MS / slow:.2f}", f"{slow / total:.1f}"])
     return aligned(rows) + "\n\n" + aligned(steps)
 
 

@@ -6,7 +6,6 @@ Figures of a CPU are those of one thread, which is what `jobs.train` takes by de
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -76,8 +75,8 @@ def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torc
     from stages.train.corpus import open_corpus
     from stages.train.loop import Trainer, Worker
     from stages.train.plan import SPLITS, plan_run
-    from stages.train.progress import Log
     from stages.train.run_folder import RunFolder
+    from stages.train.training_log import Log
     from stages.train.windows import training_windows
 
     folder = RunFolder(out)
@@ -127,13 +126,3 @@ def _reading_s(trainer: Trainer, windows: Windows) -> float:
     for picks in epoch_batches(len(windows), trainer.settings, 1):
         to_device(windows.batch(picks), trainer.worker.device)
     return time.perf_counter() - started
-
-
-def main() -> int:
-    """Print the table."""
-    print(trainer_table())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

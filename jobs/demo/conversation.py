@@ -15,7 +15,7 @@ import numpy as np
 from jobs.demo.faces import Expression
 from jobs.demo.head import Pose
 from jobs.demo.sound import Syllable, mouth_opening, pauses, speak
-from pipeline.clock import FPS, Span
+from pipeline.clock import SAMPLE_RATE_HZ, Span, frames_in
 from schemas.clip import SIDES
 
 MOUTH_STEPS = 24  # openings of a speaking mouth are drawn in this many steps, each drawn once and kept
@@ -98,7 +98,7 @@ class Scene:
     def click_frames(self, turn: Turn) -> list[int]:
         """Grid frames of a turn's clip on which a click falls: the middle of every pause between two phrases."""
         between = [(a, b) for a, b in self.pauses(turn)[1:-1] if b - a > CLICK_PAUSE_S]
-        return [round(((a + b) / 2 - float(turn.span.start_s)) * FPS) for a, b in between]
+        return [round(frames_in((a + b) / 2 - float(turn.span.start_s))) for a, b in between]
 
     def clicks(self) -> list[Fraction]:
         """Times of all clicks, in seconds of the source."""
@@ -185,7 +185,7 @@ SCENES = (
         source_id="interview",
         file="interview.mkv",
         frame_rate=Fraction(30000, 1001),
-        sample_rate_hz=44_100,
+        sample_rate_hz=SAMPLE_RATE_HZ,
         duration_s=Fraction(12),
         people=("ada", "bea"),
         turns=(

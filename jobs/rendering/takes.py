@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset.read import read_clips, read_description
+from pipeline.dataset.read import one_fitter, read_clips, read_description
 from pipeline.media.encode import read_video
-from schemas.coefficients import one_fitter
 from schemas.errors import UserError
 from stages.evaluate.render.take import Motion, Take
 
@@ -63,10 +62,10 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
     UserError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
     MixedCoefficientsError : the two hold coefficients of different making.
     """
-    packed = read_description(predictions)["packed"]
+    packed = read_description(predictions).packed
     one_fitter([data, predictions])
     optional = [f"listener_{name}" for name in OPTIONAL if f"listener_{name}" in packed]
-    blink = ["listener_blink"] if "listener_blink" in read_description(data)["packed"] else []
+    blink = ["listener_blink"] if "listener_blink" in read_description(data).packed else []
     columns = [f"listener_{name}" for name in TRUTH]
     truths = {row["clip_id"]: row for row in read_clips(data, [*columns, *blink, "audio"])}
     rows = read_clips(predictions, [*(f"listener_{name}" for name in MOTION), *optional])

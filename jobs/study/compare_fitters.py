@@ -15,10 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jobs.command import command
-from pipeline.dataset.plain_parquet import read_plain
-from pipeline.dataset.read import read_description
-from schemas.coefficients import provenance_of
-from schemas.column import FRAME_AXIS, ROLES, Column
+from pipeline.dataset.read import provenance_of, read_clips
+from schemas.column import ROLES
 from schemas.errors import UserError
 
 ANGLES = ("pitch", "yaw", "roll")
@@ -68,13 +66,9 @@ def table(rows: Sequence[Agreement]) -> str:
 
 def angles_of(root: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Face and angles (frame, 3) of every role of every published clip."""
-    columns = [Column(f"{role}_angle", "float32", (FRAME_AXIS, 3), "rad") for role in ROLES]
-    for shard in read_description(root)["shards"]:
-        names = ["clip_id", *(column.name for column in columns)]
-        rows = read_plain(root / "shards" / shard["file"], names)
-        for number, clip_id in enumerate(rows["clip_id"].to_pylist()):
-            for role, column in zip(ROLES, columns, strict=True):
-                yield f"{clip_id} {role}", column.from_arrow(rows[column.name][number])
+    for row in read_clips(root, [f"{role}_angle" for role in ROLES]):
+        for role in ROLES:
+            yield f"{row['clip_id']} {role}", row[f"{role}_angle"]
 
 
 @command

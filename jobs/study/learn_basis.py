@@ -1,4 +1,4 @@
-"""Learn a morphable model from faces: ``python -m jobs.study.learn_basis INPUT... --name NAME --out basis.npz``.
+"""Learn a morphable model from faces: ``python -m jobs.study.learn_basis INPUTS --name NAME --out basis.npz``.
 
 An input is a data set that jobs.build wrote, whose landmark columns and people are taken, or a list of faces in
 videos and pictures: a CSV with the columns file, person, start_s, end_s (empty for a picture) and left, top, side of
@@ -20,8 +20,7 @@ import numpy as np
 
 from jobs.command import command
 from pipeline.clock import Span, map_to_grid
-from pipeline.dataset.plain_parquet import read_plain
-from pipeline.dataset.read import read_description
+from pipeline.dataset.read import read_clips
 from pipeline.dataset.store import Store
 from pipeline.media.reader import SourceReader
 from pipeline.tables import aligned
@@ -40,11 +39,7 @@ def tracks_of_dataset(root: Path) -> Iterator[Track]:
     """Both faces of every published clip of a data set, from its landmark columns."""
     from stages.morphable.learning import Track, upright
 
-    people = {}
-    for shard in read_description(root)["shards"]:
-        names = ["clip_id", *(f"{role}_id" for role in ROLES)]
-        for row in read_plain(root / "shards" / shard["file"], names).to_pylist():
-            people[row["clip_id"]] = row
+    people = {row["clip_id"]: row for row in read_clips(root)}
     store = Store(root)
     for path in sorted((root / "columns" / "landmarks").glob("*.parquet")):
         for role in ROLES:

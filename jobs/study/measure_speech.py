@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, help="renew the recogniser's table in this document")
     options = parser.parse_args(arguments)
     stage = Asr(resolve("asr", Asr.Settings, parse_overrides(options.set).get("asr", {})))
-    resolve_all(stage.weights)
+    resolve_all(stage.weights())
     stage.setup("cpu")
     scores = measure(stage, options.folder)
     content, settings = table(scores), stage.settings

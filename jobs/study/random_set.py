@@ -7,31 +7,27 @@ default is there, under its own type and shape; the values drift and mean nothin
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.signal import lfilter
 
 from jobs.command import command
-from pipeline.clock import FPS, SAMPLE_RATE_HZ
-from pipeline.dataset.card import FORMAT_VERSION
-from pipeline.dataset.pack import ROW_GROUP_CLIPS
-from pipeline.dataset.store import Store
-from pipeline.plan import Pipeline, digest
+from pipeline.clock import frames_in, seconds_of
+from pipeline.dataset.write import write_dataset
+from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
-from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
+from schemas.clip import ATTITUDES
 from schemas.column import FRAME_AXIS, Column
-from schemas.dataset import shard_name, shard_schema
+from schemas.dataset import RANDOM, Maker
 
-VICO_CLIPS, VICO_FRAMES = 483, 95 * 60 * FPS + 22 * FPS  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
-SHORTEST_FRAMES = FPS  # ViCo's clips last 1 to 71 s
+VICO_CLIPS, VICO_FRAMES = 483, frames_in(95 * 60 + 22)  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
+SHORTEST_FRAMES = frames_in(1)  # ViCo's clips last 1 to 71 s
 SHARES = {"train": 0.8, "test": 0.1, "ood": 0.1}
 SMOOTH = 0.95  # what a frame keeps of the one before
 FRAMES_A_TOKEN = 9
@@ -53,16 +49,16 @@ def write_random_set(out: Path, extent: Extent) -> None:
     rng = np.random.default_rng(extent.seed)
     pipeline = Pipeline(find_stages(), {})
     columns = [column for column in pipeline.columns.values() if column.is_numeric and not column.heavy]
-    store, shards = Store(out), []
+    rows = []
     for split, lengths in _lengths(extent, rng).items():
-        rows = [_row(f"{split}{i:04d}", length, columns, rng) for i, length in enumerate(lengths)]
-        people = rng.integers(0, extent.people, (len(rows), 2))
-        for row, (speaker, listener) in zip(rows, people, strict=True):
+        clips = [_row(f"{split}{i:04d}", length, columns, rng) for i, length in enumerate(lengths)]
+        people = rng.integers(0, extent.people, (len(clips), 2))
+        for row, (speaker, listener) in zip(clips, people, strict=True):
             side = "ood" if split == "ood" else "seen"
             row |= {"split": split, "speaker_id": f"{side}-s{speaker}", "listener_id": f"{side}-l{listener}"}
-        shards.append(_write_shard(store, split, rows, columns))
-    store.write_text(out / "dataset.json", json.dumps(_description(pipeline, columns, shards), indent=1) + "\n")
-    store.clear_scratch()
+        rows += clips
+    stages = {name: Maker(**{**identity, "weights": {}}) for name, identity in pipeline.identity.items()}
+    write_dataset(out, rows, columns, name="random_numbers", kind=RANDOM, stages=stages, identity=asdict(extent))
 
 
 def _lengths(extent: Extent, rng: np.random.Generator) -> dict[str, list[int]]:
@@ -77,7 +73,8 @@ def _lengths(extent: Extent, rng: np.random.Generator) -> dict[str, list[int]]:
 
 def _row(clip_id: str, frames: int, columns: Sequence[Column], rng: np.random.Generator) -> dict[str, Any]:
     """A clip without its people."""
-    manifest = {"clip_id": clip_id, "source_id": clip_id, "start_s": 0.0, "end_s": frames / FPS, "num_frames": frames}
+    manifest = {"clip_id": clip_id, "source_id": clip_id, "start_s": 0.0, "end_s": float(seconds_of(frames))}
+    manifest["num_frames"] = frames
     labels = {"attitude": str(rng.choice(ATTITUDES)), "speaker_side": "left"}
     return {**manifest, **labels, **{column.name: _value(column, frames, rng) for column in columns}}
 
@@ -93,38 +90,6 @@ def _value(column: Column, frames: int, rng: np.random.Generator) -> np.ndarray:
         return rng.random(shape) < BLINK_SHARE
     noise = rng.normal(size=shape)
     return lfilter([np.sqrt(1 - SMOOTH**2)], [1, -SMOOTH], noise, axis=0) if column.per_frame else np.asarray(noise)
-
-
-def _write_shard(store: Store, split: str, rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> dict[str, Any]:
-    arrays = [
-        column.to_arrow(column.check(row[column.name], row["num_frames"]) for row in rows)
-        for column in (*CLIP_COLUMNS, *columns)
-    ]
-    name = shard_name(split, 0, 1)
-    fingerprint = digest([[row["clip_id"], row["num_frames"], float(row["acoustic"].sum())] for row in rows])
-    with store.new_file(store.shards / name) as temporary:
-        pq.write_table(
-            pa.table(arrays, schema=shard_schema(columns)),
-            temporary,
-            compression="zstd",
-            row_group_size=ROW_GROUP_CLIPS,
-        )
-    return {"file": name, "clips": len(rows), "fingerprint": fingerprint}
-
-
-def _description(pipeline: Pipeline, columns: Sequence[Column], shards: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    every = (*CLIP_COLUMNS, *columns)
-    return {
-        "format_version": FORMAT_VERSION,
-        "name": "random_numbers",
-        "fps": FPS,
-        "sample_rate_hz": SAMPLE_RATE_HZ,
-        "vocabulary": {"attitude": list(ATTITUDES), "split": list(SPLITS)},
-        "columns": [{"name": c.name, "axes": c.shape, "unit": c.unit, "meaning": c.meaning} for c in every],
-        "packed": [column.name for column in every],
-        "stages": {name: {**identity, "weights": {}} for name, identity in pipeline.identity.items()},
-        "shards": list(shards),
-    }
 
 
 @command

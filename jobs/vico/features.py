@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from schemas.column import ROLES
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 ACOUSTIC_DIM = 45
@@ -28,13 +29,13 @@ class Features:
     Parameters
     ----------
     folder : where they go.
-    description : the data set's ``dataset.json``.
+    description : the data set's.
     """
 
-    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, description: Description) -> None:
         self.folder = folder
-        self._types = {column["name"]: column["type"] for column in description["columns"]}
-        self._packed = set(description["packed"])
+        self._types = {column.name: column.type for column in description.columns}
+        self._packed = set(description.packed)
         self.parts = [name for name, columns in FILES.items() if all(map(self._has, ROLES, [columns] * len(ROLES)))]
         self._sums: dict[str, _Sums] = defaultdict(_Sums)
         if "acoustic" not in self._packed:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from pipeline.clock import FPS, SAMPLE_RATE_HZ
-from pipeline.dataset.pack import PackSettings, Shard, packed_columns
+from pipeline.clock import FPS, SAMPLE_RATE_HZ, seconds_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.write import PackSettings, PlannedShard, packed_columns, write_description
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
 from pipeline.plan import ClipTask, Pipeline
@@ -17,69 +16,47 @@ from pipeline.sources.availability import OK as AVAILABLE
 from pipeline.sources.missing import describe_sources
 from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
-from schemas.column import Column
-
-FORMAT_VERSION = 1
+from schemas.dataset import BUILT, MANIFEST, ColumnEntry, Description, Maker, MissingClip, Shard, SourceEntry
 
 
 def describe_dataset(
-    manifest: Manifest, pipeline: Pipeline, found: Survey, shards: Sequence[Shard], settings: PackSettings
-) -> dict[str, Any]:
-    """The content of ``dataset.json``: columns, who made them, shards, what is missing and why. Holds no dates, so
-    that the same data say the same."""
+    manifest: Manifest, pipeline: Pipeline, found: Survey, shards: Sequence[PlannedShard], settings: PackSettings
+) -> Description:
+    """The description of a build: columns, who made them, shards, what is missing and why."""
     rows = {clip.clip_id: clip for clip in manifest.clips}
-    return {
-        "format_version": FORMAT_VERSION,
-        "name": manifest.name,
-        "fps": FPS,
-        "sample_rate_hz": SAMPLE_RATE_HZ,
-        "vocabulary": {"attitude": list(ATTITUDES), "split": list(SPLITS)},
-        "columns": [_column(column, "manifest") for column in CLIP_COLUMNS]
-        + [_column(column, pipeline.writer[column.name]) for column in pipeline.columns.values()],
-        "packed": [column.name for column in (*CLIP_COLUMNS, *packed_columns(pipeline, settings))],
-        "stages": {
-            name: {**identity, "code_sha256": pipeline.codes[name].sha256}
+    return Description(
+        name=manifest.name,
+        kind=BUILT,
+        fps=FPS,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        columns=(
+            *(ColumnEntry.of(column, MANIFEST) for column in CLIP_COLUMNS),
+            *(ColumnEntry.of(column, pipeline.writer[column.name]) for column in pipeline.columns.values()),
+        ),
+        packed=tuple(column.name for column in (*CLIP_COLUMNS, *packed_columns(pipeline, settings))),
+        stages={
+            name: Maker(**identity, code_sha256=pipeline.codes[name].sha256)
             for name, identity in pipeline.identity.items()
         },
-        "pack": asdict(settings),
-        "shards": [{"file": s.name, "clips": len(s.clips), "fingerprint": s.fingerprint} for s in shards],
-        "clips": {"wanted": len(rows), "published": len(found.published)},
-        "missing": [
-            {
-                "clip_id": clip_id,
-                "source_id": rows[clip_id].source_id,
-                "stage": stage,
-                "outcome": row.outcome,
-                "reason": row.reason,
-                "detail": row.detail.strip().splitlines()[-1] if row.detail.strip() else "",
-            }
+        pack=asdict(settings),
+        shards=tuple(Shard(s.name, len(s.clips), s.fingerprint) for s in shards),
+        wanted=len(rows),
+        missing=tuple(
+            MissingClip(clip_id, rows[clip_id].source_id, stage, row.outcome, row.reason, row.last_line())
             for clip_id, (stage, row) in sorted(found.missing.items())
-        ],
-        "takedown": list(manifest.takedown),
-        "sources": describe_sources(manifest),
-    }
+        ),
+        takedown=manifest.takedown,
+        sources=describe_sources(manifest),
+    )
 
 
-def _column(column: Column, stage: str) -> dict[str, Any]:
-    return {
-        "name": column.name,
-        "type": str(column.arrow_type),
-        "axes": column.shape,
-        "unit": column.unit,
-        "meaning": column.meaning,
-        "stage": stage,
-        "heavy": column.heavy,
-        "media": column.media,
-    }
-
-
-def write_description(store: Store, description: dict[str, Any], tasks: Sequence[ClipTask]) -> None:
-    """Write the card, then ``dataset.json``: who finds the latter finds all else."""
+def write_card(store: Store, description: Description, tasks: Sequence[ClipTask]) -> None:
+    """Write the card, then ``dataset.json``."""
     store.write_text(store.root / "README.md", dataset_card(description, tasks))
-    store.write_text(store.root / "dataset.json", json.dumps(description, indent=1) + "\n")
+    write_description(store, description)
 
 
-def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
+def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
     """The dataset card in Markdown, with the header that ``datasets.load_dataset`` reads.
 
     Parameters
@@ -87,69 +64,62 @@ def dataset_card(description: dict[str, Any], tasks: Sequence[ClipTask]) -> str:
     description : what `describe_dataset` returned.
     tasks : the published clips, for the counts of the ViCo paper's Table 2.
     """
-    clips = description["clips"]
     blocks = [
         _header(description),
-        f"# {description['name']}",
-        f"A ViCo-style listening-head data set: {clips['published']} of {clips['wanted']} clips, each a speaker and a "
-        f"listener on one clock of {FPS} frames a second, sound at {SAMPLE_RATE_HZ} Hz.",
+        f"# {description.name}",
+        f"A ViCo-style listening-head data set: {description.published} of {description.wanted} clips, each a speaker "
+        f"and a listener on one clock of {FPS} frames a second, sound at {SAMPLE_RATE_HZ} Hz.",
         "## Clips",
         _counts_table(tasks),
         _split_table(tasks),
         "## Columns",
         markdown_table(
             ["column", "type", "unit", "made by", "meaning"],
-            [[f"`{c['name']}`", f"`{c['type']}`", c["unit"], c["stage"], c["meaning"]] for c in description["columns"]],
+            [[f"`{c.name}`", f"`{c.type}`", c.unit, c.stage, c.meaning] for c in description.columns],
         ),
         "Columns of media hold paths relative to this folder. Heavy columns stand in `columns/<stage>/`: "
-        + (
-            ", ".join(f"`{c['name']}`" for c in description["columns"] if c["name"] not in description["packed"])
-            or "none"
-        ),
+        + (", ".join(f"`{c.name}`" for c in description.columns if c.name not in description.packed) or "none"),
         "## Made by",
         markdown_table(
             ["stage", "version", "settings", "weights (sha256)", "code (sha256)"],
             [
                 [
                     name,
-                    str(s["version"]),
-                    f"`{json.dumps(s['settings'])}`",
-                    _short_hashes(s["weights"]),
-                    s["code_sha256"][:12],
+                    str(s.version),
+                    f"`{json.dumps(s.settings)}`",
+                    _short_hashes(s.weights),
+                    s.code_sha256[:12],
                 ]
-                for name, s in description["stages"].items()
+                for name, s in description.stages.items()
             ],
         ),
         "## Missing",
         markdown_table(
             ["clip", "stage", "outcome", "reason", "detail"],
-            [
-                [m["clip_id"], m["stage"], m["outcome"], _cell(m["reason"]), _cell(m["detail"])]
-                for m in description["missing"]
-            ],
+            [[m.clip_id, m.stage, m.outcome, _cell(m.reason), _cell(m.detail)] for m in description.missing],
         )
-        if description["missing"]
+        if description.missing
         else "Nothing: every clip of the manifest is here.",
-        *_sources_blocks(description["sources"]),
+        *_sources_blocks(description.sources),
         "## Licences",
         markdown_table(
             ["source", "file", "licence"],
-            [[name, s["file"], _cell(s["licence"])] for name, s in description["sources"].items()],
+            [[name, s.file, _cell(s.licence)] for name, s in description.sources.items()],
         ),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _sources_blocks(sources: dict[str, dict[str, Any]]) -> list[str]:
+def _sources_blocks(sources: Mapping[str, SourceEntry]) -> list[str]:
     """How much of a data set of links could be rebuilt, and what could not; nothing where there are no links."""
-    linked = {name: source for name, source in sources.items() if source["url"]}
-    lost = {name: source for name, source in linked.items() if source["availability"] != AVAILABLE}
+    linked = {name: source for name, source in sources.items() if source.url}
+    lost = {name: source for name, source in linked.items() if source.availability != AVAILABLE}
     if not linked:
         return []
     share = (
         f"{len(linked) - len(lost)} of {len(linked)} linked sources ({1 - len(lost) / len(linked):.0%}) could be had."
     )
-    rows = [[name, s["url"], s["availability"], s["date"][:10], _cell(s["message"])] for name, s in lost.items()]
+    rows = [[name, s.url, s.availability, s.date[:10], _cell(s.message)] for name, s in lost.items()]
     return [
         "## Sources",
         share,
@@ -157,8 +127,8 @@ def _sources_blocks(sources: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _header(description: dict[str, Any]) -> str:
-    splits = {s["file"].split("-")[0] for s in description["shards"]}
+def _header(description: Description) -> str:
+    splits = description.splits_held()
     lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     lines += [f"  - {{split: {split}, path: shards/{split}-*.parquet}}" for split in SPLITS if split in splits]
     return "\n".join([*lines, "---"])
@@ -175,15 +145,15 @@ def _counts_table(tasks: Sequence[ClipTask]) -> str:
 
 
 def _counts(name: str, tasks: Sequence[ClipTask]) -> list[str]:
-    speakers = {task.row.speaker_id for task in tasks}
-    listeners = {task.row.listener_id for task in tasks}
+    speakers = {task.row.speaker_id for task in tasks} - {None}  # people without a name cannot be counted
+    listeners = {task.row.listener_id for task in tasks} - {None}
     videos = {task.row.source_id for task in tasks}
     numbers = [len(videos), len(speakers), len(listeners), len(speakers | listeners), len(tasks)]
     return [name, *map(str, numbers), _duration(tasks)]
 
 
 def _duration(tasks: Sequence[ClipTask]) -> str:
-    seconds = sum(task.row.span.num_frames for task in tasks) / FPS
+    seconds = float(seconds_of(sum(task.row.span.num_frames for task in tasks)))
     return f"{int(seconds) // 60} min {seconds % 60:.1f} s"
 
 
@@ -202,5 +172,5 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _short_hashes(weights: dict[str, str]) -> str:
+def _short_hashes(weights: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in weights.items()) or "none"

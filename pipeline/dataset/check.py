@@ -5,70 +5,67 @@ Every check yields findings: sentences that say what, where, expected and found.
 
 from __future__ import annotations
 
-import json
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.clock import HOP_SAMPLES
-from pipeline.dataset.pack import fingerprint_of
-from pipeline.dataset.plain_parquet import read_plain
+from pipeline.dataset.read import read_description, read_shard
 from pipeline.dataset.storage import Location, lies_in, local_file
 from pipeline.dataset.store import Store
-from pipeline.ledger.diary import read_ledger
-from schemas.column import FRAME_AXIS
-from schemas.dataset import SHARD_NAME
+from pipeline.dataset.write import fingerprint_of
+from pipeline.ledger.survey import read_ledger
+from schemas.dataset import BUILT, SHARD_NAME, Description
 from schemas.errors import UserError
 from schemas.outcome import OK, OUTCOMES
 
 
 def check_dataset(root: Location) -> Iterator[str]:
-    """All findings on the data set under ``root``."""
-    path = root / "dataset.json"
-    if not path.is_file():
-        yield f"{path}: missing; this folder holds no finished data set: python -m jobs.build MANIFEST --out {root}"
-        return
-    description = json.loads(path.read_text(encoding="utf-8"))
+    """All findings on the data set under ``root``; a prediction or a random set has no ledger to be checked.
+
+    Raises
+    ------
+    UserError : there is no data set, or its description cannot be read.
+    """
+    description = read_description(root)
     yield from _check_shards(root, description)
-    yield from _check_ledger(root, description)
+    if description.kind == BUILT:
+        yield from _check_ledger(root, description)
     yield from _check_leftovers(root)
 
 
-def _check_shards(root: Location, description: dict[str, Any]) -> Iterator[str]:
-    listed = {shard["file"]: shard for shard in description["shards"]}
+def _check_shards(root: Location, description: Description) -> Iterator[str]:
+    listed = {shard.file for shard in description.shards}
     present = {path.name for path in (root / "shards").glob("*") if SHARD_NAME.fullmatch(path.name)}
-    for name in sorted(present - set(listed)):
+    for name in sorted(present - listed):
         yield f"shards/{name}: not listed in dataset.json"
     seen: set[str] = set()
-    for name, shard in listed.items():
-        path = root / "shards" / name
+    for shard in description.shards:
+        path = root / "shards" / shard.file
         if not path.is_file():
-            yield f"shards/{name}: missing"
+            yield f"shards/{shard.file}: missing"
             continue
         try:
-            table = read_plain(path)
+            table = read_shard(root, shard)
         except UserError as error:
-            yield f"shards/{name}: cannot be read: {error}"
+            yield f"shards/{shard.file}: cannot be read: {error}"
             continue
-        if fingerprint_of(path) != shard["fingerprint"]:
-            yield f"shards/{name}: fingerprint differs from dataset.json; build again"
-        yield from _check_table(root, name, table, description)
+        if fingerprint_of(path) != shard.fingerprint:
+            yield f"shards/{shard.file}: fingerprint differs from dataset.json; build again"
+        yield from _check_table(root, shard.file, table, description)
         ids = table["clip_id"].to_pylist()
-        if len(ids) != shard["clips"] or ids != sorted(ids) or seen & set(ids):
-            yield f"shards/{name}: expected {shard['clips']} clips sorted by clip_id, none in two shards; found {ids}"
+        if len(ids) != shard.clips or ids != sorted(ids) or seen & set(ids):
+            yield f"shards/{shard.file}: expected {shard.clips} clips by clip_id, none in two shards; found {ids}"
         seen |= set(ids)
-    if len(seen) != description["clips"]["published"]:
-        yield f"dataset.json: says {description['clips']['published']} clips are published, shards hold {len(seen)}"
 
 
-def _check_table(root: Location, name: str, table: pa.Table, description: dict[str, Any]) -> Iterator[str]:
+def _check_table(root: Location, name: str, table: pa.Table, description: Description) -> Iterator[str]:
     """Schema, frame clock and media of one shard."""
-    columns = {column["name"]: column for column in description["columns"] if column["name"] in description["packed"]}
+    columns = [entry for entry in description.columns if entry.name in description.packed]
     found = {field.name: str(field.type) for field in table.schema}
-    wanted = {column: spec["type"] for column, spec in columns.items()}
+    wanted = {entry.name: entry.type for entry in columns}
     if found != wanted:
         differing = sorted(set(found.items()) ^ set(wanted.items()))
         yield f"shards/{name}: columns differ from dataset.json: {differing}"
@@ -76,14 +73,14 @@ def _check_table(root: Location, name: str, table: pa.Table, description: dict[s
     for row, (clip_id, num_frames) in enumerate(
         zip(table["clip_id"].to_pylist(), table["num_frames"].to_pylist(), strict=True)
     ):
-        for column, spec in columns.items():
-            value = table[column][row]
-            where = f"shards/{name}, clip {clip_id}, column {column}"
+        for entry in columns:
+            value = table[entry.name][row]
+            where = f"shards/{name}, clip {clip_id}, column {entry.name}"
             if not value.is_valid:
                 continue
-            if spec["axes"].startswith(f"({FRAME_AXIS}") and len(value) != num_frames:
+            if entry.per_frame and len(value) != num_frames:
                 yield f"{where}: expected {num_frames} rows, one a frame, found {len(value)}"
-            if spec["media"]:
+            if entry.media:
                 yield from _check_media(root, where, str(value), num_frames)
 
 
@@ -116,7 +113,7 @@ def _media_length(path: Path, num_frames: int) -> tuple[str, int, int]:
     return "files", 1, 1
 
 
-def _check_ledger(root: Location, description: dict[str, Any]) -> Iterator[str]:
+def _check_ledger(root: Location, description: Description) -> Iterator[str]:
     """Every clip accounted for once, and every fingerprint of the ledger in its column file."""
     store = Store(root)
     try:
@@ -124,20 +121,20 @@ def _check_ledger(root: Location, description: dict[str, Any]) -> Iterator[str]:
     except (pa.ArrowException, OSError) as error:
         yield f"ledger/clips.parquet: cannot be read: {error}"
         return
-    stages = list(description["stages"])
+    stages = list(description.stages)
     ways: dict[str, list[str]] = {}
     for row in rows:
         ways.setdefault(row["clip_id"], []).append(row["outcome"])
         if row["outcome"] not in OUTCOMES:
             yield f"ledger: clip {row['clip_id']}, stage {row['stage']}: unknown outcome {row['outcome']!r}"
-    if len(ways) != description["clips"]["wanted"]:
-        yield f"ledger: expected {description['clips']['wanted']} clips, found {len(ways)}"
+    if len(ways) != description.wanted:
+        yield f"ledger: expected {description.wanted} clips, found {len(ways)}"
     stopped = {clip_id for clip_id, outcomes in ways.items() if outcomes[-1] != OK}
     for clip_id, outcomes in ways.items():
         complete = len(outcomes) == len(stages) and set(outcomes) == {OK}
         if not complete and clip_id not in stopped:
             yield f"ledger: clip {clip_id}: {len(outcomes)} of {len(stages)} stages and no reason; build again"
-    missing = {entry["clip_id"] for entry in description["missing"]}
+    missing = {entry.clip_id for entry in description.missing}
     for clip_id in sorted(stopped ^ missing):
         yield f"clip {clip_id}: the ledger and the list of missing clips in dataset.json disagree"
     for stage, part in sorted({(row["stage"], row["part"]) for row in rows if row["part"]}):

@@ -36,6 +36,7 @@ class Lease:
 
 
 LEASE = Lease()
+LOST = signal.SIGUSR2  # not SIGINT, which shells have what they start in the background ignore
 FLOCK_PAUSES_S = (0.1, 0.2, 0.4)  # longer than anybody holds the lock who only asks whether it is free
 
 
@@ -124,12 +125,14 @@ def _renewed(own: ObjectPath, lease: Lease) -> Iterator[None]:
     """Renew a claim while the block runs; interrupt the block if the claim is lost."""
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(own, lease, ended), daemon=True)
+    before = signal.signal(LOST, signal.default_int_handler)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+        signal.signal(LOST, before)
 
 
 def _renew(own: ObjectPath, lease: Lease, ended: threading.Event) -> None:
@@ -146,7 +149,7 @@ def _renew(own: ObjectPath, lease: Lease, ended: threading.Event) -> None:
     else:
         return
     print(f"error: {own}: this build lost its lock after {lease.lost_s:g} s without contact; stopped", file=sys.stderr)
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident or 0, LOST)
 
 
 def _held(root: Location, holder: str) -> UserError:

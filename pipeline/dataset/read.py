@@ -1,46 +1,128 @@
-"""Reading a data set: the clips of its shards, without those that were withdrawn since."""
+"""Reading a data set: its description, and the clips of its shards without those that were withdrawn since.
+
+The one place that parses ``dataset.json`` and opens shards. Both may be other people's: only plain Arrow types, only
+files of the data set's own folder, and every mistake ends as a `UserError`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline.dataset.plain_parquet import read_plain
-from pipeline.dataset.storage import Location, lies_in, text_of
+from pipeline.dataset.storage import Location, arrow_source, lies_in, text_of
 from pipeline.settings import shown
 from pipeline.sources.takedown import WITHDRAWABLE, takedown_ids, withdrawn
 from schemas.clip import CLIP_COLUMNS
-from schemas.dataset import SHARD_NAME
+from schemas.coefficients import PARTS, Provenance, Space, one_provenance
+from schemas.column import ROLES, Column
+from schemas.dataset import Description, Shard
 from schemas.errors import UserError
 
+FILE = "dataset.json"
 MAX_DESCRIPTION_BYTES = 2**30
 SAMPLE = re.compile(r"sample-\d+")
+EXTENSION_KEY = b"ARROW:extension:name"
 
 
-def read_description(root: Location) -> dict[str, Any]:
-    """``dataset.json`` of a built data set.
+def read_description(root: Location) -> Description:
+    """``dataset.json`` of a data set.
 
     Raises
     ------
     UserError : there is none, or it is none.
     """
-    path = root / "dataset.json"
+    path = root / FILE
     if not path.is_file():
-        raise UserError(f"{path}: missing; this folder holds no finished data set: python -m jobs.build")
+        raise UserError(
+            f"{path}: missing; this folder holds no finished data set: python -m jobs.build MANIFEST --out {root}"
+        )
     try:
-        description: dict[str, Any] = json.loads(text_of(path, MAX_DESCRIPTION_BYTES))
-        names = [shard["file"] for shard in description["shards"]]
-        listed = all(isinstance(name, str) for name in [*names, *description["packed"]])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: describes no data set: {type(error).__name__}: {error}") from None
-    if not listed or not all(SHARD_NAME.fullmatch(name) for name in names):
-        raise UserError(f"{path}: expected shards such as train-00000-of-00004.parquet, found {names[:20]}")
-    return description
+        return Description.of_json(json.loads(text_of(path, MAX_DESCRIPTION_BYTES)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{path}: describes no data set: {type(error).__name__}: {error}; run the command that made it again"
+        ) from None
+
+
+def read_shard(root: Location, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of a shard, or some columns of it; raises as `read_plain`."""
+    return read_plain(root / "shards" / shard.file, columns)
+
+
+def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
+
+    Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that
+    ``takedown.txt`` names by its own id, its source or its people is left out.
+
+    Raises
+    ------
+    UserError : no data set, one without such a column, or with types that are not plain Arrow.
+    """
+    description, gone = read_description(root), takedown_ids(root)
+    _check_packed(root, description, columns)
+    names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
+    for shard in description.shards:
+        table = read_shard(root, shard, names)
+        wanted = [Column.of_field(table.schema.field(name)) for name in names]
+        for i in range(table.num_rows):
+            row = {column.name: column.from_arrow(table[column.name][i]) for column in wanted}
+            if not WITHDRAWABLE.fullmatch(row["clip_id"] or ""):  # it becomes the name of files
+                raise UserError(f"{root}: {shard.file}: found clip {shown(row['clip_id'])}, allowed: an id")
+            if not withdrawn(row, gone):
+                yield row
+
+
+def columns_of(root: Location, names: Iterable[str]) -> dict[str, Column]:
+    """Columns of a data set's shards as they were declared: name -> column.
+
+    Raises
+    ------
+    UserError : its shards lack one, or it holds no clips.
+    """
+    description, wanted = read_description(root), list(names)
+    _check_packed(root, description, wanted)
+    if not description.shards:
+        raise UserError(f"{root}: holds no clips; python -m jobs.check {root}")
+    schema = read_schema(root / "shards" / description.shards[0].file)
+    return {name: Column.of_field(schema.field(name)) for name in wanted}
+
+
+def _check_packed(root: Location, description: Description, names: Iterable[str]) -> None:
+    if missing := [name for name in names if name not in description.packed]:
+        raise UserError(
+            f"{root}: its shards hold no column {', '.join(missing)}, only {', '.join(description.packed)}; build the "
+            "data set with the stage that writes it"
+        )
+
+
+def provenance_of(root: Location) -> Provenance:
+    """Whose coefficients a data set holds; `MixedCoefficientsError` if it has none."""
+    return one_fitter([root])
+
+
+def space_of(root: Location) -> Space:
+    """What the numbers of a data set's coefficients are, from the columns of the first person that has them."""
+    packed = read_description(root).packed
+    columns = {part: f"{role}_{part}" for role in reversed(ROLES) for part in PARTS if f"{role}_{part}" in packed}
+    axes = columns_of(root, columns.values())
+    return Space(provenance_of(root), {part: axes[name].axes for part, name in columns.items()})
+
+
+def one_fitter(roots: Sequence[Location]) -> Provenance:
+    """The one maker of the coefficients of all data sets; to be asked before they are read together.
+
+    Raises
+    ------
+    MixedCoefficientsError : they differ; names the data sets and their makers.
+    """
+    return one_provenance({str(root): read_description(root) for root in roots})
 
 
 def sample_name(number: int) -> str:
@@ -66,39 +148,37 @@ def media_file(root: Location, relative: str) -> Location:
     return path
 
 
-def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
-
-    Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that
-    ``takedown.txt`` names by its own id, its source or its people is left out.
+def read_plain(path: Location, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in a Parquet file, or some columns of it.
 
     Raises
     ------
-    UserError : no data set, one without such a column, or with types that are not plain Arrow.
+    UserError : a type in it is no plain one, it lacks a column, or it is no Parquet file.
     """
-    description, gone = read_description(root), takedown_ids(root)
-    if missing := [name for name in columns if name not in description["packed"]]:
-        known = ", ".join(description["packed"])
-        raise UserError(f"{root}: its shards hold no column {', '.join(missing)}, only {known}")
-    names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
-    for shard in description["shards"]:
-        table = read_plain(root / "shards" / shard["file"], names)
-        for i in range(table.num_rows):
-            row = {name: _value(table[name][i]) for name in names}
-            if not WITHDRAWABLE.fullmatch(row["clip_id"] or ""):  # it becomes the name of files
-                raise UserError(f"{root}: {shard['file']}: found clip {shown(row['clip_id'])}, allowed: an id")
-            if not withdrawn(row, gone):
-                yield row
+    try:
+        file = pq.ParquetFile(arrow_source(path))
+        names = _plain(path, file.schema_arrow).names
+        if missing := sorted(set(columns or ()) - set(names)):
+            raise UserError(f"{path}: holds no column {', '.join(missing)}; it is no shard of this data set")
+        return file.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {error}; build it again") from None
 
 
-def _value(scalar: pa.Scalar) -> Any:
-    """A list of numbers, or of fixed-size lists of them, as an array; anything else as Python has it."""
-    if not scalar.is_valid or not isinstance(scalar, pa.ListScalar | pa.FixedSizeListScalar):
-        return scalar.as_py()
-    values, shape = scalar.values, [len(scalar.values)]
-    while pa.types.is_fixed_size_list(values.type):
-        shape.append(values.type.list_size)
-        values = values.flatten()
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
-        return scalar.as_py()
-    return values.to_numpy(zero_copy_only=False).reshape(shape)
+def read_schema(path: Location) -> pa.Schema:
+    """The schema of a Parquet file with the file's own metadata; raises as `read_plain`."""
+    try:
+        return _plain(path, pq.read_schema(arrow_source(path)))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {error}; build it again") from None
+
+
+def _plain(path: Location, schema: pa.Schema) -> pa.Schema:
+    """The schema, if it names no extension type, known here or not: a library may run what such a type says."""
+    queue = list(schema)
+    while queue:
+        field = queue.pop()
+        if isinstance(field.type, pa.BaseExtensionType) or EXTENSION_KEY in (field.metadata or {}):
+            raise UserError(f"{path}: it holds an extension type, expected plain Arrow types; open it nowhere else")
+        queue += [field.type.field(i) for i in range(field.type.num_fields)]
+    return schema

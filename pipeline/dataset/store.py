@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.storage import Location, ObjectPath, arrow_source, lies_in
 from schemas.column import Column
 from schemas.errors import UserError
-from schemas.outcome import OUTCOME_FIELDS, Outcome
+from schemas.outcome import OK, OUTCOME_FIELDS, Outcome
 
 
 class Store:
@@ -138,6 +138,13 @@ class Store:
             clip_id: {column.name: column.from_arrow(rows[column.name][i]) for column in columns}
             for i, clip_id in enumerate(ids)
         }
+
+    def columns_of_clip(self, path: Location, clip_id: str) -> dict[str, Any]:
+        """All values that a file of columns holds for a clip, by the file's own declaration; empty if it has none."""
+        table = pq.read_table(arrow_source(path), partitioning=None, filters=[("clip_id", "==", clip_id)])
+        rows = [row for row in range(table.num_rows) if table["outcome"][row].as_py() == OK]
+        columns = [Column.of_field(field) for field in list(table.schema)[len(OUTCOME_FIELDS) :]]
+        return {column.name: column.from_arrow(table[column.name][row]) for row in rows for column in columns}
 
     def read_table(self, stage: str, part: str, names: Sequence[str]) -> pa.Table:
         """Columns of a part as Arrow; the file must be there."""

@@ -1,4 +1,4 @@
-"""The ledger's files: which part a clip belongs to, every attempt of every stage, and the table of all outcomes."""
+"""The diaries of the parts: every attempt of every stage at a clip, and how often one took its worker down."""
 
 from __future__ import annotations
 
@@ -7,38 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.dataset.storage import Location, arrow_source
+from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store, append_text
-from pipeline.plan import ClipTask, Part
 from schemas.outcome import CRASHED
 
-MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
-MAX_CLIPS_A_PART = 32  # ... few enough clips that a part is soon done and few enough files for a large data set
 GIVEN_UP, SET_FREE = "given_up", "set_free"  # events of a diary: the last word of a run, and of `jobs.retry`
 PRINT_DIGITS = 8  # of a fingerprint in a diary: enough to tell an attempt with other settings or other code
 DIARY_KEYS = {"event", "run", "stage", "clip", "print"}
-
-
-def assign_parts(store: Store, tasks: Sequence[ClipTask]) -> list[Part]:
-    """The parts of a build. A clip keeps its part for ever; new clips form new parts, in order of their ids.
-
-    The table ``ledger/parts.json`` remembers who is where, so that a clip more in the manifest moves no other.
-    """
-    path = store.ledger / "parts.json"
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    new = sorted(task.row.clip_id for task in tasks if task.row.clip_id not in known)
-    if new:
-        size = min(MAX_CLIPS_A_PART, -(-len(new) // MAX_PARTS_AT_ONCE))
-        first = 1 + max((int(part.rpartition("-")[2]) for part in known.values()), default=-1)
-        known |= {clip_id: f"part-{first + i // size:05d}" for i, clip_id in enumerate(new)}
-        store.write_text(path, json.dumps(known, sort_keys=True, indent=0) + "\n")
-    members: dict[str, list[ClipTask]] = {}
-    for task in sorted(tasks, key=lambda task: task.row.clip_id):
-        members.setdefault(known[task.row.clip_id], []).append(task)
-    return [Part(name, tuple(clips)) for name, clips in sorted(members.items())]
 
 
 @dataclass(frozen=True)
@@ -127,22 +102,3 @@ def read_diary(path: Location) -> Iterator[dict[str, Any]]:
 def attempts_of(store: Store, part: str, run_id: str) -> Attempts:
     """The diary of a part."""
     return Attempts(store.ledger / "attempts" / f"{part}.jsonl", run_id)
-
-
-LEDGER_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("clip_id", "part", "stage", "fingerprint", "outcome", "reason", "detail")]
-)
-
-
-def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
-    """The table of all outcomes, ``ledger/clips.parquet``: a row for every clip and stage that it reached."""
-    with store.new_file(store.ledger / "clips.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=LEDGER_SCHEMA), temporary)
-
-
-def read_ledger(store: Store) -> list[dict[str, str]]:
-    """The rows of the table of all outcomes."""
-    rows: list[dict[str, str]] = pq.read_table(
-        arrow_source(store.ledger / "clips.parquet"), partitioning=None
-    ).to_pylist()
-    return rows

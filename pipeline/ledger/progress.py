@@ -1,7 +1,7 @@
 """How far a build is, read off the ledger: shown by the build itself, and by ``jobs.status`` from anywhere.
 
-``ledger/run.json`` says what a run set out to do and who does it; the diaries of the parts say clip by clip what it has
-done since. So the account is right to the last clip even where the driver was killed.
+``ledger/started.json`` says what a run set out to do and who does it; the diaries of the parts say clip by clip what it
+has done since. So the account is right to the last clip even where the driver was killed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pipeline.ledger.diary import GIVEN_UP, read_diary
 from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
 
+FILE = "started.json"
 BAR_EVERY_S = 0.5  # on a terminal
 LINES_EVERY_S = (30.0, 300.0)  # in a log: often at first, where mistakes show, then every tenth of the time passed
 
@@ -42,12 +43,12 @@ class RunStart:
     stopped: str = ""  # the error that ended it
 
     def write(self, store: Store) -> None:
-        store.write_text(store.ledger / "run.json", json.dumps(vars(self), indent=1) + "\n")
+        store.write_text(store.ledger / FILE, json.dumps(vars(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, store: Store) -> RunStart | None:
         """The latest run of a data set; None if there was none."""
-        path = store.ledger / "run.json"
+        path = store.ledger / FILE
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""What a build says when it ends: the run table, the clips that are missing, ``run.json``."""
+"""What a build says when it ends: the run table, the clips that are missing, ``report.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.clock import FPS
+from pipeline.clock import seconds_of
 from pipeline.dataset.store import Store
 from pipeline.ledger.survey import Survey
 from pipeline.manifest.load import Manifest
@@ -17,6 +17,8 @@ from pipeline.part import Done
 from pipeline.plan import Pipeline
 from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
+
+REPORT = "report.json"
 
 
 @dataclass
@@ -82,7 +84,7 @@ class RunReport:
             "computed": cost.clips,
             "seconds": round(seconds, 2),
             "frames_per_s": round(frames / seconds, 1) if seconds else None,
-            "times_real_time": round(frames / FPS / seconds, 2) if seconds else None,
+            "times_real_time": round(float(seconds_of(frames)) / seconds, 2) if seconds else None,
         }
 
     def table(self) -> str:
@@ -93,7 +95,7 @@ class RunReport:
         """One line for every clip that is not in the data set: where it stopped and why."""
         lines = []
         for clip_id, (stage, row) in sorted(self.after.missing.items()):
-            detail = row.detail.strip().splitlines()[-1] if row.detail.strip() else ""
+            detail = row.last_line()
             lines.append(f"  {clip_id}: {row.outcome} by {stage}: {row.reason}" + (f" ({detail})" if detail else ""))
         return lines
 
@@ -102,6 +104,7 @@ class RunReport:
         published, wanted = len(self.after.published), len(self.manifest.clips)
         shards = f"{self.shards} shards ({self.shards_written} written)" if self.shards else "no shards"
         lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
+        lines += self._failed_batches()
         if not self.enough:
             lines.append(
                 f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}: "
@@ -109,8 +112,17 @@ class RunReport:
             )
         return "\n".join(lines)
 
+    def _failed_batches(self) -> list[str]:
+        """A line for every way in which batches of a stage failed whose clips it could then compute alone."""
+        alone = Counter((stage, row.reason) for _, _, stage, row in self.after.rows if row.ok and row.reason)
+        return [
+            f"warning: {stage} computed {count} clips one by one, which is slow, because their batches failed: "
+            f"{reason} (traceback: column `detail` of ledger/clips.parquet)"
+            for (stage, reason), count in alone.items()
+        ]
+
     def write(self, store: Store, run_id: str) -> None:
-        """``run.json``: the same for programs."""
+        """``report.json``: the same for programs."""
         content = {
             "run_id": run_id,
             "seconds": round(time.monotonic() - self.started, 2),
@@ -121,11 +133,11 @@ class RunReport:
             "shards": self.shards,
             "shards_written": self.shards_written,
         }
-        store.write_text(store.root / "run.json", json.dumps(content, indent=1) + "\n")
+        store.write_text(store.root / REPORT, json.dumps(content, indent=1) + "\n")
 
 
 def run_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of `RunReport.rows`, as ``run.json`` has them too, for people."""
+    """Rows of `RunReport.rows`, as ``report.json`` has them too, for people."""
     header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
     cells = [
         [
@@ -151,9 +163,9 @@ def plan_table(pipeline: Pipeline, found: Survey) -> str:
             str(stage.version),
             str(found.settled[stage.name]),
             str(found.waiting[stage.name]),
-            f"{stage.cpus:g}",
-            f"{stage.gpus:g}",
-            ", ".join(column.name for column in stage.writes),
+            f"{stage.cpus():g}",
+            f"{stage.gpus():g}",
+            ", ".join(column.name for column in stage.writes()),
         ]
         for stage in pipeline.stages
     ]

@@ -1,14 +1,28 @@
-"""The survey: what stands in the store beside what is wanted. Made before a build to plan it, after it to report."""
+"""The survey: what stands in the store beside what is wanted, and the table of all outcomes, which it ends as.
+
+Made before a build to plan it, after it to report.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset.storage import arrow_source
 from pipeline.dataset.store import Store
 from pipeline.plan import ClipTask, Part, Pipeline
 from schemas.outcome import REJECTED, Outcome
+
+MAX_PARTS_AT_ONCE = 64  # enough parts to keep many workers busy ...
+MAX_CLIPS_A_PART = 32  # ... few enough clips that a part is soon done and few enough files for a large data set
+LEDGER_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("clip_id", "part", "stage", "fingerprint", "outcome", "reason", "detail")]
+)
 
 
 @dataclass
@@ -17,6 +31,7 @@ class Survey:
 
     Attributes
     ----------
+    parts : all parts of the build. absent : clips that no stage ever sees: clip id -> (what keeps it out, outcome).
     todo : parts in which something is to be computed.
     waiting : stage -> number of clips that it has to compute (clips that an earlier stage may still reject included).
     settled : stage -> number of clips with a row that is up to date.
@@ -26,6 +41,8 @@ class Survey:
     rows : the ledger: (clip id, part, stage, outcome) of every row that is up to date.
     """
 
+    parts: Sequence[Part]
+    absent: Mapping[str, tuple[str, Outcome]]
     todo: list[Part] = field(default_factory=list)
     waiting: Counter[str] = field(default_factory=Counter)
     settled: Counter[str] = field(default_factory=Counter)
@@ -33,11 +50,6 @@ class Survey:
     missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)
-
-    def add_absent(self, absent: Mapping[str, tuple[str, Outcome]]) -> None:
-        """Take in clips that no stage ever sees: clip id -> (what keeps it out, outcome)."""
-        self.missing.update(absent)
-        self.rows += [(clip_id, "", stage, row) for clip_id, (stage, row) in absent.items()]
 
     def ledger(self) -> list[dict[str, str]]:
         """The rows as the ledger's table has them."""
@@ -55,9 +67,11 @@ class Survey:
         ]
 
 
-def survey(store: Store, pipeline: Pipeline, parts: Sequence[Part]) -> Survey:
+def survey(
+    store: Store, pipeline: Pipeline, parts: Sequence[Part], absent: Mapping[str, tuple[str, Outcome]]
+) -> Survey:
     """Read the outcomes of all parts and follow every clip through the stages."""
-    found = Survey()
+    found = Survey(parts, absent)
     for part in parts:
         stored = {stage.name: store.read_outcomes(stage.name, part.name) for stage in pipeline.stages}
         unfinished = False
@@ -65,6 +79,8 @@ def survey(store: Store, pipeline: Pipeline, parts: Sequence[Part]) -> Survey:
             unfinished |= _follow(found, pipeline, part, task, stored)
         if unfinished:
             found.todo.append(part)
+    found.missing.update(absent)
+    found.rows += [(clip_id, "", stage, row) for clip_id, (stage, row) in absent.items()]
     return found
 
 
@@ -98,3 +114,36 @@ def _rows(
     for stage in pipeline.stages:
         row = stored[stage.name].get(task.row.clip_id)
         yield stage.name, row if row is not None and row.fingerprint == prints[stage.name] else None
+
+
+def assign_parts(store: Store, tasks: Sequence[ClipTask]) -> list[Part]:
+    """The parts of a build. A clip keeps its part for ever; new clips form new parts, in order of their ids.
+
+    The table ``ledger/parts.json`` remembers who is where, so that a clip more in the manifest moves no other.
+    """
+    path = store.ledger / "parts.json"
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    new = sorted(task.row.clip_id for task in tasks if task.row.clip_id not in known)
+    if new:
+        size = min(MAX_CLIPS_A_PART, -(-len(new) // MAX_PARTS_AT_ONCE))
+        first = 1 + max((int(part.rpartition("-")[2]) for part in known.values()), default=-1)
+        known |= {clip_id: f"part-{first + i // size:05d}" for i, clip_id in enumerate(new)}
+        store.write_text(path, json.dumps(known, sort_keys=True, indent=0) + "\n")
+    members: dict[str, list[ClipTask]] = {}
+    for task in sorted(tasks, key=lambda task: task.row.clip_id):
+        members.setdefault(known[task.row.clip_id], []).append(task)
+    return [Part(name, tuple(clips)) for name, clips in sorted(members.items())]
+
+
+def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
+    """The table of all outcomes, ``ledger/clips.parquet``: a row for every clip and stage that it reached."""
+    with store.new_file(store.ledger / "clips.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=LEDGER_SCHEMA), temporary)
+
+
+def read_ledger(store: Store) -> list[dict[str, str]]:
+    """The rows of the table of all outcomes."""
+    rows: list[dict[str, str]] = pq.read_table(
+        arrow_source(store.ledger / "clips.parquet"), partitioning=None
+    ).to_pylist()
+    return rows

@@ -31,8 +31,8 @@ class ClipRow:
     span: Span
     speaker_side: str | None  # none in a pair, where nobody sits beside the other
     attitude: str | None
-    speaker_id: str
-    listener_id: str
+    speaker_id: str | None  # none where nobody knows who it is
+    listener_id: str | None
     split: str
     line: int
 
@@ -60,7 +60,7 @@ def clip_id_for(source_id: str, span: Span) -> str:
     return f"{source_id}_{int(span.start_s):06d}_{-int(-span.end_s // 1):06d}"
 
 
-def read_clips(path: Path, sources: Collection[str]) -> list[ClipRow]:
+def read_clips_csv(path: Path, sources: Collection[str]) -> list[ClipRow]:
     """The rows of clips.csv, in file order, ``split`` left empty where the file leaves it empty."""
     text = read_text(path, MAX_CSV_BYTES)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -105,8 +105,8 @@ def _read_row(path: Path, line: int, header: list[str], cells: list[str], source
         span=span,
         speaker_side=row.one_of("speaker_side", SIDES, optional=True) or None,
         attitude=row.one_of("attitude", ATTITUDES, optional=True) or None,
-        speaker_id=row.identity("speaker_id"),
-        listener_id=row.identity("listener_id"),
+        speaker_id=row.identity("speaker_id") if row.cells["speaker_id"] else None,
+        listener_id=row.identity("listener_id") if row.cells["listener_id"] else None,
         split=row.one_of("split", SPLITS, optional=True),
         line=line,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clip import Pair
-from pipeline.manifest.clips_csv import ClipRow, read_clips
+from pipeline.manifest.clips_csv import ClipRow, read_clips_csv
 from pipeline.manifest.splits import SplitRule, check_splits, derive_splits
 from pipeline.manifest.toml import Document, Table
 from pipeline.sources.availability import Availability
@@ -78,7 +78,7 @@ def load_manifest(path: Path) -> Manifest:
     dataset = document.table("dataset", DATASET_KEYS)
     sources = _sources(document)
     clips_file = path.parent / dataset.text("clips")
-    clips = read_clips(clips_file, sources)
+    clips = read_clips_csv(clips_file, sources)
     _check_sides(clips_file, clips, sources)
     splits = _settle_splits(clips_file, clips, dataset.values.get("split"))
     clips = [replace(clip, split=splits[clip.clip_id]) for clip in clips]

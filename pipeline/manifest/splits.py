@@ -2,6 +2,9 @@
 
 Identities of ``test`` are seen in ``train``; identities of ``ood`` are not (Zhou et al., ECCV 2022, section 3). Here a
 source video may not stand in both ``train`` and ``ood`` either: it would carry its room, light and microphone along.
+
+A person may be unknown (None). Whether ``train`` has shown them cannot be checked, so derived splits leave their clips
+in ``train``, and a data set that has both splits and an unknown person in either of them gets a warning.
 """
 
 from __future__ import annotations
@@ -11,25 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from pipeline.manifest.clips_csv import ClipRow
 from pipeline.settings import LARGEST_WHOLE, shown
 from schemas.errors import UserError
-
-
-class SplitClip(Protocol):
-    """What splitting needs to know of a clip."""
-
-    @property
-    def clip_id(self) -> str: ...
-    @property
-    def source_id(self) -> str: ...
-    @property
-    def speaker_id(self) -> str: ...
-    @property
-    def listener_id(self) -> str: ...
-    @property
-    def line(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -55,8 +44,10 @@ class SplitRule:
         return SplitRule(float(shares[0]), float(shares[1]), int(seed))
 
 
-def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]:
+def derive_splits(clips: Sequence[ClipRow], rule: SplitRule) -> dict[str, str]:
     """A split for every clip: ``ood`` takes whole groups of connected people, ``test`` clips of people left in train.
+
+    Clips of which a person is unknown stay in ``train``.
 
     Deterministic: it depends on ids and the seed, not on the order of rows.
     """
@@ -64,21 +55,22 @@ def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]
     splits = {clip.clip_id: "train" for clip in clips}
     room = rule.ood * len(clips)
     for group in _connected(order):
-        if len(group) <= room:
+        if len(group) <= room and not any(map(_is_anonymous, group)):
             room -= len(group)
             splits.update((clip.clip_id, "ood") for clip in group)
     room = rule.test * len(clips)
     seen = Counter(person for clip in clips if splits[clip.clip_id] == "train" for person in _people(clip))
     for clip in order:
-        if room >= 1 and splits[clip.clip_id] == "train" and all(seen[person] > 1 for person in _people(clip)):
+        movable = splits[clip.clip_id] == "train" and not _is_anonymous(clip)
+        if room >= 1 and movable and all(seen[person] > 1 for person in _people(clip)):
             room -= 1
             seen.subtract(_people(clip))
             splits[clip.clip_id] = "test"
     return splits
 
 
-def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, str]) -> list[str]:
-    """Warnings on the splits of a data set.
+def check_splits(path: Path, clips: Sequence[ClipRow], splits: Mapping[str, str]) -> list[str]:
+    """Warnings on the splits of a data set, one of a kind, with the number of clips.
 
     Raises
     ------
@@ -86,7 +78,7 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
     """
     train = [clip for clip in clips if splits[clip.clip_id] == "train"]
     in_train = {key: clip for clip in train for key in _keys(clip)}
-    warnings = []
+    new_people = []  # test clips and the person that train does not show
     for clip in clips:
         shared = [key for key in _keys(clip) if key in in_train]
         if splits[clip.clip_id] == "ood" and shared:
@@ -97,21 +89,38 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
             )
         new = [person for person in sorted(_people(clip)) if ("identity", person) not in in_train]
         if splits[clip.clip_id] == "test" and train and new:
-            warnings.append(
-                f"{path}, line {clip.line}: identity {new[0]!r} of a test clip is not in train; ViCo calls that ood"
-            )
+            new_people.append((clip, new[0]))
+    warnings = []
+    if new_people:
+        clip, person = new_people[0]
+        warnings.append(
+            f"{path}: {len(new_people)} test clips show people who are not in train, first line {clip.line}, "
+            f"identity {person!r}; ViCo calls that ood"
+        )
+    unknown = Counter(splits[clip.clip_id] for clip in clips if _is_anonymous(clip))
+    if {"train", "ood"} <= set(splits.values()) and (unknown["train"] or unknown["ood"]):
+        warnings.append(
+            f"{path}: {unknown['train']} clips of train and {unknown['ood']} of ood leave speaker_id or listener_id "
+            "empty; whether ood shows people of train cannot be checked: name them where you can"
+        )
     return warnings
 
 
-def _people(clip: SplitClip) -> set[str]:
-    return {clip.speaker_id, clip.listener_id}
+def _is_anonymous(clip: ClipRow) -> bool:
+    """Whether the speaker or the listener of a clip is unknown."""
+    return clip.speaker_id is None or clip.listener_id is None
 
 
-def _keys(clip: SplitClip) -> list[tuple[str, str]]:
+def _people(clip: ClipRow) -> set[str]:
+    """The people of a clip who are known."""
+    return {person for person in (clip.speaker_id, clip.listener_id) if person is not None}
+
+
+def _keys(clip: ClipRow) -> list[tuple[str, str]]:
     return [("source", clip.source_id)] + [("identity", person) for person in sorted(_people(clip))]
 
 
-def _connected(clips: Sequence[SplitClip]) -> list[list[SplitClip]]:
+def _connected(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
     """Groups of clips that share people or sources, directly or through others; first seen first."""
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -125,7 +134,7 @@ def _connected(clips: Sequence[SplitClip]) -> list[list[SplitClip]]:
         first, *others = _keys(clip)
         for other in others:
             parent[root(other)] = root(first)
-    groups: dict[tuple[str, str], list[SplitClip]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[ClipRow]] = defaultdict(list)
     for clip in clips:
         groups[root(_keys(clip)[0])].append(clip)
     return list(groups.values())

@@ -16,12 +16,12 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.clock import SAMPLE_RATE_HZ, seconds_of
 from pipeline.media.source import MediaSource, decoded, origin_s
 
 _PREROLL_S = Fraction(1)  # decoded before the span: codecs need what lies before, filters too
 _FILTER_S = Fraction(1, 10)  # sound kept around the span for the resampling filter
-_HOLE_S = Fraction(1, 2 * FPS)  # timestamps that deviate by less are jitter; by more there is a hole or an overlap
+_HOLE_S = seconds_of(1) / 2  # timestamps that deviate by less are jitter; by more there is a hole or an overlap
 
 
 @dataclass

@@ -18,13 +18,13 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.clock import FPS, SAMPLE_RATE_HZ, frames_in
 
 # A data set may come from others: a playlist in the guise of an MP4 must not lead anywhere.
 _OURS: dict[str, Any] = {"format": "mp4", "options": {"protocol_whitelist": "file"}}
 _FULL_SCALE = 32768  # 16-bit PCM
 _PIPE_BYTES = 2**20  # what Linux lets anyone have
-_GOP_FRAMES = FPS  # a keyframe a second, so that a viewer can seek
+_GOP_FRAMES = frames_in(1)  # a keyframe a second, so that a viewer can seek
 
 
 PixelFormat = Literal["rgb24", "yuv420p"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 from pipeline.dataset.store import Store
 from pipeline.manifest.load import Manifest
-from pipeline.sources.availability import OK, OUTCOMES, Availability
+from pipeline.sources.availability import OK, OUTCOMES, Availability, Entry
 from pipeline.sources.takedown import takedown_ids, withdraw, withdrawn
+from schemas.dataset import SourceEntry
 from schemas.outcome import REJECTED, Outcome
 
 DOWNLOAD, TAKEDOWN = "download", "takedown"  # stand in the ledger where a stage's name stands for other clips
@@ -39,19 +38,19 @@ def withdraw_clips(manifest: Manifest, store: Store, absent: Absent) -> None:
     withdraw(store, ids, [clip_id for clip_id, (why, _) in absent.items() if why == TAKEDOWN])
 
 
-def describe_sources(manifest: Manifest) -> dict[str, dict[str, Any]]:
+def describe_sources(manifest: Manifest) -> dict[str, SourceEntry]:
     """Where every source comes from and, for those with a url, whether it could be had."""
     availability = Availability(manifest.path)
     described = {}
     for source in sorted(manifest.sources.values(), key=lambda source: source.source_id):
-        entry = asdict(availability.entry(source.source_id, source.url)) if source.url else {"outcome": OK}
-        described[source.source_id] = {
-            "file": source.path.name if entry["outcome"] == OK else "",
-            "licence": source.licence,
-            "sha256": source.sha256 or entry.get("sha256", ""),
-            "url": source.url,
-            "availability": entry["outcome"],
-            "date": entry.get("date", ""),
-            "message": entry.get("message", ""),
-        }
+        entry = availability.entry(source.source_id, source.url) if source.url else Entry(source.source_id, "", OK)
+        described[source.source_id] = SourceEntry(
+            file=source.path.name if entry.ok else "",
+            licence=source.licence,
+            sha256=source.sha256 or entry.sha256,
+            url=source.url,
+            availability=entry.outcome,
+            date=entry.date,
+            message=entry.message,
+        )
     return described

@@ -48,6 +48,12 @@ def withdrawn(row: dict[str, Any], ids: Collection[str]) -> str:
     return next((row[key] for key in KEYS if row[key] in ids), "")
 
 
+def copy_takedown(root: Location, store: Store) -> None:
+    """Have a data set that was made from another one keep its list."""
+    if (root / FILE).is_file():
+        store.write_text(store.root / FILE, text_of(root / FILE, MAX_BYTES))
+
+
 def withdraw(store: Store, ids: Collection[str], clip_ids: Iterable[str]) -> None:
     """Write the list beside the shards and delete every file and row of the clips."""
     gone = set(clip_ids)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, exact_div
+from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ, exact_div, frames_in
 
 NUM_MFCC = 14
 WINDOW_SAMPLES = 2048
@@ -97,7 +97,7 @@ def loudness_lufs(samples: NDArray[np.float32], weighting: str) -> NDArray[np.fl
     from pyloudnorm import Meter
 
     block_s = LOUDNESS_WINDOW_SAMPLES / SAMPLE_RATE_HZ
-    meter = Meter(SAMPLE_RATE_HZ, filter_class=weighting, block_size=block_s, overlap=1 - 1 / (FPS * block_s))
+    meter = Meter(SAMPLE_RATE_HZ, filter_class=weighting, block_size=block_s, overlap=1 - 1 / frames_in(block_s))
     meter.integrated_loudness(np.pad(samples.astype(np.float64), LOUDNESS_WINDOW_SAMPLES // 2))
     return np.maximum(meter.blockwise_loudness[: _num_frames(samples)], LOUDNESS_FLOOR_LUFS)
 

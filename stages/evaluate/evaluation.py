@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset.read import read_description
-from schemas.coefficients import Provenance, one_fitter
+from pipeline.dataset.read import one_fitter, read_description
+from schemas.coefficients import Provenance
+from schemas.dataset import Description
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.clip_work import ClipResult, ClipTask, work_on
@@ -87,7 +88,7 @@ class Evaluation:
     """All that was measured, per run why a metric was not, and what else a reader has to know."""
 
     request: Request
-    description: Mapping[str, Any]
+    description: Description
     fitter: Provenance | None
     measured: list[Measured] = field(default_factory=list)
     not_computed: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -118,10 +119,10 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
     return done
 
 
-def _one_fitter(request: Request, description: Mapping[str, Any]) -> Provenance | None:
+def _one_fitter(request: Request, description: Description) -> Provenance | None:
     """The one maker of all coefficients; None where the metrics compare none."""
     wanted = {name.split(".")[1] for metric in request.metrics for name in metric.inputs}
-    if not wanted & set(COEFFICIENTS) or "threedmm" not in description["stages"]:
+    if not wanted & set(COEFFICIENTS) or "threedmm" not in description.stages:
         return None
     return one_fitter([request.reference, *(s.data for run in request.runs for s in run.samples if s.data)])
 

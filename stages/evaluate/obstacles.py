@@ -38,7 +38,7 @@ def _no_pictures(owner: str, run: Run, clips: Sequence[ReferenceClip]) -> str:
 
 def _no_columns(name: str, run: Run) -> str:
     for sample in run.samples:
-        packed = read_description(sample.data)["packed"] if sample.data else []
+        packed = read_description(sample.data).packed if sample.data else []
         if missing := [column for column in columns_of([name], (PREDICTED,)) if column not in packed]:
             return f"the predictions hold no column {', '.join(missing)}"
     return ""

@@ -8,13 +8,14 @@ errors, unless a `Policy` says otherwise; nothing is padded in silence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.dataset.read import media_file, read_clips, read_description, sample_names
+from schemas.dataset import Predicted
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN
 from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Definition
@@ -68,7 +69,7 @@ class Run:
 
     name: str
     samples: tuple[Sample, ...]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Predicted | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     if predicted is None and videos is None:
         raise UserError(f"run {name!r}: expected predictions or videos, found neither")
     first = found[0].data
-    return Run(name, found, read_description(first).get("predicted", {}) if first else {})
+    return Run(name, found, read_description(first).predicted if first else None)
 
 
 def _inside(folder: Path, sample: str) -> Path | None:
@@ -129,7 +130,7 @@ def arrays_of(row: Mapping[str, Any], whose: str) -> dict[str, np.ndarray]:
 
 def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definition]) -> list[ReferenceClip]:
     """The clips of some splits, in order of their ids, with all columns that the metrics can use and that are there."""
-    packed = read_description(root)["packed"]
+    packed = read_description(root).packed
     inputs = [name for metric in metrics for name in metric.inputs]
     wanted = columns_of([*inputs, *(i.replace(PREDICTED, REFERENCE) for i in inputs)], (REFERENCE, SPEAKER))
     videos = [f"{role}_video" for role in ("listener", "speaker")]
@@ -158,7 +159,7 @@ def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dic
     ------
     UserError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
     """
-    packed = read_description(root)["packed"]
+    packed = read_description(root).packed
     wanted = columns_of((name for metric in metrics for name in metric.inputs), (PREDICTED,))
     names = [name for name in (*wanted, VALID) if name in packed]
     predictions = {}

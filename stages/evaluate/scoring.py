@@ -163,7 +163,7 @@ def _key(metric: Definition, measured: Measured, done: Evaluation) -> Comparable
     seen = {result.resolution for results in measured.results for result in results if result.resolution}
     return Comparable(
         metric=metric.id,
-        data=done.description["name"],
+        data=done.description.name,
         split="",
         attitude="",
         space=_space(metric, quantities, done),
@@ -179,8 +179,8 @@ def _space(metric: Definition, quantities: set[str], done: Evaluation) -> str:
         return f"{metric.weights} (sha256 {find_weights(metric.weights).sha256[:12]})"
     if quantities & set(COEFFICIENTS):
         return str(done.fitter)
-    stages = {quantity: done.description["stages"].get(quantity) for quantity in sorted(quantities & set(COLUMNS))}
-    return ", ".join(f"{name} version {made['version']}" for name, made in stages.items() if made)
+    stages = {quantity: done.description.stages.get(quantity) for quantity in sorted(quantities & set(COLUMNS))}
+    return ", ".join(f"{name} version {made.version}" for name, made in stages.items() if made)
 
 
 def _score(group: Group, found: Replicates) -> Score:

@@ -124,7 +124,7 @@ def _columns_of(fit: Fit, face: Face) -> Columns:
     seen = torch.from_numpy(face.valid).to(origin.device)
     crop, trans = crop_and_trans(Placement(fit.placement.scale_px, origin), seen)
     of_frames = {"exp": fit.expression, "angle": fit.angle, "trans": trans, "crop": crop, "error": fit.error}
-    return {"identity": fit.identity.cpu().numpy()} | {k: _masked(v, face.valid) for k, v in of_frames.items()}
+    return {"identity": fit.identity.float().cpu().numpy()} | {k: _masked(v, face.valid) for k, v in of_frames.items()}
 
 
 def _of_tddfa(coefficients: Tensor, boxes: Tensor, face: Face) -> Columns:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from schemas.errors import UserError
 from stages.train.run_folder import write_whole
 
 NOTE = "note"  # key of the JSON in a file's header
+ANEW = "train into another folder: python -m jobs.train"
 
 
 def save_weights(path: Path, model: nn.Module, note: dict[str, Any]) -> None:
@@ -25,9 +27,14 @@ def save_weights(path: Path, model: nn.Module, note: dict[str, Any]) -> None:
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Read weights into a model; returns the note that was saved with them."""
+    """Read weights into a model; returns the note that was saved with them.
+
+    Raises
+    ------
+    UserError : the file is no checkpoint, or another model's; so do all that read one.
+    """
     tensors, note = _load(path)
-    model.load_state_dict(_of_prefix("model", tensors))
+    _fill(model, tensors, path)
     return note
 
 
@@ -42,7 +49,7 @@ def save_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Read a training's state into its model and optimizer; returns the note."""
     tensors, note = _load(path)
-    model.load_state_dict(_of_prefix("model", tensors))
+    _fill(model, tensors, path)
     state = optimizer.state_dict()
     for index, (name, _) in enumerate(model.named_parameters()):
         if found := _of_prefix(f"optimizer.{name}", tensors):
@@ -65,6 +72,20 @@ def _save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with safe_open(path, "pt") as file:
-        note: dict[str, Any] = json.loads(file.metadata()[NOTE])
-    return load_file(path), note
+    try:
+        with safe_open(path, "pt") as file:
+            note: dict[str, Any] = json.loads(file.metadata()[NOTE])
+        return load_file(path), note
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: no checkpoint of a listener: {error}; {ANEW}") from None
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put a checkpoint's weights into a model, if they are all of those that it has."""
+    weights = _of_prefix("model", tensors)
+    wanted, found = ({name: tuple(t.shape) for name, t in some.items()} for some in (model.state_dict(), weights))
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            sizes = f"expected {wanted.get(name, 'no such weight')}, found {found.get(name, 'none')}"
+            raise UserError(f"{path}: another listener's weights: {name}: {sizes}; {ANEW}")
+    model.load_state_dict(weights)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.read import read_clips
-from schemas.coefficients import ORDERS, WIDTHS, join
 from schemas.column import ROLES
 from schemas.errors import UserError
 from stages.train.inputs import ACOUSTIC, ACOUSTIC_WIDTH, FRAME_TOKEN, NO_LABEL, TOKEN_AXIS, Inputs
@@ -86,7 +85,9 @@ def one_clip(clip_id: str, attitude: str, arrays: Mapping[str, np.ndarray], inpu
     extra = {name: np.asarray(arrays[name], DTYPES[inputs.shapes[name].dtype]) for name in inputs.extra}
     extra = {name: array[None] if name in per_clip else array for name, array in extra.items()}
     own = {name: np.require(array, requirements="CW") for name, array in {**arrays, **extra}.items()}
-    clip = ClipFrames(clip_id, "", attitude, "", 0, len(arrays["audio"]), 0)
+    clip = ClipFrames(
+        clip_id=clip_id, listener_id="", attitude=attitude, split="", first=0, num_frames=len(arrays["audio"]), place=0
+    )
     return Corpus([clip], own, per_clip)
 
 
@@ -94,7 +95,10 @@ def _list_clips(roots: Sequence[Path], splits: Sequence[str]) -> Iterator[ClipFr
     first = 0
     for row in _rows(roots, splits, ()):
         place, label = row["place"], row["attitude"] or NO_LABEL
-        yield ClipFrames(row["clip_id"], row["listener_id"], label, row["split"], first, row["num_frames"], place)
+        yield ClipFrames(
+            clip_id=row["clip_id"], listener_id=row["listener_id"], attitude=label, split=row["split"], first=first,
+            num_frames=row["num_frames"], place=place,
+        )  # fmt: skip
         first += row["num_frames"]
 
 
@@ -111,8 +115,7 @@ def _array_shapes(
     inputs: Inputs, clips: Sequence[ClipFrames], per_clip: frozenset[str]
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     rows = sum(clip.num_frames for clip in clips) + 1
-    width = sum(WIDTHS[name] for name in ORDERS[inputs.order])
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {role: ((rows, width), np.float32) for role in ROLES}
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {role: ((rows, inputs.layout.width), np.float32) for role in ROLES}
     shapes["audio"] = ((rows, ACOUSTIC_WIDTH), np.float32)
     for name in inputs.extra:
         shape = inputs.shapes[name]
@@ -130,7 +133,7 @@ def clip_arrays(row: Mapping[str, Any], inputs: Inputs) -> dict[str, np.ndarray]
     """A clip's arrays by the corpus's names, from the columns of its row."""
     arrays = {"audio": row[ACOUSTIC]}
     for role in ROLES:
-        motion = join({name: row[column] for name, column in inputs.motion(role).items()}, inputs.order)
+        motion = inputs.layout.join({part: row[f"{role}_{part}"] for part in inputs.layout.parts})
         arrays[role] = np.where(row[f"{role}_coeffs_valid"][:, None], motion, np.float32(np.nan))
     for name in inputs.extra:
         value = np.asarray(row[name])

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.dataset.read import read_description
-from schemas.coefficients import ORDERS, STAGE, WIDTHS, one_fitter, provenance_of
+from pipeline.dataset.read import columns_of, one_fitter, read_description, space_of
+from schemas.coefficients import ORDERS, STAGE, Layout
 from schemas.column import FRAME_AXIS, ROLES
+from schemas.dataset import Description
 from schemas.errors import UserError
 
 ACOUSTIC, ACOUSTIC_WIDTH = "acoustic", 45
@@ -40,6 +37,14 @@ class ColumnShape:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Columns of one stage, and what identifies their numbers, in words: alike or not is all that is asked of it."""
+
+    columns: tuple[str, ...]
+    made: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a run reads.
 
@@ -50,7 +55,7 @@ class Inputs:
     fps : frames a second.
     attitudes : the vocabulary; a clip's attitude is its index.
     shapes : every column read -> its type and axes.
-    makers : stage that made one of them -> what identifies its output.
+    makers : stage that made some of them -> which, and how.
     """
 
     order: str
@@ -58,15 +63,16 @@ class Inputs:
     fps: int
     attitudes: tuple[str, ...]
     shapes: Mapping[str, ColumnShape]
-    makers: Mapping[str, Any]
+    makers: Mapping[str, Origin]
 
     @property
     def columns(self) -> list[str]:
         return list(self.shapes)
 
-    def motion(self, role: str) -> dict[str, str]:
-        """Name in the order -> column of a role."""
-        return {name: f"{role}_{name}" for name in ORDERS[self.order]}
+    @property
+    def layout(self) -> Layout:
+        """Where the parts of a frame of motion stand."""
+        return Layout(self.order, {part: self.shapes[f"speaker_{part}"].fixed[-1] for part in ORDERS[self.order]})
 
     def runs_along_frames(self, name: str) -> bool:
         """Whether an extra column says something of every frame, and not of the clip as a whole."""
@@ -78,7 +84,7 @@ def inputs_of(roots: Sequence[Path], order: str, extra: Sequence[str]) -> Inputs
 
     Raises
     ------
-    UserError : a column is missing, has another width than the order, or the data sets do not fit each other.
+    UserError : a column is missing, the two people's differ in width, or the data sets do not fit each other.
     MixedCoefficientsError : their coefficients are not of one fitter.
     """
     one_fitter(roots)
@@ -95,10 +101,10 @@ def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
             raise UserError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}")
     for stage, maker in wanted.makers.items():
         if found.makers[stage] != maker:
-            columns = ", ".join(name for name in wanted.shapes if name in found.makers[stage]["columns"])
+            columns = ", ".join(name for name in wanted.shapes if name in found.makers[stage].columns)
             raise UserError(
-                f"{root}: columns {columns}: the run learned from those that {stage!r} made with {maker['made']}, "
-                f"found {found.makers[stage]['made']}; build the data set with the same settings, or train another run"
+                f"{root}: columns {columns}: the run learned from those that {stage!r} made with {maker.made}, "
+                f"found {found.makers[stage].made}; build the data set with the same settings, or train another run"
             )
     if found.fps != wanted.fps:
         raise UserError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}")
@@ -108,51 +114,37 @@ def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
     description = read_description(root)
     motion = [f"{role}_{name}" for role in ROLES for name in ORDERS[order]]
     names = [*motion, *(f"{role}_coeffs_valid" for role in ROLES), ACOUSTIC, *extra]
-    shapes = column_shapes(root, names)
-    if any(TOKEN_AXIS in shapes[name].axes for name in extra):
-        shapes |= column_shapes(root, [FRAME_TOKEN])
-    expected = {f"{role}_{name}": (FRAME_AXIS, WIDTHS[name]) for role in ROLES for name in ORDERS[order]}
+    columns = columns_of(root, names)
+    if any(TOKEN_AXIS in columns[name].axes for name in extra):
+        columns |= columns_of(root, [FRAME_TOKEN])
+    shapes = {name: ColumnShape(str(column.element_type), column.axes) for name, column in columns.items()}
+    space = space_of(root)
+    expected = {f"{role}_{part}": space.axes[part] for role in ROLES for part in ORDERS[order]}
     expected[ACOUSTIC] = (FRAME_AXIS, ACOUSTIC_WIDTH)
     for name, axes in expected.items():
         if shapes[name].axes != axes:
             raise UserError(
-                f"{root}: column {name!r}: expected axes {axes} for motion in the order {order}, found "
-                f"{shapes[name].axes}"
+                f"{root}: column {name!r}: expected axes {axes} for a listener of {space.name}'s coefficients, found "
+                f"{shapes[name].axes}; build the data set with one fitter"
             )
     for name in extra:
         if shapes[name].dtype not in ("bool", "int32", "int64", "float", "double"):
             raise UserError(f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}")
-    vocabulary = tuple(description["vocabulary"]["attitude"])
-    return Inputs(order, extra, description["fps"], vocabulary, shapes, _makers(root, description, list(shapes)))
+    return Inputs(
+        order=order,
+        extra=extra,
+        fps=description.fps,
+        attitudes=description.attitudes,
+        shapes=shapes,
+        makers=_makers(description, list(shapes), str(space.made_by)),
+    )
 
 
-def column_shapes(root: Path, names: Sequence[str]) -> dict[str, ColumnShape]:
-    """Types and axes of columns of a data set's shards; `UserError` names a missing one."""
-    description = read_description(root)
-    if missing := [name for name in names if name not in description["packed"]]:
-        raise UserError(f"{root}: its shards hold no column {', '.join(missing)}, which the listener reads")
-    if not description["shards"]:
-        raise UserError(f"{root}: holds no clips; python -m jobs.check {root}")
-    schema = pq.read_schema(root / "shards" / description["shards"][0]["file"])
-    return {name: _shape(schema.field(name)) for name in names}
-
-
-def _shape(field: pa.Field) -> ColumnShape:
-    kind, fixed = field.type, []
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        fixed.append(kind.list_size if pa.types.is_fixed_size_list(kind) else None)
-        kind = kind.value_type
-    named = (field.metadata or {}).get(b"axes", b"()").decode().strip("()").split(", ")
-    axes = [size if size is not None else name for size, name in zip(fixed, named, strict=False)]
-    return ColumnShape(str(kind), tuple(axes))
-
-
-def _makers(root: Path, description: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _makers(description: Description, names: Sequence[str], coefficients: str) -> dict[str, Origin]:
     """Who made the columns: for coefficients the fitter with its weights, else version, settings and weights."""
     makers = {}
-    for stage, made in description["stages"].items():
-        columns = [name for name, _ in made["writes"] if name in names]
-        if columns:
-            settings = {key: made[key] for key in ("version", "settings", "weights")}
-            makers[stage] = {"columns": columns, "made": str(provenance_of(root)) if stage == STAGE else str(settings)}
+    for stage, maker in description.stages.items():
+        made = {"version": maker.version, "settings": maker.settings, "weights": maker.weights}
+        if columns := tuple(name for name, _ in maker.writes if name in names):
+            makers[stage] = Origin(columns, coefficients if stage == STAGE else str(made))
     return makers

@@ -1,8 +1,8 @@
 """The contract of a listener model: what it is given, what it returns, what it declares about itself.
 
-A learned listener is one file in this folder: its paper, the equations used, and what the paper leaves open with our
-choice for it; the file's name is the listener's. Those without weights stand in ``baselines/``. The loop, the windows,
-the z-scores and the checkpoints belong to none of them.
+A listener is one file in ``listeners/``: its paper, the equations used, and what the paper leaves open with our choice
+for it; the file's name is the listener's. The baselines share a file. The loop, the windows, the z-scores and the
+checkpoints belong to none of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.stage import setting
+from schemas.coefficients import Layout
 
 STARTS = ("first_frame", "neutral")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -26,16 +27,21 @@ class Sizes:
 
     Attributes
     ----------
-    coefficients : of a frame of motion, in the model's order (70 or 73).
+    motion : where the parts of a frame of motion stand.
     audio : of a frame of acoustic features (45).
     attitudes : how many the run knows: the data set's vocabulary and, where a training clip has no label, one more.
     extra : column of `Listener.reads` -> its last axis (1 where a frame has one number).
     """
 
-    coefficients: int
+    motion: Layout
     audio: int
     attitudes: int
     extra: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def coefficients(self) -> int:
+        """Numbers of a frame of motion."""
+        return self.motion.width
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class Listener(nn.Module):
 
     Class attributes
 
-    paper : author, title, venue.
+    paper : author, title, venue; a class without it is a base of listeners.
+    name : needed only where a file holds several listeners.
     order : layout of motion, a key of `schemas.coefficients.ORDERS`.
     reads : further columns of the shards that it wants in ``Batch.extra``.
     causal : the motion of frame t does not depend on input after frame t (a streaming model; a test holds it to that).
@@ -109,6 +116,7 @@ class Listener(nn.Module):
     """
 
     paper: ClassVar[str]
+    name: ClassVar[str]
     order: ClassVar[str] = "paper70"
     reads: ClassVar[tuple[str, ...]] = ()
     causal: ClassVar[bool] = True

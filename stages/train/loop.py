@@ -21,11 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stages.train.checkpoint import load_training, save_training, save_weights
 from stages.train.corpus import open_corpus
-from stages.train.curves import Curves
 from stages.train.listener import Batch
 from stages.train.plan import SPLITS
-from stages.train.progress import Log, Progress
 from stages.train.run_folder import Run, RunFolder
+from stages.train.training_log import Curves, Log, Progress
 from stages.train.windows import Windows, draw_seed, epoch_batches, to_device, training_windows
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

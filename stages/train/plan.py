@@ -12,11 +12,10 @@ from typing import Any
 
 from pipeline.dataset.read import read_description
 from pipeline.settings import as_plain, resolve
-from schemas.coefficients import ORDERS, WIDTHS
 from schemas.errors import UserError
 from stages.train.corpus import ClipFrames, Corpus, open_corpus
-from stages.train.inputs import ACOUSTIC_WIDTH, NO_LABEL, Inputs, inputs_of
-from stages.train.listener import Listener, Sizes, TrainingSettings
+from stages.train.inputs import NO_LABEL, Inputs, inputs_of
+from stages.train.listener import Listener, TrainingSettings
 from stages.train.registry import find_listener
 from stages.train.run_folder import Run, RunFolder
 from stages.train.zscores import scores_of
@@ -48,7 +47,6 @@ def plan_run(roots: Sequence[Path], name: str, preset: str, overrides: Mapping[s
         listener=name,
         preset=preset,
         settings=as_plain(settings),
-        sizes=_sizes(inputs, corpus, len(vocabulary)),
         inputs=inputs,
         data={str(root): fingerprints(root) for root in roots},
         vocabulary=vocabulary,
@@ -101,13 +99,7 @@ def resolve_settings(
 
 def fingerprints(root: Path) -> list[str]:
     """The fingerprints of a data set's shards."""
-    return [shard["fingerprint"] for shard in read_description(root)["shards"]]
-
-
-def _sizes(inputs: Inputs, corpus: Corpus, attitudes: int) -> Sizes:
-    coefficients = sum(WIDTHS[name] for name in ORDERS[inputs.order])
-    extra = {name: (corpus.arrays[name].shape[1:] or (1,))[-1] for name in inputs.extra}
-    return Sizes(coefficients, ACOUSTIC_WIDTH, attitudes, extra)
+    return [shard.fingerprint for shard in read_description(root).shards]
 
 
 def _held_out(clips: Sequence[ClipFrames], settings: TrainingSettings) -> set[str]:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from pipeline.weights import file_sha256
-from schemas.coefficients import split
 from schemas.errors import UserError
 from stages.train.checkpoint import load_weights
 from stages.train.corpus import clip_arrays, one_clip, open_corpus
@@ -97,8 +96,8 @@ def predict_clip(predictors: Sequence[Predictor], row: Mapping[str, Any], draw: 
     """Columns of the listener of a clip, the mean over all predictors: ``listener_exp`` ... and ``listener_blink``."""
     said = [predictor.predict(row, draw) for predictor in predictors]
     motion = np.mean([motion for motion, _ in said], axis=0, dtype=np.float64).astype(np.float32)
-    order = predictors[0].run.inputs.order
-    columns = {f"listener_{name}": values for name, values in split(motion, order).items()}
+    layout = predictors[0].run.inputs.layout
+    columns = {f"listener_{name}": values for name, values in layout.split(motion).items()}
     blinks = [blink for _, blink in said if blink is not None]
     if blinks:
         columns["listener_blink"] = np.mean(blinks, axis=0) >= CLOSED

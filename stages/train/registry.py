@@ -1,36 +1,38 @@
-"""The registry of listeners is the folder listing: every file here or in ``baselines/`` that defines one is one.
+"""The registry of listeners is the listing of ``listeners/``: every class there that names its paper is one.
 
-The file's name is the listener's; adding a listener is adding one file.
+Its name is its ``name`` or, where a file holds but one, the file's; adding a listener is adding one file.
 """
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import ModuleType
 
 from schemas.errors import UserError
 from stages.train.listener import Listener
 
 FOLDER = Path(__file__).parent / "listeners"
-FOLDERS = {"stages.train.listeners": FOLDER, "stages.train.listeners.baselines": FOLDER / "baselines"}
 
 
 def find_listeners() -> dict[str, type[Listener]]:
-    """All listeners by name: the learned ones, then the baselines.
+    """All listeners by name: those that learn, then those that remember.
 
     Raises
     ------
-    UserError : a file defines more than one.
+    UserError : two have one name.
     """
-    found = {}
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.glob("[a-z]*.py")):
-            classes = _listeners_of(importlib.import_module(f"{package}.{path.stem}"))
-            if len(classes) > 1:
-                raise UserError(f"{path}: expected one subclass of Listener, found {len(classes)}; split it up")
-            found.update((path.stem, listener) for listener in classes)
-    return found
+    found: dict[str, type[Listener]] = {}
+    for path in sorted(FOLDER.glob("[a-z]*.py")):
+        module = importlib.import_module(f"stages.train.listeners.{path.stem}")
+        for listener in vars(module).values():
+            if isinstance(listener, type) and issubclass(listener, Listener) and listener.__module__ == module.__name__:
+                name = vars(listener).get("name", path.stem)
+                if "paper" not in vars(listener):  # a base of others
+                    continue
+                if name in found:
+                    raise UserError(f"{path}: a second listener {name!r}; give each of a file's a `name` of its own")
+                found[name] = listener
+    return dict(sorted(found.items(), key=lambda named: (not named[1].learned, named[0])))
 
 
 def find_listener(name: str) -> type[Listener]:
@@ -39,12 +41,3 @@ def find_listener(name: str) -> type[Listener]:
     if name not in known:
         raise UserError(f"unknown listener {name!r}; known: {', '.join(known)}")
     return known[name]
-
-
-def _listeners_of(module: ModuleType) -> list[type[Listener]]:
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Listener) and value.__module__ == module.__name__
-        if "paper" in vars(value)  # a class without one is a base of others
-    ]

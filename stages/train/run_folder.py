@@ -1,6 +1,6 @@
 """The folder of a run: what was trained, on what, with which settings, and the weights. JSON and safetensors only.
 
-RUN/run.json                listener, preset, settings, sizes, inputs, data, z-scores, held-out listeners
+RUN/run.json                listener, preset, settings, inputs, data, z-scores, held-out listeners
 RUN/checkpoint.safetensors  the weights of the best epoch
 RUN/last.safetensors        weights, optimizer and history after the last whole epoch, to resume from
 RUN/log.txt, curves.csv, curves.png, tensorboard/
@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.settings import resolve
 from schemas.errors import UserError
-from stages.train.inputs import ColumnShape, Inputs
+from stages.train.inputs import ACOUSTIC_WIDTH, ColumnShape, Inputs, Origin
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
 from stages.train.zscores import Scale, Scores
@@ -39,7 +39,6 @@ class Run:
     listener: str
     preset: str
     settings: Mapping[str, Any]
-    sizes: Sizes
     inputs: Inputs
     data: Mapping[str, list[str]]
     vocabulary: tuple[str, ...]
@@ -49,6 +48,12 @@ class Run:
     @property
     def roots(self) -> list[Path]:
         return [Path(root) for root in self.data]
+
+    @property
+    def sizes(self) -> Sizes:
+        """The widths for which the listener is made."""
+        extra = {name: (self.inputs.shapes[name].fixed or (1,))[-1] for name in self.inputs.extra}
+        return Sizes(self.inputs.layout, ACOUSTIC_WIDTH, len(self.vocabulary), extra)
 
     def resolved(self) -> TrainingSettings:
         """The settings as the listener's own class."""
@@ -87,10 +92,12 @@ class RunFolder:
         shapes = {name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in plain["inputs"].pop("shapes").items()}
         scores = {name: Scale(tuple(s["mean"]), tuple(s["std"])) for name, s in plain.pop("scores").items()}
         inputs = plain.pop("inputs")
+        makers = {stage: Origin(tuple(o["columns"]), o["made"]) for stage, o in inputs["makers"].items()}
         inputs |= {"extra": tuple(inputs["extra"]), "attitudes": tuple(inputs["attitudes"]), "shapes": shapes}
+        inputs |= {"makers": makers}
         lists = {name: tuple(plain.pop(name)) for name in ("vocabulary", "held_out")}
-        sizes = Sizes(**plain.pop("sizes"))
-        return Run(**plain, **lists, sizes=sizes, inputs=Inputs(**inputs), scores=Scores(**scores))
+        plain.pop("sizes", None)  # which runs used to repeat beside their inputs
+        return Run(**plain, **lists, inputs=Inputs(**inputs), scores=Scores(**scores))
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

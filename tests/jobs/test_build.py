@@ -39,9 +39,9 @@ def test_mistakes_end_with_status_2_and_a_sentence(toy: ToyProject, capsys) -> N
     assert "none.toml: cannot be read" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_data_set_is_a_finding(tmp_path, capsys) -> None:
-    assert check.main([str(tmp_path)]) == 1
-    assert "holds no finished data set" in capsys.readouterr().out
+def test_a_folder_without_a_data_set_is_an_error(tmp_path, capsys) -> None:
+    assert check.main([str(tmp_path)]) == 2
+    assert "holds no finished data set" in capsys.readouterr().err
 
 
 @pytest.mark.slow

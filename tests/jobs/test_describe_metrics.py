@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.describing.metrics import metrics_markdown
+from jobs.describe import metrics_markdown
 from stages.evaluate.metrics.registry import definitions
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"

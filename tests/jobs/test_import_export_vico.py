@@ -18,6 +18,7 @@ from pipeline.dataset.read import read_clips
 from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages
+from schemas.dataset import BUILT, ColumnEntry, Description
 from tests.labs.media import ffmpeg_binary
 
 CLIPS = {  # file of the public page -> id in ViCo's grammar, attitude, split
@@ -143,6 +144,11 @@ def test_the_baselines_features_are_written_as_it_reads_them(built: Path, tmp_pa
     assert row["uuid"] == "JohCZ6V1C70_000350_000354" and row["attitude"] == "positive"
 
 
+def described(columns: list[ColumnEntry], packed: list[str]) -> Description:
+    shape = {"kind": BUILT, "fps": 30, "sample_rate_hz": 44_100, "stages": {}, "shards": ()}
+    return Description(name="lab", columns=tuple(columns), packed=tuple(packed), **shape)
+
+
 def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
     import torch
 
@@ -150,8 +156,8 @@ def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
 
     sizes = {"angle": 3, "exp": 64, "trans": 3, "crop": 3, "id": 80, "gamma": 27, "tex": 80}
     names = {f"{role}_{name}": size for role in ("speaker", "listener") for name, size in sizes.items()}
-    columns = [{"name": name, "type": f"fixed_size_list<element: float>[{size}]"} for name, size in names.items()]
-    description = {"columns": columns, "packed": [*names, "acoustic"]}
+    columns = [ColumnEntry(name, f"fixed_size_list<element: float>[{size}]") for name, size in names.items()]
+    description = described(columns, [*names, "acoustic"])
     row = {name: np.full((5, size), i, np.float32) for i, (name, size) in enumerate(names.items())}
     row["speaker_id"] = np.arange(80, dtype=np.float32)  # one vector for the clip
     row |= {"clip_id": "c", "split": "train", "num_frames": 5, "acoustic": np.zeros((5, 45), np.float32)}
@@ -171,7 +177,7 @@ def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
 def test_a_data_set_without_coefficients_has_no_files_of_them(tmp_path: Path) -> None:
     from jobs.vico.features import Features
 
-    assert Features(tmp_path, {"columns": [], "packed": ["acoustic"]}).columns == ["acoustic"]
+    assert Features(tmp_path, described([], ["acoustic"])).columns == ["acoustic"]
 
 
 @pytest.mark.shared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
@@ -12,9 +11,11 @@ import pytest
 from jobs import preview
 from jobs.study.compare_fitters import agreement, table
 from pipeline.dataset.store import Store
+from pipeline.dataset.write import write_dataset
 from pipeline.media.encode import VideoWriter, count_frames
 from pipeline.settings import as_plain
 from schemas.column import ROLES
+from schemas.dataset import BUILT, Maker
 from schemas.outcome import Outcome
 from stages.blink import Blink
 from stages.landmarks import Landmarks
@@ -36,17 +37,17 @@ def clip(tmp_path: Path) -> Path:
     stages["threedmm"].setup("cpu")
     store = Store(tmp_path)
     landmarks = Landmarks(Landmarks.Settings())
-    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes}}
+    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes()}}
     values |= {name: stage.process(seen) for name, stage in stages.items()}
     stages["landmarks"] = landmarks
     for name, stage in stages.items():
-        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes})
-        store.write_columns(name, "part-00000", stage.writes, [row], {})
-    described = {
-        name: {"settings": as_plain(stage.settings), "weights": dict.fromkeys(stage.weights, "")}
+        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes()})
+        store.write_columns(name, "part-00000", stage.writes(), [row], {})
+    makers = {
+        name: Maker(name, stage.version, as_plain(stage.settings), dict.fromkeys(stage.weights(), ""))
         for name, stage in stages.items()
     }
-    (tmp_path / "dataset.json").write_text(json.dumps({"stages": described}))
+    write_dataset(tmp_path, [], [], name="one clip", kind=BUILT, stages=makers)
     folder = tmp_path / "media" / "clip-1"
     folder.mkdir(parents=True)
     for role in ROLES:
@@ -80,7 +81,7 @@ def test_a_film_shows_every_frame(clip: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_clip_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert preview.main([str(tmp_path), "--out", str(tmp_path / "x.png")]) == 2
-    assert "expected OUT/media/CLIP_ID of a data set" in capsys.readouterr().err
+    assert "this folder holds no finished data set" in capsys.readouterr().err
 
 
 def test_angles_that_agree_correlate_and_still_ones_do_not_count() -> None:

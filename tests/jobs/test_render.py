@@ -14,6 +14,7 @@ from jobs import reextract, render
 from jobs.rendering.takes import closing, held, reference_frame
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span
+from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import read_clips
 from pipeline.manifest.load import load_manifest
 from pipeline.media.encode import VideoWriter, read_video
@@ -21,7 +22,7 @@ from pipeline.media.reader import SourceReader
 from pipeline.part import run_here
 from pipeline.registry import find_stages
 from tests.labs.media import Recipe, make_source
-from tests.labs.rendering import SIDE_PX, Sitter, write_dataset, write_predictions
+from tests.labs.rendering import SIDE_PX, Sitter, write_portraits, write_predictions
 
 CLIP = "portrait_000000_000001"
 FRAMES = 30
@@ -34,7 +35,7 @@ def sitter() -> Sitter:
 
 @pytest.fixture(scope="module")
 def data(sitter: Sitter, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("render") / "data", {CLIP: sitter.acting(FRAMES)})
+    return write_portraits(tmp_path_factory.mktemp("render") / "data", {CLIP: sitter.acting(FRAMES)})
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ def test_the_ordinary_stages_give_the_predicted_motion_back(data: Path, videos: 
     build = Build(load_manifest(videos / reextract.MANIFEST), data.parent / "again", find_stages([]), BuildOptions())
     report = build.run(build.survey(), run_here)
     assert report.enough
+    assert not list(check_dataset(data.parent / "again"))
     columns = ["listener_angle", "listener_trans", "listener_coeffs_valid", "listener_blink"]
     (wanted,), (found,) = (list(read_clips(root, columns)) for root in (data, data.parent / "again"))
     assert [found[name] for name in ("clip_id", "num_frames", "split")] == [CLIP, FRAMES, "test"]
@@ -94,7 +96,7 @@ def test_labels_of_blinks_close_the_eyes(sitter: Sitter, data: Path, tmp_path: P
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_every_sample_has_a_folder_whoever_renders_it(sitter: Sitter, tmp_path: Path, workers: str) -> None:
     few = sitter.acting(4)
-    data = write_dataset(tmp_path / "data", {CLIP: few})
+    data = write_portraits(tmp_path / "data", {CLIP: few})
     names = ("sample-00", "sample-01")
     for name in names:
         write_predictions(tmp_path / "predicted" / name, data, {CLIP: few.motion})

@@ -22,7 +22,7 @@ from pathlib import Path
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
 from pipeline.dataset.store import Store
-from pipeline.ledger.diary import read_ledger
+from pipeline.ledger.survey import read_ledger
 from tests.labs.leftovers import Snapshot, end, end_all, processes_with
 from tests.labs.toy_build import PEAK, WAVE, ToyProject, shard_bytes
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from schemas.coefficients import Layout
 from stages.train.listener import Batch, Sizes
 
 EXTRA = {"listener_blink": 1, "token_embedding": 12, "listener_identity": 80}
-SIZES = Sizes(coefficients=70, audio=45, attitudes=3, extra=EXTRA)
+SIZES = Sizes(Layout("paper70"), audio=45, attitudes=3, extra=EXTRA)
 PER_FRAME = ("speaker", "listener", "audio", "mask", "listener_blink", "token_embedding")
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from schemas.clip import CLIP_COLUMNS
+from pipeline.dataset.write import write_dataset
 from schemas.column import FRAME_AXIS, Column, per_role
-from schemas.dataset import shard_name, shard_schema
+from schemas.dataset import PREDICTED, RANDOM, Maker, Predicted
 
-FITTER = {"settings": {"fitter": "lab"}, "version": 1, "weights": {"lab_basis": "0123456789abcdef"}}
+FITTER = Maker("threedmm", 1, {"fitter": "lab"}, {"lab_basis": "0123456789abcdef"})
 COLUMNS = per_role(
     Column("{role}_exp", "float32", (FRAME_AXIS, 64)),
     Column("{role}_angle", "float32", (FRAME_AXIS, 3), "rad"),
@@ -54,40 +51,27 @@ def moving_clip(clip_id: str, num_frames: int, seed: int, **facts: Any) -> LabCl
     return LabClip(clip_id, num_frames, values=values, **facts)
 
 
-def write_data_set(root: Path, clips: Sequence[LabClip], name: str = "lab", **description: Any) -> Path:
+def write_data_set(
+    root: Path, clips: Sequence[LabClip], name: str = "lab", made: Maker = FITTER, predicted: Predicted | None = None
+) -> Path:
     """Write clips as a data set; only columns that all clips have."""
     columns = [column for column in COLUMNS if all(column.name in clip.values for clip in clips)]
-    (root / "shards").mkdir(parents=True)
-    shards = []
-    for split in dict.fromkeys(clip.split for clip in clips):
-        rows = [clip for clip in clips if clip.split == split]
-        arrays = [pa.array([row.facts()[c.name] for row in rows], type=c.arrow_type) for c in CLIP_COLUMNS]
-        arrays += [c.to_arrow(c.check(row.values[c.name], _length(row)) for row in rows) for c in columns]
-        shards.append({"file": shard_name(split, 0, 1), "clips": len(rows)})
-        pq.write_table(pa.table(arrays, schema=shard_schema(columns)), root / "shards" / shards[-1]["file"])
-    content = {
-        "name": name,
-        "packed": [column.name for column in (*CLIP_COLUMNS, *columns)],
-        "stages": {"threedmm": FITTER, "blink": {"version": 1, "settings": {}, "weights": {}}},
-        "shards": shards,
-        **description,
-    }
-    (root / "dataset.json").write_text(json.dumps(content))
+    rows = [{**clip.facts(), **clip.values} for clip in clips]
+    stages = {"threedmm": made, "blink": Maker("blink", 1)}
+    kind = PREDICTED if predicted else RANDOM
+    write_dataset(root, rows, columns, name=name, kind=kind, stages=stages, predicted=predicted)
     return root
 
 
-def _length(clip: LabClip) -> int:
-    return len(clip.values["listener_exp"]) if "listener_exp" in clip.values else clip.num_frames
-
-
 def write_prediction(
-    root: Path, clips: Sequence[LabClip], change: Callable[[str, np.ndarray], np.ndarray], **description: Any
+    root: Path, clips: Sequence[LabClip], change: Callable[[str, np.ndarray], np.ndarray], made: Maker = FITTER
 ) -> Path:
-    """Write a prediction: the listeners of clips with every coefficient column changed."""
-    names = ("listener_exp", "listener_angle", "listener_trans")
-    made = []
+    """Write a prediction: the listeners of clips with every coefficient column changed, also in length."""
+    changed = []
     for clip in clips:
+        names = ("listener_exp", "listener_angle", "listener_trans")
         values = {name: change(name, clip.values[name]) for name in names}
-        blink = clip.values["listener_blink"][: len(values["listener_exp"])]
-        made.append(replace(clip, values={**values, "listener_blink": blink}))
-    return write_data_set(root, made, **{"predicted": {"listener": root.name}, **description})
+        length = len(values["listener_exp"])
+        values["listener_blink"] = clip.values["listener_blink"][:length]
+        changed.append(replace(clip, num_frames=length, values=values))
+    return write_data_set(root, changed, made=made, predicted=Predicted(listener=root.name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from skimage import data as pictures
 
 from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ
+from pipeline.dataset.read import read_description
+from pipeline.dataset.write import write_dataset
 from pipeline.media.encode import VideoWriter, write_wav
 from pipeline.settings import as_plain
 from pipeline.weights import find_weights
-from schemas.clip import CLIP_COLUMNS
 from schemas.column import Column, per_role
+from schemas.dataset import PREDICTED, RANDOM, Maker, Predicted
 from stages.blink import Blink
 from stages.evaluate.render.face_mesh import MOUTH, RIGHT_EYE
 from stages.evaluate.render.lids import aspect
@@ -110,31 +109,29 @@ def eye_aspect(meshes: np.ndarray) -> np.ndarray:
     return np.array([aspect(points, RIGHT_EYE) for points in meshes])
 
 
-def write_dataset(root: Path, clips: Mapping[str, Take]) -> Path:
-    """A built data set whose listeners are these takes, as their motion says; all pictures show the reference."""
+def write_portraits(root: Path, clips: Mapping[str, Take]) -> Path:
+    """A data set whose listeners are these takes, as their motion says; all pictures show the reference."""
     fit, blink = ThreeDMM(), Blink()
-    columns = [c for c in (*MEDIA, *fit.writes, *blink.writes) if "eye" not in c.name]
+    columns = [c for c in (*MEDIA, *fit.writes(), *blink.writes()) if "eye" not in c.name]
     rows = [_row(root, clip_id, take) for clip_id, take in clips.items()]
-    _write_shard(root, columns, rows)
-    described = {"version": fit.version, "settings": as_plain(fit.settings)}
-    weights = {name: find_weights(name).sha256 for name in fit.weights}
-    _describe(root, columns, {"threedmm": {**described, "weights": weights}})
+    weights = {name: find_weights(name).sha256 for name in fit.weights()}
+    made = Maker("threedmm", fit.version, as_plain(fit.settings), weights)
+    write_dataset(root, rows, columns, name="portrait", kind=RANDOM, stages={"threedmm": made})
     return root
 
 
 def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], blink: bool = False) -> Path:
     """A prediction data set for a data set: these motions, closed eyes in the second half if asked for."""
     wanted = [f"listener_{name}" for name in ("exp", "angle", "trans")] + ["listener_blink"] * blink
-    columns = [c for c in (*ThreeDMM().writes, *Blink().writes) if c.name in wanted]
+    columns = [c for c in (*ThreeDMM().writes(), *Blink().writes()) if c.name in wanted]
     rows = []
     for clip_id, motion in motions.items():
         count = len(motion.exp)
         half = np.arange(count) >= count // 2
         values = {f"listener_{n}": getattr(motion, n) for n in ("exp", "angle", "trans")}
         rows.append(_clip_values(clip_id, count) | values | {"listener_blink": half})
-    _write_shard(root, columns, rows)
-    stages = json.loads((data / "dataset.json").read_text())["stages"]
-    _describe(root, columns, stages)
+    stages = read_description(data).stages
+    write_dataset(root, rows, columns, name="portrait", kind=PREDICTED, stages=stages, predicted=Predicted())
     return root
 
 
@@ -156,21 +153,4 @@ def _row(root: Path, clip_id: str, take: Take) -> dict[str, Any]:
 
 def _clip_values(clip_id: str, count: int) -> dict[str, Any]:
     given = {"clip_id": clip_id, "source_id": "portrait", "start_s": 0.0, "end_s": count / 30, "num_frames": count}
-    return given | {"attitude": "neutral", "speaker_id": "p", "listener_id": "q", "split": "test", "speaker_side": ""}
-
-
-def _write_shard(root: Path, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
-    (root / "shards").mkdir(parents=True)
-    arrays: dict[str, pa.Array] = {c.name: pa.array([row[c.name] for row in rows], c.arrow_type) for c in CLIP_COLUMNS}
-    for column in columns:
-        values = [row[column.name] for row in rows]
-        checked = [column.check(value, row["num_frames"]) for value, row in zip(values, rows, strict=True)]
-        arrays[column.name] = column.to_arrow(checked)
-    pq.write_table(pa.table(arrays), root / "shards" / "test-00000-of-00001.parquet")
-
-
-def _describe(root: Path, columns: Sequence[Column], stages: Mapping[str, Any]) -> None:
-    packed = [column.name for column in (*CLIP_COLUMNS, *columns)]
-    shards = [{"file": "test-00000-of-00001.parquet"}]
-    text = json.dumps({"name": "portrait", "packed": packed, "shards": shards, "stages": stages, "sources": {}})
-    (root / "dataset.json").write_text(text)
+    return given | {"attitude": "neutral", "speaker_id": "p", "listener_id": "q", "split": "test", "speaker_side": None}

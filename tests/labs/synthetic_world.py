@@ -13,19 +13,16 @@ faces differ in `FACES` ways.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pipeline.dataset.write import write_dataset
 from pipeline.stage import Stage
-from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
-from schemas.column import Column
-from schemas.dataset import shard_name, shard_schema
+from schemas.clip import ATTITUDES, SPLITS
+from schemas.dataset import RANDOM, Maker
 from stages.acoustic import Acoustic
 from stages.blink import Blink
 from stages.text import Text
@@ -33,7 +30,16 @@ from stages.threedmm import ThreeDMM
 
 FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
-COLUMNS = [column for stage in STAGES.values() for column in stage.writes]
+COLUMNS = [column for stage in STAGES.values() for column in stage.writes()]
+MAKERS = {
+    name: Maker(
+        name,
+        stage.version,
+        {"fitter": "synthetic world"},
+        writes=tuple((column.name, str(column.arrow_type)) for column in stage.writes()),
+    )
+    for name, stage in STAGES.items()
+}
 
 FACES = 2
 VOCABULARY = 24  # words; the second half of them are long
@@ -135,20 +141,8 @@ class World:
 
     def write(self, root: Path) -> Path:
         """The data set under ``root``, a shard a split."""
-        (root / "shards").mkdir(parents=True)
-        shards = []
-        for split in SPLITS:
-            rows = [self._row(clip) for clip in self.list_clips() if clip.split == split]
-            if rows:
-                schema = shard_schema(COLUMNS).with_metadata({"fingerprint": f"{self.seed}"})
-                arrays = [
-                    Column.to_arrow(column, [column.check(row[column.name], row["num_frames"]) for row in rows])
-                    for column in (*CLIP_COLUMNS, *COLUMNS)
-                ]
-                name = shard_name(split, 0, 1)
-                pq.write_table(pa.table(arrays, schema=schema), root / "shards" / name)
-                shards.append({"file": name, "clips": len(rows), "fingerprint": f"{self.seed}"})
-        (root / "dataset.json").write_text(json.dumps(_description(shards)))
+        rows = [self._row(clip) for clip in self.list_clips()]
+        write_dataset(root, rows, COLUMNS, name="synthetic_world", kind=RANDOM, stages=MAKERS, identity=self.seed)
         return root
 
     def _row(self, clip: WorldClip) -> dict[str, object]:
@@ -272,26 +266,3 @@ def _slowly(wanted: np.ndarray, time_s: float) -> np.ndarray:
     for frame in range(1, len(wanted)):
         values[frame] = values[frame - 1] + share * (wanted[frame] - values[frame - 1])
     return values
-
-
-def _description(shards: list[dict[str, object]]) -> dict[str, object]:
-    columns = [
-        {"name": c.name, "type": str(c.arrow_type), "axes": c.shape, "unit": c.unit, "meaning": c.meaning}
-        for c in (*CLIP_COLUMNS, *COLUMNS)
-    ]
-    stages = {
-        name: {
-            "version": stage.version,
-            "settings": {"fitter": "synthetic world"},
-            "weights": {},
-            "writes": [[column.name, str(column.arrow_type)] for column in stage.writes],
-        }
-        for name, stage in STAGES.items()
-    }
-    return {
-        "format_version": 1, "name": "synthetic_world", "fps": FPS,
-        "vocabulary": {"attitude": list(ATTITUDES), "split": list(SPLITS)}, "columns": columns,
-        "packed": [column["name"] for column in columns], "stages": stages, "shards": shards,
-        "clips": {"published": sum(int(str(shard["clips"])) for shard in shards)},
-        "missing": [], "takedown": [], "sources": {},
-    }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
 from jobs.study.random_set import Extent, write_random_set
-from pipeline.dataset.read import read_description
+from pipeline.dataset.read import read_description, read_shard
+from pipeline.dataset.store import Store
+from pipeline.dataset.write import write_description, write_shard
+from schemas.coefficients import Layout
 from schemas.column import Column
+from schemas.dataset import Description
 from stages.train.listener import Batch, Sizes
 from stages.train.loop import Worker, train
 from stages.train.plan import plan_run
@@ -24,7 +26,7 @@ from stages.train.registry import find_listener
 from stages.train.run_folder import RunFolder
 
 CPU = Worker(torch.device("cpu"))
-SIZES = Sizes(70, 45, 3)
+SIZES = Sizes(Layout("paper70"), audio=45, attitudes=3)
 
 
 def small_set(root: Path, clips: int = 16, frames: int = 1400, seed: int = 0) -> Path:
@@ -36,21 +38,21 @@ def small_set(root: Path, clips: int = 16, frames: int = 1400, seed: int = 0) ->
 def changed(root: Path, out: Path, column: str, change: Callable[[Any], Any], like: Column | None = None) -> Path:
     """A copy of a data set in which one column's value of every clip is changed; ``like`` is its new declaration."""
     shutil.copytree(root, out)
-    for path in (out / "shards").glob("*.parquet"):
-        table = pq.read_table(path)
+    for shard in read_description(out).shards:
+        table = read_shard(out, shard)
         at = table.schema.get_field_index(column)
         field = like.field() if like else table.schema.field(at)
         values = pa.array([change(value) for value in table[column].to_pylist()], type=field.type)
-        pq.write_table(table.set_column(at, field, values), path)
+        write_shard(Store(out), shard.file, table.set_column(at, field, values), shard.fingerprint)
     return out
 
 
 def described(root: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A copy of a data set whose ``dataset.json`` says something else."""
     shutil.copytree(root, out)
-    description = read_description(out)
-    change(description)
-    (out / "dataset.json").write_text(json.dumps(description))
+    content = read_description(out).to_json()
+    change(content)
+    write_description(Store(out), Description.of_json(content))
     return out
 
 

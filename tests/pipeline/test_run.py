@@ -11,6 +11,8 @@ from pipeline.ledger.report import RunReport
 from pipeline.part import Done, Job
 from pipeline.plan import Part, Pipeline
 from pipeline.run import run_parts
+from pipeline.weights import WeightsError
+from schemas.errors import UserError
 from tests.labs.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 GPU_STAGE = PEAK.replace("class Peak(Stage):", "class Peak(Stage):\n    gpus = 0.5")
@@ -48,6 +50,21 @@ def test_a_clip_that_kills_its_worker_is_tried_twice_and_costs_no_other(tmp_path
     diaries = (tmp_path / "out" / "ledger" / "attempts").glob("*.jsonl")
     lines = [line for path in diaries for line in read_diary(path) if line["stage"] == "peak"]
     assert [line["event"] for line in lines if line["clip"] == "b_000000_000002"] == ["start", "start", "given_up"]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_weights_of_ones_own_that_cannot_be_loaded_end_the_build_in_words(tmp_path) -> None:
+    toy = ToyProject(tmp_path)
+    path = tmp_path / "own.npz"
+    setup = "def setup(self, device):\n        __import__('numpy').load(self.weights()[0])"
+    toy.add_stage(
+        "peak", PEAK.replace("class Peak(Stage):", f"class Peak(Stage):\n    weights = ({str(path)!r},)\n\n    {setup}")
+    )
+    with pytest.raises(WeightsError, match=r"own\.npz: expected the file, found no such file"):
+        toy.prepare()
+    path.write_text("no arrays")
+    with pytest.raises(UserError, match=r"stage 'peak': weights .*own\.npz: not files that it can load: .*unset them"):
+        build_on_ray(toy, "out", workers=1)
 
 
 def test_neighbours_with_equal_resources_share_an_operator_and_gpu_stages_form_their_own(tmp_path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.build import Build, BuildOptions
 from pipeline.dataset.check import check_dataset
-from pipeline.ledger.diary import read_ledger
+from pipeline.ledger.survey import read_ledger
 from pipeline.manifest.load import load_manifest
 from pipeline.part import run_here
 from pipeline.registry import find_stages

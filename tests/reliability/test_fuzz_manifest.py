@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.pack import PackSettings
-from pipeline.manifest.clips_csv import CSV_COLUMNS, read_clips
+from pipeline.dataset.write import PackSettings
+from pipeline.manifest.clips_csv import CSV_COLUMNS, read_clips_csv
 from pipeline.manifest.load import DATASET_KEYS, SOURCE_KEYS, load_manifest
 from pipeline.manifest.splits import SplitRule
 from pipeline.settings import parse_overrides, resolve
@@ -159,7 +159,7 @@ def test_any_rows_of_clips_give_clips_or_an_error_with_line_column_value_and_wha
     path = tmp_path / "clips.csv"
     path.write_bytes("\n".join([header, *lines]).encode("utf-8", "replace"))
     try:
-        rows = read_clips(path, {"a": 1, "b": 1})
+        rows = read_clips_csv(path, {"a": 1, "b": 1})
     except UserError as error:
         says_where(error, "clips.csv")
         assert re.search(r"allowed: |expected |remove one|not readable as CSV|not UTF-8", str(error)), error
@@ -176,7 +176,7 @@ def test_every_wrong_cell_is_named_by_its_column(tmp_path: Path) -> None:
         cells[index] = "?\x1b[31m?"
         path.write_text(f"{HEADER}\n{ROWS[1]}\n{','.join(cells)}\n")
         with pytest.raises(UserError, match=rf"line 3, column '{column}': found '\?.*\?', allowed: "):
-            read_clips(path, {"a": 1})
+            read_clips_csv(path, {"a": 1})
 
 
 @FUZZ

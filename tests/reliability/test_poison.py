@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.build import BuildOptions
 from pipeline.dataset.check import check_dataset
+from pipeline.dataset.store import Store
 from pipeline.ledger.diary import read_diary
 from pipeline.ledger.report import RunReport
-from pipeline.ledger.survey import Survey
+from pipeline.ledger.survey import Survey, read_ledger
 from pipeline.part import run_here
 from tests.labs.toy_build import ROWS, ToyProject, computed
 from tests.labs.worker_processes import in_worker_processes
@@ -143,6 +144,21 @@ def test_a_bad_clip_in_a_batch_costs_no_other_clip_of_the_batch(tmp_path, deed: 
     report = prepared.run(Survey(todo=[part]), runner)
     rows = {clip: row.outcome for clip, _, stage, row in report.after.rows if stage == "poison"}
     assert rows == {"a_000000_000001": outcome, "a_000001_000002": "ok"}
+
+
+def test_a_batch_that_fails_although_each_clip_is_well_is_told_with_its_traceback(tmp_path) -> None:
+    toy = ToyProject(tmp_path)
+    toy.write_clips(PAIRS)
+    broken = "assert len(clips) == 1, 'no memory for two'\n        return [self.one"
+    toy.add_stage("poison", BATCHED.replace("return [self.one", broken))
+    prepared = toy.prepare()
+    report = prepared.run(Survey(todo=prepared.survey().todo[:1]), run_here)
+    rows = [row for row in read_ledger(Store(tmp_path / "out")) if row["stage"] == "poison"]
+    assert [row["outcome"] for row in rows] == ["ok", "ok"]
+    assert all("in process_part" in row["detail"] and "no memory for two" in row["reason"] for row in rows)
+    warning = "warning: poison computed 2 clips one by one, which is slow, because their batches failed: AssertionError"
+    assert warning in report.summary()
+    assert list(check_dataset(tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_the_report_for_programs_counts_failures_by_class(tmp_path) -> None:
     toy = ToyProject(tmp_path)
     toy.add_stage("peak", BROKEN.replace("FAULT", "clip.num_frames == 60").replace("RAISE", "raise MemoryError"))
     toy.build()
-    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
     rows = {row["stage"]: row for row in content["stages"]}
     assert rows["peak"]["failures"] == {"out_of_memory": 1} and rows["peak"]["failed"] == 1
     assert rows["wave"]["reasons"] == {"too_long": 1}

@@ -24,8 +24,7 @@ from jobs import check as check_job
 from pipeline.build import Build, BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import Lease, locked
-from pipeline.dataset.plain_parquet import read_plain
-from pipeline.dataset.read import media_file, read_clips
+from pipeline.dataset.read import media_file, read_clips, read_plain
 from pipeline.dataset.storage import ObjectPath, location
 from pipeline.dataset.store import Store
 from pipeline.ledger.report import RunReport
@@ -108,11 +107,11 @@ def test_a_folder_and_object_storage_hold_the_same_bytes(server: Server, toy: To
 def test_a_second_build_on_object_storage_computes_and_writes_nothing(server: Server, toy: ToyProject) -> None:
     remote = server.root("second")
     build_at(toy.folder, remote)
-    before = {path: path.modified_s() for path in remote.glob("**") if path.name != "run.json"}
+    before = {path: path.modified_s() for path in remote.glob("**") if path.name != "report.json"}
     time.sleep(1.1)  # the server's clock ticks in seconds
     report = build_at(toy.folder, remote)
     assert computed(report) == {} and report.shards_written == 0
-    after = {path: path.modified_s() for path in remote.glob("**") if path.name != "run.json"}
+    after = {path: path.modified_s() for path in remote.glob("**") if path.name != "report.json"}
     assert {p for p in before if before[p] != after[p]} <= {remote / "ledger" / "clips.parquet"}
 
 
@@ -194,7 +193,7 @@ def test_the_jobs_take_an_address_and_find_endpoint_and_credentials_where_aws_to
     root = location(f"s3://jobs/set?endpoint_override=127.0.0.1:{server.port}&scheme=http")
     assert isinstance(root, ObjectPath)
     objects = {path.key: path.read_bytes() for path in root.glob("**")}
-    assert "jobs/set/dataset.json" in objects and "jobs/set/run.json" in objects
+    assert "jobs/set/dataset.json" in objects and "jobs/set/report.json" in objects
     assert not [key for key, content in objects.items() if SECRET.encode() in content or KEY_ID.encode() in content]
 
 

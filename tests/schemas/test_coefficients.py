@@ -2,83 +2,90 @@
 
 from __future__ import annotations
 
-import json
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from schemas.coefficients import ORDERS, MixedCoefficientsError, convert, join, one_fitter, split
+from schemas.coefficients import ORDERS, PUBLISHED, Layout, MixedCoefficientsError, one_provenance
+from schemas.dataset import BUILT, Description, Maker
 
 FRAMES = 5
 
 
-def columns() -> dict[str, np.ndarray]:
+WIDTHS = (64, 10, 50, 52)  # of expression
+
+
+def columns(expression: int = 64) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {
-        name: rng.normal(size=(FRAMES, width)) for name, width in (("exp", 64), ("angle", 3), ("trans", 3), ("crop", 3))
-    }
+    return {name: rng.normal(size=(FRAMES, width)) for name, width in {**PUBLISHED, "exp": expression}.items()}
 
 
+def layout(order: str, expression: int = 64) -> Layout:
+    return Layout(order, {**PUBLISHED, "exp": expression})
+
+
+@pytest.mark.parametrize("expression", WIDTHS)
 @pytest.mark.parametrize("order", ORDERS)
-def test_joining_and_splitting_invert_each_other(order: str) -> None:
-    joined = join(columns(), order)
-    assert joined.shape == (FRAMES, int(order[-2:]))
-    for name, values in split(joined, order).items():
-        np.testing.assert_array_equal(values, columns()[name])
+def test_joining_and_splitting_invert_each_other(order: str, expression: int) -> None:
+    joined = layout(order, expression).join(columns(expression))
+    assert joined.shape == (FRAMES, int(order[-2:]) - 64 + expression)
+    for name, values in layout(order, expression).split(joined).items():
+        np.testing.assert_array_equal(values, columns(expression)[name])
 
 
+@pytest.mark.parametrize("expression", WIDTHS)
 @pytest.mark.parametrize(("source", "target"), list(permutations(ORDERS, 2)))
-def test_every_order_converts_into_every_other_and_back(source: str, target: str) -> None:
-    crop = columns()["crop"]
-    there = convert(join(columns(), source), source, target, crop)
-    np.testing.assert_array_equal(there, join(columns(), target))
-    np.testing.assert_array_equal(convert(there, target, source, crop), join(columns(), source))
+def test_every_order_converts_into_every_other_and_back(source: str, target: str, expression: int) -> None:
+    before, after, given = layout(source, expression), layout(target, expression), columns(expression)
+    crop = {"crop": given["crop"]}
+    there = after.join(crop | before.split(before.join(given)))
+    np.testing.assert_array_equal(there, after.join(given))
+    np.testing.assert_array_equal(before.join(crop | after.split(there)), before.join(given))
 
 
 def test_the_orders_are_the_published_ones() -> None:
-    numbered = {
-        "exp": np.full((1, 64), 1),
-        "angle": np.full((1, 3), 2),
-        "trans": np.full((1, 3), 3),
-        "crop": np.full((1, 3), 4),
-    }
-    assert join(numbered, "baseline73")[0, [0, 2, 3, 66, 67, 69, 70, 72]].tolist() == [2, 2, 1, 1, 3, 3, 4, 4]
-    assert join(numbered, "pirender73")[0, [0, 63, 64, 66, 67, 69, 70, 72]].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
-    assert join(numbered, "paper70")[0, [0, 63, 64, 66, 67, 69]].tolist() == [1, 1, 2, 2, 3, 3]
+    numbered = {name: np.full((1, width), i) for i, (name, width) in enumerate(PUBLISHED.items(), start=1)}
+    baseline, pirender, paper = (Layout(order).join(numbered)[0] for order in ("baseline73", "pirender73", "paper70"))
+    assert baseline[[0, 2, 3, 66, 67, 69, 70, 72]].tolist() == [2, 2, 1, 1, 3, 3, 4, 4]
+    assert pirender[[0, 63, 64, 66, 67, 69, 70, 72]].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert paper[[0, 63, 64, 66, 67, 69]].tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def test_expression_and_pose_are_all_of_a_papers_frame() -> None:
+    assert [layout("paper70", 10).expression_and_pose, Layout("pirender73").expression_and_pose] == [
+        (slice(0, 10), slice(10, 16)),
+        (slice(0, 64), slice(64, 70)),
+    ]
 
 
 def test_ten_dimensions_are_never_taken_for_64() -> None:
     with pytest.raises(ValueError, match="expected 'exp' with 64 dimensions, found 10"):
-        join(columns() | {"exp": np.zeros((FRAMES, 10))}, "paper70")
+        Layout("paper70").join(columns(10))
 
 
 def test_a_70_without_a_crop_is_no_73() -> None:
+    paper = Layout("paper70")
     with pytest.raises(ValueError, match="expected 'crop' with 3 dimensions, found no such column"):
-        convert(join(columns(), "paper70"), "paper70", "pirender73")
+        Layout("pirender73").join(paper.split(paper.join(columns())))
 
 
-def dataset(folder: Path, fitter: str, sha256: str = "a" * 64) -> Path:
-    folder.mkdir()
-    stage = {"settings": {"fitter": fitter}, "version": 1, "weights": {"basis": sha256}}
-    (folder / "dataset.json").write_text(json.dumps({"stages": {"threedmm": stage}}))
-    return folder
+def described(fitter: str, sha256: str = "a" * 64, stage: str = "threedmm") -> Description:
+    made = Maker(stage, 1, {"fitter": fitter}, {"basis": sha256})
+    shape = {"kind": BUILT, "fps": 30, "sample_rate_hz": 44_100, "columns": (), "packed": (), "shards": ()}
+    return Description(name="lab", stages={stage: made}, **shape)
 
 
-def test_data_sets_of_one_fitter_are_read_together(tmp_path: Path) -> None:
-    roots = [dataset(tmp_path / name, "landmark_gn") for name in "ab"]
-    assert one_fitter(roots).fitter == "landmark_gn"
+def test_data_sets_of_one_fitter_are_read_together() -> None:
+    assert one_provenance({name: described("landmark_gn") for name in "ab"}).fitter == "landmark_gn"
 
 
 @pytest.mark.parametrize(("fitter", "sha256"), [("deep3d", "a" * 64), ("landmark_gn", "b" * 64)])
-def test_other_fitters_and_other_bases_are_refused_by_name(fitter: str, sha256: str, tmp_path: Path) -> None:
-    roots = [dataset(tmp_path / "one", "landmark_gn"), dataset(tmp_path / "two", fitter, sha256)]
+def test_other_fitters_and_other_bases_are_refused_by_name(fitter: str, sha256: str) -> None:
     with pytest.raises(MixedCoefficientsError, match=f"one: landmark_gn version 1.*two: {fitter} version 1"):
-        one_fitter(roots)
+        one_provenance({"one": described("landmark_gn"), "two": described(fitter, sha256)})
 
 
-def test_a_data_set_without_coefficients_says_so(tmp_path: Path) -> None:
-    (tmp_path / "dataset.json").write_text('{"stages": {"clip": {}}}')
+def test_a_data_set_without_coefficients_says_so() -> None:
     with pytest.raises(MixedCoefficientsError, match="expected coefficients of the stage 'threedmm', found clip"):
-        one_fitter([tmp_path])
+        one_provenance({"one": described("", stage="clip")})

@@ -264,7 +264,7 @@ def test_silence_is_finite_in_the_code_preset() -> None:
 def test_the_stage_writes_the_presets_features_of_the_clips_audio(tmp_path: Path, preset: str) -> None:
     stage = Acoustic(Acoustic.Settings(preset=preset))
     stage.setup("cpu")
-    (column,) = stage.writes
+    (column,) = stage.writes()
     sound = np.round(babble(45) * 2**15).astype(np.float32) / 2**15  # exactly what 16 bits can hold
     clip = write_clip(tmp_path, sound, num_frames=45)
     rows = column.check(stage.process(clip)["acoustic"], clip.num_frames)
@@ -285,5 +285,5 @@ def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
 
 
 def test_the_shape_of_the_column_does_not_depend_on_the_preset() -> None:
-    columns: list[Column] = [Acoustic(Acoustic.Settings(preset=preset)).writes[0] for preset in (PAPER, CODE)]
+    columns: list[Column] = [Acoustic(Acoustic.Settings(preset=preset)).writes()[0] for preset in (PAPER, CODE)]
     assert {(column.name, column.arrow_type) for column in columns} == {("acoustic", columns[0].arrow_type)}

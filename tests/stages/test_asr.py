@@ -127,7 +127,7 @@ def test_the_columns_of_a_clip_have_their_declared_types(stage: Asr, shared: Pat
     write_wav(tmp_path / "audio.wav", samples)
     clip = Clip({"clip_id": "c", "audio": "audio.wav"}, Span(Fraction(0), Fraction(2)), tmp_path, tmp_path, tmp_path)
     values = stage.process(clip)
-    for column in stage.writes:
+    for column in stage.writes():
         assert column.from_arrow(column.to_arrow([column.check(values[column.name], 60)])[0]) is not None
     assert values["transcript"] == " ".join(word["text"] for word in values["words"])
     assert values["language"] == "en"
@@ -175,7 +175,7 @@ def test_whisper_loads_a_checkpoint_by_path_and_aligns_words_inside_the_clip(
     random_whisper: Path, shared: Path
 ) -> None:
     stage = Asr(Asr.Settings(backend=WHISPER, model=str(random_whisper), language="en"))
-    resolve_all(stage.weights)
+    resolve_all(stage.weights())
     stage.setup("cpu")
     samples = listen(shared / "media/c_speech/LDC93S1.wav")
     said = stage.transcribe(samples)
@@ -193,9 +193,9 @@ def test_a_checkpoint_by_name_is_looked_for_in_the_cache_and_named_when_missing(
 ) -> None:
     monkeypatch.setenv("VICO_CACHE", str(tmp_path))
     stage = Asr(Asr.Settings(backend=WHISPER, model="large-v3-turbo"))
-    assert stage.weights == ("whisper_large_v3_turbo",) and stage.gpus > 0
+    assert stage.weights() == ("whisper_large_v3_turbo",) and stage.gpus() > 0
     with pytest.raises(WeightsError, match="large-v3-turbo.pt: .* python -m jobs.weights fetch whisper_large_v3_turbo"):
-        resolve_all(stage.weights)
+        resolve_all(stage.weights())
 
 
 def test_our_cache_keeps_whispers_own_file_names_and_hashes() -> None:

@@ -169,8 +169,8 @@ def test_a_clip_without_a_valid_frame_has_no_blinks() -> None:
 
 def test_every_column_has_its_declared_type_and_shape() -> None:
     values = Blink().process(clip_with(eyes(open_eyes(), open_eyes()), np.ones(NUM_FRAMES, bool)))
-    assert list(values) == [column.name for column in Blink.writes]
-    for column in Blink.writes:
+    assert list(values) == [column.name for column in Blink().writes()]
+    for column in Blink().writes():
         column.check(values[column.name], NUM_FRAMES)
 
 

@@ -47,8 +47,8 @@ def cut(tmp_path: Path) -> Cutter:
             columns = stage.process(clip)
         finally:
             clip.close()
-        assert {column.name for column in stage.writes} == set(columns)
-        for column in stage.writes:
+        assert {column.name for column in stage.writes()} == set(columns)
+        for column in stage.writes():
             column.check(columns[column.name], clip.num_frames)
         return columns
 

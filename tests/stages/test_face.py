@@ -82,8 +82,8 @@ def process(stage: Face, source: Path, span: Span, folder: Path, speaker_side: s
         found = stage.process(clip)
     finally:
         clip.close()
-    assert sorted(found) == sorted(column.name for column in stage.writes)
-    return {column.name: column.check(found[column.name], span.num_frames) for column in stage.writes}
+    assert sorted(found) == sorted(column.name for column in stage.writes())
+    return {column.name: column.check(found[column.name], span.num_frames) for column in stage.writes()}
 
 
 def seconds(start: float | str, end: float | str) -> Span:

@@ -72,8 +72,8 @@ def distance_px(points: np.ndarray, others: np.ndarray) -> float:
 
 def test_every_column_has_its_declared_type_and_shape(stage: Landmarks, tmp_path: Path) -> None:
     values = stage.process(clip_of(tmp_path, [face()] * 4))
-    assert list(values) == [column.name for column in stage.writes]
-    for column in stage.writes:
+    assert list(values) == [column.name for column in stage.writes()]
+    for column in stage.writes():
         column.check(values[column.name], num_frames=4)
     assert values["listener_landmarks"].dtype == np.float32
 

@@ -38,7 +38,7 @@ def stage() -> Text:
 
 
 def checked(stage: Text, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {column.name: column.check(values[column.name], Said.num_frames) for column in stage.writes}
+    return {column.name: column.check(values[column.name], Said.num_frames) for column in stage.writes()}
 
 
 def test_vectors_are_those_of_transformers_own_way_from_text_to_vectors(stage: Text) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.attempt import ask
 from pipeline.plan import Pipeline
 from pipeline.pools import Node, pool_sizes
 from pipeline.registry import find_stages
@@ -91,14 +92,14 @@ def _eyes_rise_to_image_right(points: np.ndarray) -> float:
 def test_every_column_has_its_declared_type_and_shape(stage: ThreeDMM, tmp_path: Path) -> None:
     points = {role: points_of(moving_face(12, seed)) for seed, role in enumerate(ROLES)}
     values = stage.process(clip_of(points, tmp_path))
-    assert list(values) == [column.name for column in stage.writes]
-    for column in stage.writes:
+    assert list(values) == [column.name for column in stage.writes()]
+    for column in stage.writes():
         column.check(values[column.name], num_frames=12)
 
 
 @pytest.mark.parametrize("fitter", ["landmark_gn", "deep3d", "tddfa_v2"])
 def test_a_fitter_declares_only_what_it_has(fitter: str) -> None:
-    columns = {column.name: column for column in ThreeDMM(ThreeDMM.Settings(fitter=fitter)).writes}
+    columns = {column.name: column for column in ThreeDMM(ThreeDMM.Settings(fitter=fitter)).writes()}
     assert columns["listener_exp"].axes[1] == (10 if fitter == "tddfa_v2" else 64)
     assert ("listener_tex" in columns) == ("speaker_gamma" in columns) == (fitter == "deep3d")
     assert columns["speaker_identity"].axes == {"landmark_gn": (80,), "deep3d": ("frame", 80)}.get(
@@ -186,7 +187,19 @@ def test_clips_fitted_together_as_on_a_gpu_give_the_same_numbers_and_a_bad_one_c
         assert isinstance(answer, dict)
         alone = stage.process(clip)
         for name in ("speaker_angle", "speaker_exp", "listener_trans", "listener_identity"):
-            np.testing.assert_allclose(answer[name], alone[name], atol=1e-3)
+            np.testing.assert_allclose(answer[name], alone[name], rtol=1e-6, atol=1e-6)  # float32's last digit
+
+
+def test_a_batch_that_fails_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batched = made()
+    batched._together = True
+    clips = [clip_of({role: points_of(moving_face(20)) for role in ROLES}, tmp_path, f"clip-{k}") for k in range(2)]
+    fit = batched._fitter.fit
+    monkeypatch.setattr(batched._fitter, "fit", lambda faces: fit(faces) if len(faces) == 2 else 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        batched.process_part(clips)
+    answers = ask(batched, clips)
+    assert all(isinstance(answer.said, dict) and isinstance(answer.batch, ZeroDivisionError) for answer in answers)
 
 
 def test_smoothness_calms_noise_and_0_is_each_frame_by_itself() -> None:

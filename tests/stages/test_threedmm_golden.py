@@ -174,8 +174,8 @@ def test_a_network_writes_the_declared_columns_of_a_clip(
     stage = ThreeDMM(ThreeDMM.Settings(fitter=fitter, weights=str(weights), batch=4))
     stage.setup("cpu")
     values = stage.process(moving_clip(golden, tmp_path))
-    assert set(values) == {column.name for column in stage.writes}
-    for column in stage.writes:
+    assert set(values) == {column.name for column in stage.writes()}
+    for column in stage.writes():
         array = column.check(values[column.name], num_frames=10)
         if column.name.endswith(("_exp", "_angle", "_trans", "_crop", "_identity", "_tex", "_gamma")):
             assert np.isnan(array[4]).all() and np.isfinite(np.delete(array, 4, axis=0)).all()

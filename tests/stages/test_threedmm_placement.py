@@ -21,7 +21,7 @@ from schemas.column import Column
 class Where(Stage):
     reads = ("wave",)
     writes = (Column("where", "string"),)
-    gpus = {ThreeDMM.gpus}
+    gpus = {ThreeDMM().gpus()}
 
     def setup(self, device):
         import ray
@@ -62,4 +62,4 @@ def test_the_stage_runs_on_gpus_and_several_copies_share_one(tmp_path: Path) -> 
     assert len(rows) >= 3
     assert {device for device, *_ in rows} == {"cuda"}
     assert {gpu for _, gpu, *_ in rows} <= {"0", "1"}
-    assert len({pid for _, _, pid, _ in rows}) <= 2 / ThreeDMM.gpus
+    assert len({pid for _, _, pid, _ in rows}) <= 2 / ThreeDMM().gpus()

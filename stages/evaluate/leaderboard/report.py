@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.dataset.store import Store
+from schemas.dataset import Predicted
 from schemas.score import ALL, FORMAT_VERSION, REFERENCE_RUN, ClipScore, Comparable, Difference, Score, clip_score_table
 from stages.evaluate.evaluation import Evaluation, Measured, Spread
 from stages.evaluate.leaderboard.boards import Board, Ranking, challenge_rankings, make_boards
@@ -73,7 +74,7 @@ class Report:
     policy: Policy
     seed: int
     names: list[str]
-    about: dict[str, Mapping[str, Any]]
+    about: dict[str, Predicted | None]
     notes: list[str]
     scores: list[Score]
     differences: list[Difference]
@@ -143,7 +144,7 @@ class Report:
             "splits": list(self.splits),
             "policy": asdict(self.policy),
             "seed": self.seed,
-            "runs": [{"name": name, "predicted": dict(self.about[name])} for name in self.names],
+            "runs": [{"name": n, "predicted": asdict(who) if (who := self.about[n]) else {}} for n in self.names],
             "notes": self.notes,
             "scores": [score.to_json() for score in self.scores],
             "differences": [_flat(difference) for difference in self.differences],
@@ -198,7 +199,7 @@ def make_report(done: Evaluation, spread: Spread, seed: int) -> Report:
     metrics, published = read_published()
     runs = [measured for measured in done.measured if measured.run.name != REFERENCE_RUN]
     return Report(
-        data=done.description["name"],
+        data=done.description.name,
         fitter=str(done.fitter or ""),
         splits=done.request.splits,
         policy=done.request.policy,

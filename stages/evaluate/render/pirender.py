@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from schemas.coefficients import join
+from schemas.coefficients import Layout
 from stages.evaluate.render.fusion import Fusion, Segmenter
 from stages.evaluate.render.pirender_net import SIDE_PX, WINDOW_FRAMES, Generator
 from stages.evaluate.render.take import Motion, Take
@@ -85,7 +85,7 @@ def semantics(motion: Motion, side_px: int) -> np.ndarray:
     ratio = SIDE_PX / side_px
     place = (motion.crop[:, 1:] + 0.5) * ratio - 0.5
     crop = np.concatenate([motion.crop[:, :1] / ratio, place], 1)
-    return join({**asdict(motion), "crop": crop}, "pirender73").astype(np.float32)
+    return Layout("pirender73").join({**asdict(motion), "crop": crop}).astype(np.float32)
 
 
 def windows(values: np.ndarray) -> np.ndarray:

@@ -40,13 +40,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.stage import setting
-from schemas.coefficients import WIDTHS
 from stages.train.layers import adaptive_space
 from stages.train.layers.schedule import cosine
 from stages.train.layers.sequence import both_frames, changes, distance, inside, moving_deviation
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
-
-EXPRESSION = WIDTHS["exp"]
 
 
 @dataclass(frozen=True)
@@ -87,15 +84,19 @@ class Elp(Listener):
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__(settings, sizes)
-        style = settings.audio_outputs + EXPRESSION + sizes.coefficients
-        code_space = (sizes.attitudes, settings.heads, settings.codes, settings.channels)
+        style = settings.audio_outputs + sizes.motion.widths["exp"] + sizes.coefficients
+        code_space = {
+            "attitudes": sizes.attitudes, "heads": settings.heads, "codes": settings.codes,
+            "channels": settings.channels,
+        }  # fmt: skip
+        self.parts = sizes.motion.expression_and_pose
         self.audio = adaptive_space.AudioEncoder(
             sizes.audio, settings.audio_width, settings.audio_outputs, settings.dropout
         )
         self.emotion = adaptive_space.EmotionEncoder(style, settings.width, sizes.attitudes)
         self.encoder = adaptive_space.HeadEncoder(style, settings.width, settings.heads, settings.codes)
-        self.motion = adaptive_space.MotionDecoder(*code_space, sizes.coefficients)
-        self.blink = adaptive_space.BlinkDecoder(*code_space, settings.width)
+        self.motion = adaptive_space.MotionDecoder(**code_space, outputs=sizes.coefficients)
+        self.blink = adaptive_space.BlinkDecoder(**code_space, width=settings.width)
         self.keep = nn.Parameter(torch.ones(sizes.coefficients))  # how much of the first frame stays
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -107,7 +108,7 @@ class Elp(Listener):
         steps = sum(masked_mean(changes(p.sigmoid()).abs(), both_frames(batch.mask)) for _, p in (one, two)) / 2
         emotion = crossed(heard, functional.one_hot(batch.attitude, self.sizes.attitudes).to(heard.dtype))
         terms = {
-            "motion": (energy_score if self.settings.diverse else mean_error)(one[0], two[0], batch),
+            "motion": (energy_score if self.settings.diverse else mean_error)(one[0], two[0], batch, self.parts),
             "blink": self.settings.blink_weight * blink,
             "steadiness": self.settings.steadiness_weight * steps,
         }
@@ -130,7 +131,7 @@ class Elp(Listener):
         """Logits of the codes (batch, frame, H, V) and of the emotion (batch, N)."""
         frames = inside(batch.mask)
         speaker, moved = batch.speaker, changes(batch.speaker)
-        still = moving_deviation(speaker[..., :EXPRESSION], frames, self.settings.style_frames)
+        still = moving_deviation(speaker[..., self.parts[0]], frames, self.settings.style_frames)
         moving = moving_deviation(moved, frames, self.settings.style_frames)
         style = torch.cat([self.audio(batch.audio, frames), still, moving], dim=-1) * frames[..., None]
         return self.encoder(style, frames), self.emotion(style, frames)
@@ -147,17 +148,16 @@ class Elp(Listener):
         return motion * frames[..., None], self.blink(codes, attitude, frames)
 
 
-def mean_error(one: Tensor, two: Tensor, batch: Batch) -> Tensor:
-    """Eq. 3, mean over frames, of two draws."""
-    parts = (slice(EXPRESSION), slice(EXPRESSION, None))
+def mean_error(one: Tensor, two: Tensor, batch: Batch, parts: tuple[slice, slice]) -> Tensor:
+    """Eq. 3, mean over frames, of two draws; ``parts`` are beta and p."""
     wanted = batch.listener
     return sum(distance(said[..., p], wanted[..., p], batch.mask) for said in (one, two) for p in parts) / 2
 
 
-def energy_score(one: Tensor, two: Tensor, batch: Batch) -> Tensor:
+def energy_score(one: Tensor, two: Tensor, batch: Batch, parts: tuple[slice, slice]) -> Tensor:
     """The energy score of every coefficient, from two draws; as large as eq. 3 where all coefficients err alike."""
     total = one.new_zeros(())
-    for part in (slice(EXPRESSION), slice(EXPRESSION, None)):
+    for part in parts:
         first, second, truth = (values[..., part] for values in (one, two, batch.listener))
         errors = ((first - truth).abs() + (second - truth).abs() - (first - second).abs()) / 2
         total = total + masked_mean(errors.mean(dim=-1) * first.shape[-1] ** 0.5, batch.mask)

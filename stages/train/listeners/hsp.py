@@ -35,13 +35,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.stage import setting
-from schemas.coefficients import WIDTHS
 from stages.train.layers.schedule import cosine
 from stages.train.layers.se_resnet import SEResNet34, SqueezeExcite
 from stages.train.layers.sequence import BidirectionalGru, MaskedConv, distance, inside, motion_distance
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings
 
-EXPRESSION = WIDTHS["exp"]
 CEPSTRUM = 42  # of the acoustic features: 14 coefficients, their differences, and the differences of those
 LAYERS = 6  # of the GRU, in each of two directions
 
@@ -101,7 +99,8 @@ class Hsp(Listener):
         self.text = nn.Linear(words, width)  # E_text
         self.fuse_audio = AudioFusion([*levels, words, CEPSTRUM], width)
         start = sizes.coefficients + sizes.attitudes * settings.attitude
-        inputs = [EXPRESSION, sizes.coefficients - EXPRESSION, 5 * width, start]
+        self.parts = sizes.motion.expression_and_pose
+        inputs = [*(part.stop - part.start for part in self.parts), 5 * width, start]
         self.fuse = nn.ModuleList(nn.Linear(size, width) for size in inputs)
         self.norm = nn.LayerNorm(width)
         self.start = nn.Linear(start, 2 * LAYERS * settings.hidden)
@@ -114,7 +113,7 @@ class Hsp(Listener):
         later = batch.mask.clone()
         later[:, 0] = False  # frame 1 of the papers is given
         (beta, p), (beta_true, p_true) = (
-            (values[..., :EXPRESSION], values[..., EXPRESSION:]) for values in (motion, batch.listener)
+            [values[..., part] for part in self.parts] for values in (motion, batch.listener)
         )
         weights = self.settings
         return {
@@ -138,7 +137,7 @@ class Hsp(Listener):
         start = batch.reference
         if self.settings.attitude:
             start = torch.cat([start, functional.one_hot(batch.attitude, self.sizes.attitudes).to(start.dtype)], dim=1)
-        parts = [batch.speaker[..., :EXPRESSION], batch.speaker[..., EXPRESSION:], audio, start[:, None]]
+        parts = [*(batch.speaker[..., part] for part in self.parts), audio, start[:, None]]
         fused = sum(read(part) for read, part in zip(self.fuse, parts, strict=True))
         state = self.start(start).tanh().unflatten(1, (2 * LAYERS, -1)).transpose(0, 1)
         following = batch.reference[:, None] + self.last(self.gru(self.norm(fused).relu(), frames, state))

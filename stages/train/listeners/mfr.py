@@ -207,9 +207,15 @@ def cut(batch: Batch, rows: Tensor, starts: Tensor, frames: int) -> Batch:
         padded = functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
         return padded[rows[:, None], places]
 
-    moving = (pick(values) for values in (batch.speaker, batch.listener, batch.audio))
-    still = (values[rows] for values in (batch.reference, batch.attitude))
-    return Batch(*moving, *still, pick(batch.mask), {name: values[rows] for name, values in batch.extra.items()})
+    return Batch(
+        speaker=pick(batch.speaker),
+        listener=pick(batch.listener),
+        audio=pick(batch.audio),
+        reference=batch.reference[rows],
+        attitude=batch.attitude[rows],
+        mask=pick(batch.mask),
+        extra={name: values[rows] for name, values in batch.extra.items()},
+    )
 
 
 def taper(frames: int, stride: int) -> Tensor:

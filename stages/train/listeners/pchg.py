@@ -35,12 +35,9 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from pipeline.stage import setting
-from schemas.coefficients import WIDTHS
 from stages.train.layers.schedule import cosine
 from stages.train.layers.sequence import MaskedBatchNorm, distance, motion_distance
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
-
-EXPRESSION = WIDTHS["exp"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,7 @@ class Pchg(Listener):
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__(settings, sizes)
+        self.parts = sizes.motion.expression_and_pose
         features = sizes.audio + 2 * sizes.coefficients + sizes.attitudes * settings.attitude
         self.driver = Driver(settings, features, sizes.coefficients)
         size = sum(value.numel() for value in self._state().values())
@@ -97,7 +95,7 @@ class Pchg(Listener):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         motion = batch.reference[:, None] + self.driver(self._features(batch), batch.mask)
-        found, expected = ((m[..., :EXPRESSION], m[..., EXPRESSION:]) for m in (motion, batch.listener))
+        found, expected = ([m[..., part] for part in self.parts] for m in (motion, batch.listener))
         return {
             "expression": distance(found[0], expected[0], batch.mask),
             "pose": masked_mean((found[1] - expected[1]).abs().sum(dim=-1), batch.mask),

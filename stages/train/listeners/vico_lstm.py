@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.stage import setting
-from schemas.coefficients import ORDERS, WIDTHS
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
 
 HIDDEN, LAYERS, FUSED = 96, 2, 192  # of the LSTM; width of the fused speaker features
@@ -115,9 +114,7 @@ class VicoLstm(Listener):
     def _groups(self) -> dict[str, list[int]]:
         """Coefficients that share a norm: ``exp`` and ``pose``, or each part of the order for itself."""
         groups: dict[str, list[int]] = {}
-        first = 0
-        for part in ORDERS[self.settings.order]:
+        for part, place in self.sizes.motion.parts.items():
             name = "pose" if self.settings.joint_pose and part != "exp" else part
-            groups.setdefault(name, []).extend(range(first, first + WIDTHS[part]))
-            first += WIDTHS[part]
+            groups.setdefault(name, []).extend(range(place.start, place.stop))
         return groups

@@ -39,6 +39,12 @@ def test_clips_have_exact_spans_and_ids_in_the_vico_grammar(toy: ToyProject) -> 
     assert clip.columns()["num_frames"] == 30
 
 
+def test_people_whose_names_are_unknown_are_left_empty(toy: ToyProject) -> None:
+    toy.write_clips(["a,0,1,left,positive,p,,train", "b,0,1,left,positive,,q,train"])
+    columns = [clip.columns() for clip in load_manifest(toy.manifest).clips]
+    assert [(row["speaker_id"], row["listener_id"]) for row in columns] == [("p", None), (None, "q")]
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [("350", "358", "v_000350_000358"), ("10.75", "15", "v_000010_000015"), ("0", "3.32", "v_000000_000004")],
@@ -207,7 +213,7 @@ def test_any_file_of_a_pair_that_changes_makes_the_clip_another(toy: ToyProject)
     toy.write_clips(["a,0,1,,positive,p,q,train"])
     build.manifest = load_manifest(write(toy.folder, PAIR))
     build.survey()
-    before = build.tasks[0].source_sha256
+    before = build.survey().parts[0].clips[0].source_sha256
     (toy.folder / "b.bin").write_bytes(b"another listener")
     build.survey()
-    assert build.tasks[0].source_sha256 != before
+    assert build.survey().parts[0].clips[0].source_sha256 != before

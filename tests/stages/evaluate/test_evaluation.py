@@ -153,8 +153,8 @@ def test_a_missing_clip_is_an_error_or_is_listed(reference: Path, tmp_path: Path
 
 
 def test_coefficients_of_two_fitters_are_refused(reference: Path, tmp_path: Path) -> None:
-    stages = {"threedmm": {**FITTER, "settings": {"fitter": "deep3d"}}}
-    other = write_prediction(tmp_path / "other", clips(), lambda name, values: values, stages=stages)
+    made = replace(FITTER, settings={"fitter": "deep3d"})
+    other = write_prediction(tmp_path / "other", clips(), lambda name, values: values, made)
     with pytest.raises(MixedCoefficientsError, match="lab version 1.*deep3d version 1"):
         run(reference, other, "fd_angle_eccv2022")
     scores, _ = run(reference, other, "blink_rate")  # compares no coefficients

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.study import learn_basis
+from schemas.errors import UserError
 from stages.morphable import learning
 from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM, SHIPPED, UNIT_DM, Basis, BasisError, load_basis
 from stages.morphable.landmark_gn import LandmarkFitter, Track

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.train.listener import Batch
-from stages.train.listeners.baselines.patterns import held, repeated
+from stages.train.listeners.baselines import held, repeated
 from tests.labs.trainer import listener, random_batch
 
 

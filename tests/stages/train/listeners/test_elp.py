@@ -116,8 +116,20 @@ def test_the_energy_score_is_least_for_samples_that_are_spread_as_the_truth() ->
     truth = torch.randn(1, 40_000, 70, generator=draws(1))
     batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
     one, two = (torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (2, 3))
-    assert min(WIDTHS, key=lambda width: float(energy_score(width * one, width * two, batch))) == 1.0
-    assert min(WIDTHS, key=lambda width: float(mean_error(width * one, width * two, batch))) == 0.0
+    assert (
+        min(
+            WIDTHS,
+            key=lambda width: float(energy_score(width * one, width * two, batch, SIZES.motion.expression_and_pose)),
+        )
+        == 1.0
+    )
+    assert (
+        min(
+            WIDTHS,
+            key=lambda width: float(mean_error(width * one, width * two, batch, SIZES.motion.expression_and_pose)),
+        )
+        == 0.0
+    )
 
 
 def test_noise_that_samples_cannot_have_does_not_widen_what_they_can() -> None:
@@ -126,7 +138,13 @@ def test_noise_that_samples_cannot_have_does_not_widen_what_they_can() -> None:
     batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
     first = torch.eye(70)[0]
     one, two = (first * torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (2, 3))
-    assert min(WIDTHS, key=lambda width: float(energy_score(width * one, width * two, batch))) == 1.0
+    assert (
+        min(
+            WIDTHS,
+            key=lambda width: float(energy_score(width * one, width * two, batch, SIZES.motion.expression_and_pose)),
+        )
+        == 1.0
+    )
 
 
 @torch.no_grad()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.coefficients import split
+from schemas.coefficients import Layout
 from stages.train.listener import Batch, Sizes
-from tests.labs.trainer import listener, random_batch
+from tests.labs.trainer import SIZES, listener, random_batch
 
-SIZES73 = Sizes(73, 45, 3)
+SIZES73 = Sizes(Layout("baseline73"), 45, 3)
 RANDOM = torch.Generator()
 
 
@@ -33,13 +33,13 @@ def test_the_output_at_t_predicts_frame_t_plus_1() -> None:
 
 @pytest.mark.parametrize("preset", ["paper", "code"])
 def test_the_loss_is_that_of_equations_4_to_6_over_frames_that_count(preset: str) -> None:
-    sizes = SIZES73 if preset == "code" else Sizes(70, 45, 3)
+    sizes = SIZES73 if preset == "code" else SIZES
     model, batch = listener("vico_lstm", sizes, preset), random_batch(sizes, clips=3)
     mask = batch.mask.clone()
     mask[0, 31:] = mask[1, 12] = False
     found = {name: float(term.detach()) for name, term in model(replace(batch, mask=mask), RANDOM).items()}
     error = (model.predict(batch, RANDOM).motion - batch.listener).detach().double().numpy()
-    parts = split(error, "baseline73" if preset == "code" else "paper70")
+    parts = sizes.motion.split(error)
     weights = {"exp": 0.001, "angle": 1.0, "trans": 1.0, "crop": 1.0}
     if preset == "paper":
         parts = {"exp": parts["exp"], "pose": np.concatenate([parts["angle"], parts["trans"]], axis=-1)}
@@ -81,5 +81,5 @@ def test_the_attitude_and_the_reference_enter_the_initial_state() -> None:
 
 @pytest.mark.parametrize(("preset", "decay"), [("paper", 0.8), ("code", 0.5)])
 def test_the_learning_rate_falls_every_30_epochs(preset: str, decay: float) -> None:
-    model = listener("vico_lstm", SIZES73 if preset == "code" else Sizes(70, 45, 3), preset)
+    model = listener("vico_lstm", SIZES73 if preset == "code" else SIZES, preset)
     assert [model.learning_rate_factor(epoch) for epoch in (0, 29.9, 30, 89.9)] == [1, 1, decay, decay**2]

@@ -1,11 +1,14 @@
-"""Packing: finished clips of a split become Parquet shards, sorted by clip id and bounded in size.
+"""Writing a data set: the one place that writes shards and ``dataset.json``.
 
-Shards are a pure function of the columns and the settings: the same input gives the same bytes, whatever the order of
-clips, the number of workers or of crashes in between. A shard that already stands with the wanted fingerprint is left.
+A build packs the finished clips of a split from its column files, sorted by clip id and bounded in size. Shards are a
+pure function of the columns and the settings: the same input gives the same bytes, whatever the order of clips, the
+number of workers or of crashes in between; one that already stands with the wanted fingerprint is left. Predictions,
+random sets and the sets of tests hand over rows (`write_dataset`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,19 +17,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset.storage import Location, arrow_source
+from pipeline.clock import FPS, SAMPLE_RATE_HZ
+from pipeline.dataset.read import FILE, read_schema
+from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
 from pipeline.plan import ClipTask, Pipeline, digest
 from pipeline.stage import setting
 from schemas.clip import CLIP_COLUMNS, SPLITS
 from schemas.column import Column
-from schemas.dataset import SHARD_NAME, shard_name, shard_schema
+from schemas.dataset import (
+    MANIFEST,
+    SHARD_NAME,
+    ColumnEntry,
+    Description,
+    Maker,
+    Predicted,
+    Shard,
+    shard_name,
+    shard_schema,
+)
 from schemas.errors import UserError
 
+ROW_GROUP_CLIPS = 32  # a reader that wants one clip decompresses no more than this
 PACK_VERSION = 1
 STRING_BYTES = 32  # a guess for a path or a name; shard sizes need no more
 UNKNOWN_AXIS = 64  # and for the length of an axis that is not the frame axis
-ROW_GROUP_CLIPS = 32  # a reader that wants one clip decompresses no more than this
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class PackSettings:
 
 
 @dataclass(frozen=True)
-class Shard:
+class PlannedShard:
     """One shard to write: its file name, its clips in order, and the fingerprint of its content."""
 
     name: str
@@ -55,7 +72,7 @@ def packed_columns(pipeline: Pipeline, settings: PackSettings) -> list[Column]:
     return [c for c in pipeline.columns.values() if not c.heavy or c.name in settings.include]
 
 
-def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSettings) -> list[Shard]:
+def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSettings) -> list[PlannedShard]:
     """Cut every split into shards by an estimate of size that depends on the clips' lengths alone."""
     columns = packed_columns(pipeline, settings)
     shards = []
@@ -65,7 +82,7 @@ def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSet
         for number, group in enumerate(groups):
             content = [[task.row.columns(), pipeline.fingerprints(task)] for task in group]
             fingerprint = digest([PACK_VERSION, [str(column.field()) for column in columns], content])
-            shards.append(Shard(shard_name(split, number, len(groups)), tuple(group), fingerprint))
+            shards.append(PlannedShard(shard_name(split, number, len(groups)), tuple(group), fingerprint))
     return shards
 
 
@@ -90,7 +107,7 @@ def _estimated_bytes(column: Column, num_frames: int) -> int:
 
 
 def write_shards(
-    store: Store, pipeline: Pipeline, shards: Sequence[Shard], settings: PackSettings, part_of: Mapping[str, str]
+    store: Store, pipeline: Pipeline, shards: Sequence[PlannedShard], settings: PackSettings, part_of: Mapping[str, str]
 ) -> int:
     """Bring ``shards/`` to the planned state; returns how many files were written. Stale shards are removed last."""
     columns = packed_columns(pipeline, settings)
@@ -98,9 +115,7 @@ def write_shards(
     for shard in shards:
         path = store.shards / shard.name
         if fingerprint_of(path) != shard.fingerprint:
-            table = _join(store, pipeline, shard, columns, part_of)
-            with store.new_file(path) as temporary:
-                pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
+            write_shard(store, shard.name, _join(store, pipeline, shard, columns, part_of), shard.fingerprint)
             written += 1
     wanted = {shard.name for shard in shards}
     for path in store.shards.glob("*.parquet"):
@@ -113,25 +128,24 @@ def fingerprint_of(path: Location) -> str | None:
     """The fingerprint that a shard file carries, None if there is no such file."""
     if not path.is_file():
         return None
-    metadata = pq.read_schema(arrow_source(path)).metadata or {}
+    metadata = read_schema(path).metadata or {}
     fingerprint: bytes = metadata.get(b"fingerprint", b"")
     return fingerprint.decode()
 
 
 def _join(
-    store: Store, pipeline: Pipeline, shard: Shard, columns: Sequence[Column], part_of: Mapping[str, str]
+    store: Store, pipeline: Pipeline, shard: PlannedShard, columns: Sequence[Column], part_of: Mapping[str, str]
 ) -> pa.Table:
     """All columns of the shard's clips side by side, a row a clip; `columns` stand in the order of the stages."""
-    schema = shard_schema(columns).with_metadata({"fingerprint": shard.fingerprint})
     manifest = [task.row.columns() for task in shard.clips]
     arrays: list[Any] = [pa.array([row[c.name] for row in manifest], type=c.arrow_type) for c in CLIP_COLUMNS]
     order = [(part_of[task.row.clip_id], task.row.clip_id) for task in shard.clips]
     for stage in pipeline.stages:
-        wanted = [column for column in stage.writes if column in columns]
+        wanted = [column for column in stage.writes() if column in columns]
         if wanted:
             table = _rows_in_order(store, stage.name, [column.name for column in wanted], order)
             arrays += [table[column.name] for column in wanted]
-    return pa.table(arrays, schema=schema)
+    return pa.table(arrays, schema=shard_schema(columns))
 
 
 def _rows_in_order(store: Store, stage: str, names: list[str], order: Sequence[tuple[str, str]]) -> pa.Table:
@@ -145,3 +159,71 @@ def _rows_in_order(store: Store, stage: str, names: list[str], order: Sequence[t
         table, index = part_table(part)
         rows.append(table.slice(index[clip_id], 1))
     return pa.concat_tables(rows).combine_chunks()
+
+
+def write_shard(store: Store, name: str, table: pa.Table, fingerprint: str) -> Shard:
+    """Write one shard; its fingerprint travels in the file."""
+    whole = table.replace_schema_metadata({"fingerprint": fingerprint})
+    with store.new_file(store.shards / name) as temporary:
+        pq.write_table(whole, temporary, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
+    return Shard(name, table.num_rows, fingerprint)
+
+
+def write_description(store: Store, description: Description) -> None:
+    """Write ``dataset.json``, last of all: who finds it finds all else."""
+    store.write_text(store.root / FILE, json.dumps(description.to_json(), indent=1) + "\n")
+
+
+def write_dataset(
+    root: Location,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    *,
+    name: str,
+    kind: str,
+    stages: Mapping[str, Maker],
+    identity: Any = None,
+    fps: int = FPS,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    predicted: Predicted | None = None,
+) -> Description:
+    """Write rows as a data set with a shard a split; returns its description.
+
+    Parameters
+    ----------
+    rows : a clip each, with the manifest's columns and ``columns``, checked here against their declarations.
+    stages : who made the columns, by the name of the stage; a column that none of them wrote counts as the manifest's.
+    identity : what the rows depend on, JSON-ready; together with the split it makes a shard's fingerprint.
+    """
+    store, shards = Store(root), []
+    for split in SPLITS:
+        members = sorted((row for row in rows if row["split"] == split), key=lambda row: str(row["clip_id"]))
+        if members:
+            fingerprint = digest([name, split, identity, [row["clip_id"] for row in members]])
+            shards.append(write_shard(store, shard_name(split, 0, 1), _table(members, columns), fingerprint))
+    writer = {column: stage for stage, maker in stages.items() for column, _ in maker.writes}
+    entries = [ColumnEntry.of(column, writer.get(column.name, MANIFEST)) for column in (*CLIP_COLUMNS, *columns)]
+    description = Description(
+        name=name,
+        kind=kind,
+        fps=fps,
+        sample_rate_hz=sample_rate_hz,
+        columns=tuple(entries),
+        packed=tuple(entry.name for entry in entries),
+        stages=stages,
+        shards=tuple(shards),
+        wanted=len(rows),
+        predicted=predicted,
+    )
+    write_description(store, description)
+    store.clear_scratch()
+    return description
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
+    """Rows as Arrow, every value in its column's declared type and shape."""
+    arrays = [
+        column.to_arrow(column.check(row[column.name], row["num_frames"]) for row in rows)
+        for column in (*CLIP_COLUMNS, *columns)
+    ]
+    return pa.table(arrays, schema=shard_schema(columns))

@@ -1,0 +1,27 @@
+"""List the commands in the order in which one needs them: ``python -m jobs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.command import described
+from pipeline.tables import aligned
+
+COMMANDS = (
+    *("setup", "make_demo", "import_vico", "download", "weights"),  # before a build
+    *("build", "status", "retry", "check", "preview", "export_vico"),  # a data set
+    *("train", "predict", "render", "reextract", "evaluate"),  # listeners
+    "describe",
+)
+
+
+def main() -> int:
+    """Print the list."""
+    print("python -m jobs.<name>, --help says more:\n")
+    print(aligned(described(Path(__file__).parent, COMMANDS)))
+    print("\nMeasurements and studies, which no build needs: python -m jobs.bench, python -m jobs.study")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""What `jobs.describe` reads off the code, a file a topic."""

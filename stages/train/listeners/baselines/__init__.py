@@ -1,1 +1,0 @@
-"""Listeners without weights, the baselines of the papers: one file each."""
