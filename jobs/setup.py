@@ -2,7 +2,8 @@
 
 It needs a bare Python and the package registry, no more: Debian splits ensurepip from its Python, and where that is
 missing pip comes as one wheel of a known hash. What to install stands in pyproject.toml, the tested versions in
-constraints.txt. The stamp is written last, so that an interrupted setup is never taken for a complete one.
+constraints.txt. The stamp is written last, so that an interrupted setup is never taken for a complete one. What pip
+says goes to .venv/setup.log.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PIP = "26.3"  # reads dependency groups, which Debian 12's own pip cannot
 PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
 DOWNLOAD_TIMEOUT_S = 120
+LAST_LINES = 10  # of what failed; the rest stands in the log
 PATIENCE = ("--timeout", str(DOWNLOAD_TIMEOUT_S), "--retries", "10", "--disable-pip-version-check")
 
 
@@ -39,7 +41,7 @@ def main(root: Path = ROOT) -> None:
     if not stamp.exists():
         create(folder)
     stamp.unlink(missing_ok=True)
-    install(folder / "bin" / "python", root)
+    install(folder, root)
     stamp.write_text(wanted)
     print(f"{folder} is complete")
 
@@ -66,32 +68,44 @@ def create(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     has_pip = find_spec("ensurepip") is not None
     venv.create(folder, with_pip=has_pip, symlinks=True)
-    python = folder / "bin" / "python"
     if has_pip:
-        pip(python, f"pip=={PIP}")
+        pip(folder, f"pip=={PIP}")
         return
     with tempfile.TemporaryDirectory() as scratch:
         wheel = download(f"pip-{PIP}-py3-none-any.whl", PIP_SHA256, index_of("pip"), Path(scratch))
-        run(python, wheel / "pip", "install", "--no-index", wheel)  # a wheel is a zip, and Python runs zips
+        run(folder, wheel / "pip", "install", "--no-index", wheel)  # a wheel is a zip, and Python runs zips
 
 
-def install(python: Path, root: Path) -> None:
-    """Install everything into the environment of ``python``, in two steps because some packages' metadata is wrong."""
+def install(folder: Path, root: Path) -> None:
+    """Install everything into the environment, in two steps because some packages' metadata is wrong."""
     constraints = ("--constraint", root / "constraints.txt")
-    pip(python, *constraints, *dependencies(root), *groups(root)["dev"])
+    wanted, alone = [*dependencies(root), *groups(root)["dev"]], groups(root)["no-deps"]
+    print(f"installing {len(wanted)} packages and what they need, some minutes; progress: {log_of(folder)}", flush=True)
+    pip(folder, *constraints, *wanted)
+    print(f"installing {len(alone)} packages without what they ask for", flush=True)
     # openai-whisper comes as source; it is built with the setuptools just installed, not with whatever is newest
-    pip(python, *constraints, "--no-deps", "--no-build-isolation", *groups(root)["no-deps"])
+    pip(folder, *constraints, "--no-deps", "--no-build-isolation", *alone)
 
 
-def pip(python: Path, *arguments: str | Path) -> None:
-    run(python, "-m", "pip", "install", *PATIENCE, *arguments)
+def pip(folder: Path, *arguments: str | Path) -> None:
+    run(folder, "-m", "pip", "install", *PATIENCE, *arguments)
 
 
-def run(*command: str | Path) -> None:
-    """Run a command; where it fails, its own message stands above ours."""
-    code = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, check=False).returncode
+def run(folder: Path, *arguments: str | Path) -> None:
+    """Run the environment's Python; where that fails, the end of what it said stands above our message."""
+    command = [str(word) for word in (folder / "bin" / "python", *arguments)]
+    path = log_of(folder)
+    with path.open("a") as log:
+        start = log.tell()
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
     if code:
-        sys.exit(f"setup stopped: exit code {code} of `{' '.join(map(str, command))}`; run `make setup` again")
+        said = path.read_text()[start:].splitlines()[-LAST_LINES:]
+        sys.exit("\n".join([*said, f"setup stopped: exit code {code} of pip, see {path}; run `make setup` again"]))
+
+
+def log_of(folder: Path) -> Path:
+    """Where what pip says is kept."""
+    return folder / "setup.log"
 
 
 def index_of(package: str) -> str:

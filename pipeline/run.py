@@ -7,14 +7,18 @@ the stages' models. Frames never enter the object store.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import itertools
 import logging
 import math
 import os
 import pickle
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 POLL_S = 5.0  # between looks at a cluster that is growing
 TASKS_AHEAD = 2  # a core: one that runs and one that waits for it
 OBJECT_STORE_BYTES = 256 * 2**20  # rows are a few kilobytes: the store stays small even in a container's /dev/shm
+_folders: list[str] = []  # of private clusters of this process, to be removed
 
 
 def connect(address: str, workers: int | None, quiet: bool = False) -> None:
@@ -41,7 +46,14 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
 
     for name in ("ray", "ray.data"):  # their news are about themselves; failures reach us as exceptions
         logging.getLogger(name).setLevel(logging.ERROR)
-    if address == "local":
+    if address != "local":
+        with _native_log(os.devnull):
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
+        return
+    atexit.register(disconnect)  # also where nobody comes to say it
+    folder = tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir())
+    _folders.append(folder)
+    with _native_log(f"{folder}/driver.log"):
         ray.init(
             address="local",
             num_cpus=max(workers or 0, os.cpu_count() or 1),
@@ -52,10 +64,25 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
             # Workers run this code, wherever we were started. A runtime_env would say so too, but the workers that Ray
             # starts beforehand could not be used then: two seconds of processor time.
             job_config=JobConfig(_py_driver_sys_path=[str(PROJECT)]),
-            _temp_dir=tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir()),
+            _temp_dir=folder,
         )
-    else:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
+
+
+@contextmanager
+def _native_log(path: str) -> Iterator[None]:
+    """Let the C++ of Ray, which is given its stream for errors once and for all, take a file for it.
+
+    Ray Data passes constructor arguments by reference, and Ray's core calls that an error in every build (ray#57733).
+    No setting stops it, and what concerns us comes as an exception.
+    """
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+    before, stderr.value = stderr.value, libc.fopen(os.fsencode(path), b"w") or stderr.value
+    try:
+        yield
+    finally:
+        stderr.value = before
 
 
 def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: float = 0.0) -> list[PoolSize]:
@@ -130,8 +157,14 @@ def run_parts(
             raise pickle.loads(row["trouble"])
 
 
-def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def spread(
+    work: Callable[[Any], Any], items: Sequence[Any], *, cpus: float = 1, gpus: float = 0
+) -> Iterator[tuple[int, Any]]:
     """Call ``work`` on every item, each in a task of its own on the connected cluster.
+
+    Parameters
+    ----------
+    gpus : what a task wants where the cluster has GPUs; it runs on the CPU where there are none.
 
     Yields
     ------
@@ -139,14 +172,21 @@ def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[i
     """
     import ray
 
-    task = ray.remote(work)
-    ahead = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # the rest would fill the object store
+    offer = ray.cluster_resources()
+    wanted = gpus if offer.get("GPU") else 0
+    task = ray.remote(num_cpus=cpus, num_gpus=wanted)(work)
+    at_once = offer.get("GPU", 0) / wanted if wanted else offer.get("CPU", 1) / max(cpus, 1e-3)
+    ahead = TASKS_AHEAD * max(1, int(at_once))  # the rest would fill the object store
     positions, running = iter(range(len(items))), {}
     for position in itertools.islice(positions, ahead):
         running[task.remote(items[position])] = position
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(ready), ray.get(ready)
+        try:
+            result = ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        yield running.pop(ready), result
         for position in itertools.islice(positions, 1):
             running[task.remote(items[position])] = position
 
@@ -192,7 +232,9 @@ class _Metrics:
 
 
 def disconnect() -> None:
-    """Leave the cluster; a private one ends."""
+    """Leave the cluster; a private one ends, and its folder goes."""
     import ray
 
-    ray.shutdown()
+    ray.shutdown(wait_for_processes=True)
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)

@@ -1,21 +1,23 @@
-"""Fixtures for all tests: the example media, and a Ray of our own."""
+"""Fixtures for all tests: the example media, a Ray of our own, and the watch over what tests leave behind."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.labs import leftovers
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # Inherited by every process that a test starts, and read when a library is first imported: hence not in a fixture.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with all cores each would only wait for each other
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # else Ray writes one into the home directory
+leftovers.settle()
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +33,28 @@ def ray_local() -> Iterator[None]:
     """A Ray of two CPUs in this process, apart from any other on the machine."""
     import ray
 
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets must stay under 108 characters
-    ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder)
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder)
+        yield
+        ray.shutdown(wait_for_processes=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI, whose machine has all that tests need, a test that is skipped has failed."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and isinstance(report.longrepr, tuple):
+        report.outcome, report.longrepr = "failed", f"{report.longrepr[2]}; under CI no test is skipped"
+    return report
+
+
+def _nothing_left() -> Iterator[None]:
+    before = leftovers.Snapshot.now()
     yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    before.end_what_came()
+
+
+# One for every scope: each is set up before the other fixtures of its scope, and comes after them in the end.
+_after_the_session = pytest.fixture(scope="session", autouse=True, name="_after_the_session")(_nothing_left)
+_after_a_module = pytest.fixture(scope="module", autouse=True, name="_after_a_module")(_nothing_left)
+_after_a_test = pytest.fixture(autouse=True, name="_after_a_test")(_nothing_left)

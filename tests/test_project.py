@@ -1,4 +1,4 @@
-"""The project as a whole: dependencies with reasons, one way in, the licence, the house's budgets."""
+"""The project as a whole: dependencies with reasons, one way in, the licence, the house's rules."""
 
 from __future__ import annotations
 
@@ -36,13 +36,6 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
     """Every module of ours, parsed, under its path in the repository."""
     for path in MODULES:
         yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
-
-
-def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
-    for path, tree in trees():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                yield f"{path}:{node.lineno} {node.name}", node
 
 
 def constraints() -> dict[str, str]:
@@ -116,7 +109,7 @@ def test_the_distribution_holds_all_rooms_and_no_second_way_in(tmp_path: Path) -
 # --- one way in
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "test", "test-slow", "lint", "bench", "clean"])
+@pytest.mark.parametrize("target", ["setup", "demo", "test", "test-slow", "test-capped", "lint", "bench", "clean"])
 def test_make_lists_its_targets(target: str) -> None:
     output = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"make {target} " in output
@@ -128,10 +121,18 @@ def test_the_demo_makes_its_input_builds_and_checks_it_trains_on_it_and_predicts
     assert re.findall(r"-m jobs\.(\w+)", output) == ["setup", "make_demo", "build", "check", "train", "predict"]
 
 
-def test_ci_runs_the_tests_as_a_newcomer_does() -> None:
+def test_ci_runs_the_tests_as_a_newcomer_does_where_nothing_was_left_behind() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert "set -euo pipefail" in script
-    assert re.findall(r"^make (\S+)$", script, re.MULTILINE) == ["setup", "lint", "demo", "test", "test-slow"]
+    assert "set -euo pipefail" in script and 'mount --bind "$CI_ROOM" /tmp' in script and "HOME=/tmp/home" in script
+    targets = ["setup", "lint", "demo", "test-capped", "test", "test-slow"]
+    assert re.findall(r"^make (\S+)$", script, re.MULTILINE) == targets
+
+
+def test_every_folder_of_numeric_tests_exists() -> None:
+    command = ["make", "--dry-run", "test-capped", "PYTHON=true"]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = re.findall(r"tests/\S+", output)
+    assert len(paths) > 5 and all((ROOT / path).exists() for path in paths)
 
 
 def test_the_licence_is_apache_2() -> None:
@@ -140,7 +141,7 @@ def test_the_licence_is_apache_2() -> None:
     assert PROJECT["project"]["license"] == "Apache-2.0"
 
 
-# --- the house's budgets
+# --- the house's rules
 
 
 def test_schemas_and_pipeline_are_strictly_typed() -> None:
@@ -148,16 +149,11 @@ def test_schemas_and_pipeline_are_strictly_typed() -> None:
     assert result.returncode == 0, result.stdout
 
 
-def test_no_function_is_longer_than_60_lines() -> None:
-    assert not [name for name, node in functions() if (node.end_lineno or 0) - node.lineno >= 60]
-
-
-def test_no_function_takes_more_than_5_arguments() -> None:
-    def count(arguments: ast.arguments) -> int:
-        every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        return sum(argument.arg not in ("self", "cls") for argument in every)
-
-    assert not [name for name, node in functions() if count(node.args) > 5]
+def test_nothing_is_passed_over_in_silence_and_no_method_is_another_than_its_base_says() -> None:
+    silent = re.compile(
+        r"suppress\((\w+, )*(Base)?Exception\b|except( BaseException| Exception)?:\s+pass\b|ignore\[override"
+    )
+    assert not [f"{path}: {found[0]}" for path in MODULES for found in silent.finditer(path.read_text())]
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -128,16 +128,18 @@ def test_a_job_without_the_token_is_refused(jobs: Jobs) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_build_goes_on_where_it_was_when_it_is_submitted_again(jobs: Jobs, tmp_path: Path) -> None:
-    project = Journal(tmp_path, seconds=0.5)
+    project = Journal(tmp_path, seconds=0.1)
     build = ["python", *project.command("out", "--address", "auto")]
     first = jobs.submit(build, "--no-wait", "--submission-id", "first")
     assert first.returncode == 0 and "first" in first.stdout, first.stdout + first.stderr
     until(lambda: len(project.whole()) >= 4, "files of parts")
+    project.hold.touch()
     assert jobs.status("first") == "running"
     assert jobs("stop", "first").returncode == 0
     assert jobs.until("first", "stopped", "failed", "succeeded") == "stopped"
     safe = project.whole()
     assert 4 <= len(safe) < 2 * NUM_CLIPS
+    project.hold.unlink()
     again = jobs.submit(build, "--submission-id", "again")
     assert again.returncode == 0, again.stdout + again.stderr
     logs = jobs("logs", "again").stdout

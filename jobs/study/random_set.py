@@ -25,6 +25,7 @@ from pipeline.registry import find_stages
 from schemas.clip import ATTITUDES
 from schemas.column import FRAME_AXIS, Column
 from schemas.dataset import RANDOM, Maker
+from schemas.errors import UserError
 
 VICO_CLIPS, VICO_FRAMES = 483, frames_in(95 * 60 + 22)  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
 SHORTEST_FRAMES = frames_in(1)  # ViCo's clips last 1 to 71 s
@@ -46,6 +47,10 @@ class Extent:
 
 def write_random_set(out: Path, extent: Extent) -> None:
     """Write shards and ``dataset.json`` into a folder."""
+    if extent.clips < 1 or extent.frames < extent.clips * SHORTEST_FRAMES:
+        raise UserError(
+            f"expected a clip or more of {SHORTEST_FRAMES} frames at least, found {extent}: --clips, --frames"
+        )
     rng = np.random.default_rng(extent.seed)
     pipeline = Pipeline(find_stages(), {})
     columns = [column for column in pipeline.columns.values() if column.is_numeric and not column.heavy]

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from jobs import build, check
+from tests.labs.cluster import until
+from tests.labs.job import agent_ports
+from tests.labs.leftovers import Snapshot
 from tests.labs.ray_head import RAY, free_port, running, wait_for
-from tests.labs.toy_build import ToyProject, shard_bytes
+from tests.labs.toy_build import PEAK, ToyProject, shard_bytes
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +47,11 @@ def test_a_folder_without_a_data_set_is_an_error(tmp_path, capsys) -> None:
 @pytest.mark.slow
 def test_a_build_from_the_shell_reports_yield_and_resumes(toy: ToyProject) -> None:
     command = [sys.executable, "-m", "jobs.build", *toy.arguments("out")]
+    before = Snapshot.now()
     first = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert "a_000003_000009: rejected by wave: too_long (180 frames, at most 60)" in first.stdout
     assert "3 of 4 clips published" in first.stdout
+    assert not first.stderr and Snapshot.now().folders == before.folders
     second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert second.stdout.count("up to date") == 2
     assert check.main([str(toy.folder / "out")]) == 0
@@ -58,14 +63,29 @@ def test_a_build_from_the_shell_reports_yield_and_resumes(toy: ToyProject) -> No
 
 
 @pytest.mark.slow
+def test_a_build_that_is_told_to_end_leaves_no_process_and_no_folder_of_ray(toy: ToyProject) -> None:
+    wait = "(clip.source.parent / 'busy').touch()\n        __import__('time').sleep(60)\n        note.write"
+    toy.add_stage("peak", PEAK.replace("note.write", wait))
+    before = Snapshot.now()
+    with subprocess.Popen([sys.executable, "-m", "jobs.build", *toy.arguments("out")], cwd=PROJECT) as process:
+        until((toy.folder / "busy").exists, "the stage at work")
+        assert len(Snapshot.now().folders - before.folders) == 1
+        process.terminate()
+    assert process.returncode == 1
+    before.end_what_came()
+
+
+@pytest.mark.slow
 def test_ray_job_submit_builds_the_same_bytes(toy: ToyProject) -> None:
     toy.build("here")
     port, address = free_port(), f"http://127.0.0.1:{free_port()}"
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as home:  # short: for the paths of sockets
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as home:
         path = f"{RAY.parent}:/usr/bin:/bin"
         member = {"PATH": path, "HOME": home, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
         dashboard = f"--dashboard-port={address.rpartition(':')[2]}"
-        with running(f"ray start --head --port={port} {dashboard} --num-cpus=2 --temp-dir={home}", member):
+        with running(
+            f"ray start --head --port={port} {dashboard} {agent_ports()} --num-cpus=2 --temp-dir={home}", member
+        ):
             wait_for(f"{address}/api/version")
             submit = [RAY, "job", "submit", "--address", address, "--working-dir", PROJECT, "--"]
             command = [*submit, "python", "-m", "jobs.build", *toy.arguments("there")]

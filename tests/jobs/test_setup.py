@@ -89,9 +89,23 @@ def test_a_complete_environment_is_left_alone(project: Path) -> None:
 
 def test_a_failed_installation_leaves_no_stamp(project: Path) -> None:
     (project / "constraints.txt").write_text("no-such-package==1.0")
-    with pytest.raises(SystemExit, match="run `make setup` again"):
+    with pytest.raises(SystemExit, match="run `make setup` again") as stop:
         setup.main(project)
+    log = project / ".venv" / "setup.log"
+    assert str(log) in str(stop.value) and "no-such-package" in str(stop.value) and "no-such-package" in log.read_text()
     assert not (project / ".venv" / "complete").exists()
+
+
+def test_a_setup_says_a_line_a_step(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (project / "constraints.txt").write_text("# another content")
+    for path in (project / ".venv" / "bin").iterdir():
+        path.unlink()
+    (project / ".venv" / "bin" / "python").write_text("#!/bin/sh\nseq 200\nseq 200 >&2\n")
+    (project / ".venv" / "bin" / "python").chmod(0o755)
+    setup.main(project)
+    printed = capfd.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["installing", "installing", f"{project}/.venv"]
+    assert not printed.err and (project / ".venv" / "setup.log").read_text().count("200\n") == 4
 
 
 def test_only_what_is_installed_counts_as_a_change(project: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import yaml
 
 from tests.labs.cluster import until
 from tests.labs.job import FILE, agent_ports
+from tests.labs.leftovers import processes_with
 from tests.labs.ray_head import RAY, free_port, running
 
 HEAD_TYPE = "ray.head.default"  # the fake provider knows its head by this name
@@ -33,27 +33,11 @@ class AutoscalingHead:
 
     def processes(self, what: str = "") -> list[int]:
         """Processes of this cluster, and of no other, whose command line holds a text."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                line = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdecimal() else ""
-            except OSError:  # ended in the meantime
-                continue
-            if str(self.folder) in line and what in line and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        return found
+        return [process for process, line in processes_with(str(self.folder)).items() if what in line]
 
     def num_nodes(self) -> int:
         """Every node has one raylet, the head's among them."""
         return len(self.processes("/raylet/raylet"))
-
-    def kill(self) -> None:
-        """End what is left."""
-        for process in self.processes():
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 @contextmanager
@@ -61,7 +45,7 @@ def autoscaling_head() -> Iterator[AutoscalingHead]:
     """A head started by the file's own command, with the provider exchanged; all its processes end with the block."""
     port, config = free_port(), yaml.safe_load(FILE.read_text())
     start = re.sub(r"--autoscaling-config=\S+", "", config["head_start_ray_commands"][-1].replace("6379", str(port)))
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # short: sockets
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(), "HOME": folder}
         environment = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "OMP_NUM_THREADS": "1", "RAY_FAKE_CLUSTER": "1", **ours}
         environment |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "AUTOSCALER_METRIC_PORT": str(free_port())}
@@ -71,12 +55,9 @@ def autoscaling_head() -> Iterator[AutoscalingHead]:
         fake.write_text(yaml.safe_dump(fake_config(config, address)))
         head = AutoscalingHead(address, Path(folder), {**os.environ, **ours})
         options = f"--num-cpus=0 --dashboard-port={free_port()} --temp-dir={folder} --autoscaling-config={fake}"
-        try:
-            with running(f"{start} {options} {agent_ports()}", environment):
-                until(lambda: _answers(address), "the head")
-                yield head
-        finally:
-            head.kill()
+        with running(f"{start} {options} {agent_ports()}", environment):
+            until(lambda: _answers(address), "the head")
+            yield head
 
 
 def fake_config(config: dict[str, Any], address: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.labs.leftovers import end_all
 from tests.labs.toy_build import ToyProject
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,8 @@ class {name}(Stage):
         time.sleep({seconds})
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "none"
         (Path("{journal}") / uuid.uuid4().hex).write_text(f"{column} {{clip.clip_id}} {{node}} {{self.device}}")
+        while Path("{hold}").exists():
+            time.sleep(0.05)
         note = clip.output("{column}.txt")
         note.write_text(f"{column} of {{clip.clip_id}}")
         return {{"{column}": np.int32(clip.num_frames), "{column}_note": note}}
@@ -49,14 +52,18 @@ class {name}(Stage):
 
 
 class Journal(ToyProject):
-    """A toy project of two stages, the second perhaps on GPUs, that keep a journal outside the data set."""
+    """A toy project of two stages, the second perhaps on GPUs, that keep a journal outside the data set.
+
+    While the file ``hold`` is there, no clip is finished.
+    """
 
     def __init__(self, folder: Path, seconds: float, gpus: float = 0.0) -> None:
         super().__init__(folder)
         self.journal = folder / "journal"
         self.journal.mkdir()
         self.stages.clear()
-        fields = {"journal": self.journal, "seconds": seconds}
+        self.hold = folder / "hold"
+        fields = {"journal": self.journal, "seconds": seconds, "hold": self.hold}
         self.add_stage("first", STAGE.format(name="First", column="first", reads="", gpus=0, **fields))
         self.add_stage("second", STAGE.format(name="Second", column="second", reads='"first"', gpus=gpus, **fields))
         self.write_clips([f"a,{n},{n + 1},left,positive,p,q,train" for n in range(NUM_CLIPS)])
@@ -123,19 +130,24 @@ def until(condition: Callable[[], Any], what: str) -> None:
 @contextmanager
 def ray_cluster() -> Iterator[Any]:
     """A cluster with a head that takes no tasks; ended with all its processes."""
+    from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets must stay under 108 characters
     environment = dict(os.environ)
+    Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Ray notes its address there, and fails where it is not
+    folder = tempfile.mkdtemp(prefix="ray-")
     head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
-    head["_system_config"] = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000}  # a loss is soon noticed
-    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+    soon = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000, "gcs_rpc_server_reconnect_timeout_s": 5}
+    head["_system_config"] = soon  # a loss is noticed
+    cluster = Cluster(shutdown_at_exit=False)
     try:
+        cluster.add_node(**head)
         yield cluster
     finally:
+        end_all(folder)  # agents of a node that is killed alone live on
         for node in [*cluster.worker_nodes, cluster.head_node]:
             if node is not None:
-                node.kill_all_processes(check_alive=False, allow_graceful=False)
+                node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         os.environ.clear()
         os.environ.update(environment)
         shutil.rmtree(folder, ignore_errors=True)

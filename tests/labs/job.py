@@ -64,7 +64,7 @@ def job_server(num_cpus: int = 1) -> Iterator[Jobs]:
     head = re.sub(r"--autoscaling-config=\S+", f"--dashboard-port={dashboard_port} --num-cpus=0", head)
     worker = config["worker_start_ray_commands"][-1].replace("6379", port)
     address = f"http://127.0.0.1:{dashboard_port}"
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home:  # short: sockets
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as home:
         stranger = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "HOME": home, "OMP_NUM_THREADS": "1"}
         member = {**stranger, "RAY_HEAD_IP": "127.0.0.1", "RAY_AUTH_TOKEN": secrets.token_hex()}
         jobs = Jobs(address, {**member, "RAY_AUTH_MODE": "token"}, {**stranger, "RAY_AUTH_MODE": "disabled"})

@@ -6,10 +6,10 @@ computed again although its file was whole.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
 from pipeline.dataset.store import Store
 from pipeline.ledger.survey import read_ledger
+from tests.labs.leftovers import Snapshot, end, end_all, processes_with
 from tests.labs.toy_build import PEAK, WAVE, ToyProject, shard_bytes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,6 @@ TALLY = """
             tally.write(f"{self.name} {clip.clip_id}\\n")
 """
 CLIPS = 70  # more than parts at a time: parts of two clips
-MARK = "VICO_KILL_LAB"  # in the environment of every process that a lab starts, its own value
 
 
 def tallied(stage: str, slowness_s: float) -> str:
@@ -80,7 +80,7 @@ class KillLab:
     def live_on_ray(self, kills: Sequence[str]) -> None:
         """One data set, built on Ray through these kills: of a worker, of the driver, of everything."""
         self.lives += 1
-        out, build, checks = f"killed-{self.lives}", None, []
+        out, build, checks, before = f"killed-{self.lives}", None, [], Snapshot.now()
         for kill in kills:
             if build is None or build.driver.poll() is not None:
                 build = RayBuild(self, out)
@@ -96,6 +96,9 @@ class KillLab:
             build = RayBuild(self, out)
         assert build.driver.wait() == 0, (self.toy.folder / "build.log").read_text()
         assert build.is_gone(within_s=20)
+        for folder in Snapshot.now().folders - before.folders:
+            end_all(str(folder))  # agents of Ray take their time to find that they are alone
+            shutil.rmtree(folder)  # a driver that was killed cannot
         for whole, seen in checks:
             self.nothing_again(whole, seen)
         self.as_if_undisturbed(out)
@@ -156,7 +159,7 @@ class RayBuild:
             self.driver = subprocess.Popen(
                 command,
                 cwd=PROJECT,
-                env={**os.environ, MARK: self.mark},
+                env={**os.environ, "VICO_LAB": self.mark},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -171,7 +174,7 @@ class RayBuild:
         """Kill one of the processes that compute; False if there is none."""
         workers = [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]
         if workers:
-            _kill(chance.choice(workers))
+            end(chance.choice(workers))
         return bool(workers)
 
     def kill_driver(self) -> None:
@@ -181,10 +184,8 @@ class RayBuild:
 
     def kill_all(self) -> None:
         """Kill the driver and its whole cluster at once."""
-        while found := processes_with(self.mark):
-            for pid in found:
-                _kill(pid)
-            self.driver.poll()
+        end_all(self.mark)
+        self.driver.wait()
 
     def is_gone(self, within_s: float) -> bool:
         """Whether no process of this build is left, soon."""
@@ -192,21 +193,3 @@ class RayBuild:
         while processes_with(self.mark) and time.monotonic() < end:
             time.sleep(0.1)
         return not processes_with(self.mark)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def processes_with(mark: str) -> dict[int, str]:
-    """Process id -> command line of all processes that inherited a mark in their environment."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and int(folder.name) != os.getpid():
-            try:
-                if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:  # it has just ended, or is another user's
-                continue
-    return found

@@ -78,11 +78,14 @@ def test_a_node_that_goes_in_mid_run_costs_nothing_but_time(cluster: Any, nodes:
 
 @pytest.mark.slow
 def test_a_node_that_joins_in_mid_run_is_used(cluster: Any, nodes: Any, tmp_path: Path) -> None:
-    project = Journal(tmp_path, seconds=1.0)
+    project = Journal(tmp_path, seconds=0.1)
+    project.hold.touch()
     nodes(num_cpus=1)
     with project.building(cluster.address) as process:
         until(project.entries, "the first clip")
         late = nodes(num_cpus=1)
+        until(lambda: any(node == late.node_id for *_, node, _ in project.entries()), "work on the node")
+        project.hold.unlink()
         assert process.wait(timeout=WAIT_S) == 0, project.said()
     assert any(node == late.node_id for *_, node, _ in project.entries())
     assert set(project.runs().values()) == {1}

@@ -168,7 +168,7 @@ def test_the_report_for_programs_counts_failures_by_class(tmp_path) -> None:
 def test_prometheus_finds_the_clips_of_every_stage_and_outcome(tmp_path, monkeypatch) -> None:
     toy = ToyProject(tmp_path)
     port, metrics_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as home:  # short: for the paths of sockets
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as home:
         member = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "HOME": home}
         member |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
         ports = f"--port={port} --metrics-export-port={metrics_port} --include-dashboard=false"
