@@ -148,10 +148,6 @@ def test_schemas_and_pipeline_are_strictly_typed() -> None:
     assert result.returncode == 0, result.stdout
 
 
-def test_no_file_is_longer_than_300_lines() -> None:
-    assert not [str(path) for path in MODULES if len(path.read_text().splitlines()) > 300]
-
-
 def test_no_function_is_longer_than_60_lines() -> None:
     assert not [name for name, node in functions() if (node.end_lineno or 0) - node.lineno >= 60]
 

@@ -26,6 +26,7 @@ from pipeline.registry import find_stages
 from schemas.clip import ATTITUDES
 from schemas.column import FRAME_AXIS, Column
 from schemas.dataset import RANDOM, Maker
+from schemas.errors import UserError
 
 VICO_CLIPS, VICO_FRAMES = 483, frames_in(95 * 60 + 22)  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
 SHORTEST_FRAMES = frames_in(1)  # ViCo's clips last 1 to 71 s
@@ -47,6 +48,10 @@ class Extent:
 
 def write_random_set(out: Path, extent: Extent, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Write shards and ``dataset.json`` into a folder; ``settings`` of stages decide on columns, as in a build."""
+    if extent.clips < 1 or extent.frames < extent.clips * SHORTEST_FRAMES:
+        raise UserError(
+            f"expected a clip or more of {SHORTEST_FRAMES} frames at least, found {extent}: --clips, --frames"
+        )
     rng = np.random.default_rng(extent.seed)
     pipeline = Pipeline(find_stages(), settings)
     columns = [column for column in pipeline.columns.values() if column.is_numeric and not column.heavy]

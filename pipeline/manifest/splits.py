@@ -14,25 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from pipeline.manifest.clips_csv import ClipRow
 from pipeline.settings import LARGEST_WHOLE, shown
 from schemas.errors import UserError
-
-
-class SplitClip(Protocol):
-    """What splitting needs to know of a clip."""
-
-    @property
-    def clip_id(self) -> str: ...
-    @property
-    def source_id(self) -> str: ...
-    @property
-    def speaker_id(self) -> str | None: ...
-    @property
-    def listener_id(self) -> str | None: ...
-    @property
-    def line(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class SplitRule:
         return SplitRule(float(shares[0]), float(shares[1]), int(seed))
 
 
-def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]:
+def derive_splits(clips: Sequence[ClipRow], rule: SplitRule) -> dict[str, str]:
     """A split for every clip: ``ood`` takes whole groups of connected people, ``test`` clips of people left in train.
 
     Clips of which a person is unknown stay in ``train``.
@@ -83,7 +69,7 @@ def derive_splits(clips: Sequence[SplitClip], rule: SplitRule) -> dict[str, str]
     return splits
 
 
-def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, str]) -> list[str]:
+def check_splits(path: Path, clips: Sequence[ClipRow], splits: Mapping[str, str]) -> list[str]:
     """Warnings on the splits of a data set, one of a kind, with the number of clips.
 
     Raises
@@ -120,21 +106,21 @@ def check_splits(path: Path, clips: Sequence[SplitClip], splits: Mapping[str, st
     return warnings
 
 
-def _is_anonymous(clip: SplitClip) -> bool:
+def _is_anonymous(clip: ClipRow) -> bool:
     """Whether the speaker or the listener of a clip is unknown."""
     return clip.speaker_id is None or clip.listener_id is None
 
 
-def _people(clip: SplitClip) -> set[str]:
+def _people(clip: ClipRow) -> set[str]:
     """The people of a clip who are known."""
     return {person for person in (clip.speaker_id, clip.listener_id) if person is not None}
 
 
-def _keys(clip: SplitClip) -> list[tuple[str, str]]:
+def _keys(clip: ClipRow) -> list[tuple[str, str]]:
     return [("source", clip.source_id)] + [("identity", person) for person in sorted(_people(clip))]
 
 
-def _connected(clips: Sequence[SplitClip]) -> list[list[SplitClip]]:
+def _connected(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
     """Groups of clips that share people or sources, directly or through others; first seen first."""
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -148,7 +134,7 @@ def _connected(clips: Sequence[SplitClip]) -> list[list[SplitClip]]:
         first, *others = _keys(clip)
         for other in others:
             parent[root(other)] = root(first)
-    groups: dict[tuple[str, str], list[SplitClip]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[ClipRow]] = defaultdict(list)
     for clip in clips:
         groups[root(_keys(clip)[0])].append(clip)
     return list(groups.values())

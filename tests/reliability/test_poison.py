@@ -158,7 +158,6 @@ def test_a_batch_that_fails_although_each_clip_is_well_is_told_with_its_tracebac
     assert all("in process_part" in row["detail"] and "no memory for two" in row["reason"] for row in rows)
     warning = "warning: poison computed 2 clips one by one, which is slow, because their batches failed: AssertionError"
     assert warning in report.summary()
-    assert list(check_dataset(tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize(

@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.clock import Span
+from pipeline.manifest.clips_csv import ClipRow
 from pipeline.manifest.splits import SplitRule, check_splits, derive_splits
 from schemas.errors import UserError
 
 
-@dataclass(frozen=True)
-class Row:
-    clip_id: str
-    source_id: str
-    speaker_id: str | None
-    listener_id: str | None
-    line: int = 2
+def row(clip_id: str, source_id: str, speaker_id: str | None, listener_id: str | None, line: int = 2) -> ClipRow:
+    span = Span(Fraction(0), Fraction(1))
+    return ClipRow(clip_id, source_id, span, "left", None, speaker_id, listener_id, split="", line=line)
 
 
-def rows_of(triples: list[tuple[int, int, int]]) -> list[Row]:
+def rows_of(triples: list[tuple[int, int, int]]) -> list[ClipRow]:
     named = [(s, *(f"p{person}" if person >= 0 else None for person in people)) for s, *people in triples]
-    return [Row(f"c{i}", f"s{s}", a, b, i + 2) for i, (s, a, b) in enumerate(named)]
+    return [row(f"c{i}", f"s{s}", a, b, i + 2) for i, (s, a, b) in enumerate(named)]
 
 
 @pytest.mark.parametrize(
     ("ood", "expected"),
     [
-        (Row("d", "s9", "p1", "p9", 7), "lines 2 and 7: identity 'p1' stands in both train and ood"),
-        (Row("d", "s1", "p8", "p9", 7), "lines 2 and 7: source 's1' stands in both train and ood"),
-        (Row("d", "s9", "p9", "p2", 7), "lines 2 and 7: identity 'p2'"),
+        (row("d", "s9", "p1", "p9", 7), "lines 2 and 7: identity 'p1' stands in both train and ood"),
+        (row("d", "s1", "p8", "p9", 7), "lines 2 and 7: source 's1' stands in both train and ood"),
+        (row("d", "s9", "p9", "p2", 7), "lines 2 and 7: identity 'p2'"),
     ],
 )
-def test_a_leak_between_train_and_ood_names_both_rows(ood: Row, expected: str) -> None:
-    clips = [Row("c", "s1", "p1", "p2"), ood]
+def test_a_leak_between_train_and_ood_names_both_rows(ood: ClipRow, expected: str) -> None:
+    clips = [row("c", "s1", "p1", "p2"), ood]
     with pytest.raises(UserError, match=expected):
         check_splits(Path("clips.csv"), clips, {"c": "train", "d": "ood"})
 
 
 def test_a_test_identity_that_train_never_shows_is_a_warning() -> None:
-    clips = [Row("c", "s1", "p1", "p2"), Row("d", "s1", "p1", "p3", 3)]
+    clips = [row("c", "s1", "p1", "p2"), row("d", "s1", "p1", "p3", 3)]
     (warning,) = check_splits(Path("clips.csv"), clips, {"c": "train", "d": "test"})
     assert "line 3" in warning
     assert "'p3'" in warning
@@ -67,7 +65,7 @@ def test_unknown_people_beside_train_and_ood_are_one_warning(train, ood, counts:
 
 
 def test_a_source_of_unknown_people_may_not_stand_in_train_and_ood_either() -> None:
-    same_source = [Row("a", "s", None, None, 2), Row("b", "s", None, None, 3)]
+    same_source = [row("a", "s", None, None, 2), row("b", "s", None, None, 3)]
     with pytest.raises(UserError, match="source 's' stands in both"):
         check_splits(Path("clips.csv"), same_source, {"a": "train", "b": "ood"})
 
@@ -77,7 +75,7 @@ data_sets = st.lists(st.tuples(st.integers(0, 8), people, people), min_size=1, m
 
 
 @given(data_sets, st.randoms(use_true_random=False))
-def test_derived_splits_keep_the_rule_whatever_the_data_and_its_order(clips: list[Row], random) -> None:
+def test_derived_splits_keep_the_rule_whatever_the_data_and_its_order(clips: list[ClipRow], random) -> None:
     rule = SplitRule(test=0.2, ood=0.2, seed=3)
     splits = derive_splits(clips, rule)
     assert check_splits(Path("clips.csv"), clips, splits) == []
@@ -88,7 +86,7 @@ def test_derived_splits_keep_the_rule_whatever_the_data_and_its_order(clips: lis
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(-3, 12), st.integers(-1, 12)), min_size=1).map(rows_of))
-def test_derived_splits_leave_clips_of_unknown_people_in_train(clips: list[Row]) -> None:
+def test_derived_splits_leave_clips_of_unknown_people_in_train(clips: list[ClipRow]) -> None:
     splits = derive_splits(clips, SplitRule(test=0.3, ood=0.3))
     unknown = [splits[clip.clip_id] for clip in clips if None in (clip.speaker_id, clip.listener_id)]
     assert set(unknown) <= {"train"}
