@@ -94,7 +94,7 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
         raise UserError(f"run {name!r}: the name is the reference's own; give another: NAME=FOLDER")
     for folder in (predicted, videos):
         if folder is not None and not folder.is_dir():
-            raise UserError(f"run {name!r}: {folder}: no such folder")
+            raise UserError(f"run {name!r}: {folder}: no such folder; name one that jobs.predict or jobs.render wrote")
     folders = [folder for folder in (predicted, videos) if folder is not None]
     samples = next(filter(None, map(sample_names, folders)), [""])
     found = tuple(
