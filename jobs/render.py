@@ -60,7 +60,8 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
         other = ", ".join(renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter) or "none of ours"
         raise UserError(
-            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; choose --renderer {other}"
+            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; the renderer for these is {other}: "
+            "choose another --renderer"
         )
     if name == "pirender":
         (exp,) = columns_of(data, ["listener_exp"]).values()

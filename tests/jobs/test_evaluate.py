@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,7 +20,6 @@ from jobs import evaluate
 from pipeline import run
 from pipeline.media.encode import VideoWriter
 from pipeline.weights import CACHE_VARIABLE, find_weights
-from schemas.errors import UserError
 from schemas.score import CLIP_SCORE_SCHEMA
 from stages.evaluate import evaluation
 from stages.evaluate.comparison import Measurement
@@ -31,6 +31,8 @@ from tests.labs.browser import Page, browser, find_browser
 from tests.labs.media import numbered_frame
 from tests.labs.predictions import LabClip, moving_clip, write_data_set, write_prediction
 
+pytestmark = pytest.mark.usefixtures("ray_local")  # before the module, whose end looks for what was left
+ROOT = Path(__file__).resolve().parents[2]
 SIDE_PX = 96
 HOSTILE = "<img src onerror>|`*"  # no =, which ends the name in NAME=PREDICTION
 METRICS = (
@@ -238,29 +240,35 @@ def test_weights_that_cannot_be_read_are_named(
     assert f"{weights.root() / file}: {message}" in (said.err if status else said.out)
 
 
-def seen_gpus(number: int) -> tuple[int, list[int]]:
-    import ray
-
-    return number, ray.get_gpu_ids()
-
-
-def refuse(number: int) -> None:
+GPUS = """
+import json, sys, tempfile, ray
+from pipeline.run import spread
+from schemas.errors import UserError
+def seen(number):
+    return ray.get_gpu_ids()
+def refuse(number):
     raise UserError(f"item {number}: expected another, found this; say so")
+path = {"env_vars": {"PYTHONPATH": sys.argv[2]}}
+ray.init(address="local", num_cpus=2, num_gpus=int(sys.argv[1]), include_dashboard=False, runtime_env=path)
+found = [sorted(spread(seen, range(3), gpus=gpus)) for gpus in (0, 0.5)]
+try:
+    list(spread(refuse, [7]))
+except UserError as error:
+    found.append(str(error))
+print(json.dumps(found))
+ray.shutdown(wait_for_processes=True)
+"""
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-def test_work_asks_for_gpus_where_the_cluster_has_some(gpus: int) -> None:
-    import ray
-
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, _temp_dir=folder)
-        try:
-            assert dict(run.spread(seen_gpus, range(3))) == {i: (i, []) for i in range(3)}
-            assert dict(run.spread(seen_gpus, range(3), gpus=0.5)) == {i: (i, [0] * gpus) for i in range(3)}
-            with pytest.raises(UserError, match="^item 7: expected another, found this; say so$"):
-                list(run.spread(refuse, [7]))
-        finally:
-            ray.shutdown()
+def test_work_asks_for_gpus_where_the_cluster_has_some_and_its_errors_come_as_they_are(gpus: int) -> None:
+    command = [sys.executable, "-c", GPUS, str(gpus), str(ROOT)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    none, half, error = json.loads(result.stdout.splitlines()[-1])
+    assert none == [[i, []] for i in range(3)]
+    assert half == [[i, [0] * gpus] for i in range(3)]
+    assert error == "item 7: expected another, found this; say so"
 
 
 def test_only_clips_whose_metrics_run_networks_ask_for_a_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,12 +290,10 @@ def double(number: int) -> int:
     return 2 * number
 
 
-@pytest.mark.usefixtures("ray_local")
 def test_work_that_is_spread_over_ray_comes_back_with_its_position() -> None:
     assert dict(run.spread(double, range(20))) == {i: 2 * i for i in range(20)}
 
 
-@pytest.mark.usefixtures("ray_local")
 def test_on_ray_every_clip_is_a_task_and_the_scores_are_the_same(world: Path) -> None:
     given = [open_run(name, world / name, world / f"{name}_videos") for name in ("near", "far")]
     metrics = tuple(find_definition(name) for name in ("fd_exp_eccv2022", "vd_exp_sum", "psnr_piq"))

@@ -143,5 +143,5 @@ def test_a_checkpoint_of_another_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a dict with net_G_ema or net_G, found state_dict"):
         generator_weights(tmp_path / "x.pt")
     torch.save({"net_G": {"fc.weight": torch.zeros(1)}}, tmp_path / "x.pt")
-    with pytest.raises(UserError, match="x.pt: expected the weights of Generator, found others: .*fc.weight"):
+    with pytest.raises(UserError, match="x.pt: expected the weights of Generator, found others: .*Missing key"):
         PIRender(tmp_path / "x.pt")
