@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -253,16 +252,15 @@ def refuse(number: int) -> None:
 def test_work_asks_for_gpus_where_the_cluster_has_some(gpus: int) -> None:
     import ray
 
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, as for `ray_local`
-    ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, _temp_dir=folder)
-    try:
-        assert dict(run.spread(seen_gpus, range(3))) == {i: (i, []) for i in range(3)}
-        assert dict(run.spread(seen_gpus, range(3), gpus=0.5)) == {i: (i, [0] * gpus) for i in range(3)}
-        with pytest.raises(UserError, match="^item 7: expected another, found this; say so$"):
-            list(run.spread(refuse, [7]))
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, _temp_dir=folder)
+        try:
+            assert dict(run.spread(seen_gpus, range(3))) == {i: (i, []) for i in range(3)}
+            assert dict(run.spread(seen_gpus, range(3), gpus=0.5)) == {i: (i, [0] * gpus) for i in range(3)}
+            with pytest.raises(UserError, match="^item 7: expected another, found this; say so$"):
+                list(run.spread(refuse, [7]))
+        finally:
+            ray.shutdown()
 
 
 def test_only_clips_whose_metrics_run_networks_ask_for_a_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
