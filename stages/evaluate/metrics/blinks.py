@@ -19,13 +19,13 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.clock import FPS
+from pipeline.clock import frames_in, seconds_of
 from stages.evaluate.metrics.correlation import lagged
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check, check_pair
 
-WINDOW_FRAMES = 4 * FPS
-MAX_LAG_FRAMES = FPS // 2  # our choice; with more, two people's usual rates find each other by chance
+WINDOW_FRAMES = frames_in(4)
+MAX_LAG_FRAMES = frames_in(1) // 2  # our choice; with more, two people's usual rates find each other by chance
 SECONDS_A_MINUTE = 60
 
 
@@ -55,13 +55,13 @@ def windowed_peak(predicted: np.ndarray, reference: np.ndarray) -> float:
 def rate_a_minute(clips: Sequence[np.ndarray]) -> float:
     """Blinks begun a minute, over all clips."""
     frames = sum(len(clip) for clip in clips)
-    return sum(len(durations_frames(clip)) for clip in clips) * FPS * SECONDS_A_MINUTE / frames
+    return float(sum(len(durations_frames(clip)) for clip in clips) * SECONDS_A_MINUTE / seconds_of(frames))
 
 
 def mean_duration_s(clips: Sequence[np.ndarray]) -> float:
     """Mean duration of all blinks of all clips; NaN without a blink."""
     durations = np.concatenate([durations_frames(clip) for clip in clips])
-    return float(durations.mean() / FPS) if len(durations) else math.nan
+    return float(seconds_of(int(durations.sum())) / len(durations)) if len(durations) else math.nan
 
 
 def closed_share(clips: Sequence[np.ndarray]) -> float:

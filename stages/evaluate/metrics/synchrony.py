@@ -21,14 +21,14 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.clock import FPS
+from pipeline.clock import frames_in
 from stages.evaluate.metrics.correlation import lagged, pearson
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair, check_sets
 
 STS_STEP_S = 0.1  # dt of the published code, whatever the frame rate
-TLCC_LAGS_FRAMES = 2 * FPS - 1  # lags of less than 2 s
-WINDOW_FRAMES = 4 * FPS
+TLCC_LAGS_FRAMES = frames_in(2) - 1  # lags of less than 2 s
+WINDOW_FRAMES = frames_in(4)
 WINDOW_LAGS_FRAMES = WINDOW_FRAMES // 2  # our choice: so that at least half of a window overlaps
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.clock import Span
+from pipeline.dataset.read import read_clips
 from pipeline.manifest.clips_csv import clip_id_for
 from pipeline.manifest.load import load_manifest
 from pipeline.settings import parse_overrides, resolve
@@ -43,6 +44,9 @@ def test_people_whose_names_are_unknown_are_left_empty(toy: ToyProject) -> None:
     toy.write_clips(["a,0,1,left,positive,p,,train", "b,0,1,left,positive,,q,train"])
     columns = [clip.columns() for clip in load_manifest(toy.manifest).clips]
     assert [(row["speaker_id"], row["listener_id"]) for row in columns] == [("p", None), (None, "q")]
+    toy.build()
+    rows = read_clips(toy.folder / "out")
+    assert [(row["speaker_id"], row["listener_id"]) for row in rows] == [("p", None), (None, "q")]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def test_every_metric_scales_with_a_known_power_of_its_numbers(itself: list[Clip
     clips = data_set(0, 0.2)
     twice = [{name: 2 * values if values.dtype.kind == "f" else values for name, values in c.items()} for c in clips]
     for metric in OF_FLOATS:
-        power = next(power for start, power in POWERS if fnmatchcase(metric.id, start))
+        power = next((power for start, power in POWERS if fnmatchcase(metric.id, start)), None)
+        assert power is not None, f"{metric.id}: say in POWERS how it scales"
         assert metric.score(twice) == pytest.approx(2**power * metric.score(clips), rel=1e-4), metric.id
 
 
@@ -122,7 +123,7 @@ def test_no_metric_of_ours_is_printed_under_a_published_name() -> None:
 
 def test_a_metric_is_one_entry_in_any_file_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (registry.FOLDER / "lip_distance.py").read_text(encoding="utf-8")
-    (tmp_path / "chin.py").write_text(source.replace("lmd_lips_facemesh", "chin_facemesh"), encoding="utf-8")
+    (tmp_path / "zygoma.py").write_text(source.replace("lmd_lips_facemesh", "chin_facemesh"), encoding="utf-8")
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
     monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
     try:
