@@ -24,12 +24,26 @@ def command(main: Main) -> Callable[..., int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
         except OSError as error:
-            if not (is_machine_trouble(error) or isinstance(error, PermissionError)):
+            if is_machine_trouble(error) or isinstance(error, PermissionError):
+                message = f"{error}; what is finished is kept: mend it and run the same command again"
+            elif _is_named(error, sys.argv[1:] if arguments is None else arguments):
+                message = f"{error.filename}: {error.strerror}; name another place, --help says what is expected"
+            else:
                 raise
-            print(f"error: {error}; what is finished is kept: mend it and run the same command again", file=sys.stderr)
+            print(f"error: {message}", file=sys.stderr)
         return 2
 
     return run
+
+
+def _is_named(error: OSError, words: Sequence[str]) -> bool:
+    """Whether an error is about a path of the command line: itself, a folder above, or what a file stands above."""
+    if not isinstance(error.filename, str):
+        return False
+    found = Path(error.filename).resolve()
+    blocked = isinstance(error, NotADirectoryError)  # below a file
+    named = [Path(word).resolve() for word in words]
+    return any(path == found or found in path.parents or (blocked and path in found.parents) for path in named)
 
 
 def described(folder: Path, names: Sequence[str]) -> list[list[str]]:

@@ -23,6 +23,7 @@ from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES, CLIP_COLUMNS
 from schemas.coefficients import Layout
 from schemas.column import Column
+from schemas.errors import UserError
 from stages.evaluate.metrics.definition import Definition
 from stages.evaluate.metrics.registry import definitions
 
@@ -157,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="renew the tables in docs/ instead of printing them")
     options = parser.parse_args(arguments)
     if unknown := set(options.topics) - set(TOPICS):
-        parser.error(f"nothing to describe under {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
+        raise UserError(f"nothing to describe under {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
     if not options.write:
         print("\n\n".join(TOPICS[topic]() for topic in options.topics or TOPICS))
         return 0

@@ -23,7 +23,8 @@ from schemas.clip import SPLITS
 from schemas.errors import UserError
 from stages.evaluate import runs
 from stages.evaluate.evaluation import Request, Spread, evaluate, in_this_process
-from stages.evaluate.leaderboard.report import Report, make_report, write_report
+from stages.evaluate.leaderboard.output import write_report
+from stages.evaluate.leaderboard.report import Report, interval_text, make_report
 from stages.evaluate.metrics.definition import Definition
 from stages.evaluate.metrics.registry import definitions
 from stages.evaluate.runs import Policy, Run, open_run
@@ -44,11 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> Report:
     request = Request(
-        options.reference,
-        _runs(options.predicted, options.videos),
-        _metrics(options.metrics),
-        tuple(options.split or _splits(options.reference)),
-        Policy(options.on_length_mismatch, options.on_size_mismatch, options.on_missing_clip),
+        reference=options.reference,
+        runs=_runs(options.predicted, options.videos),
+        metrics=_metrics(options.metrics),
+        splits=tuple(options.split or _splits(options.reference)),
+        policy=Policy(
+            length=options.on_length_mismatch, size=options.on_size_mismatch, missing=options.on_missing_clip
+        ),
     )
     with _spreading(options.address, options.workers) as spread:
         return make_report(evaluate(request, spread), spread, options.seed)
@@ -110,7 +113,7 @@ def _splits(reference: Path) -> list[str]:
 def _summary(report: Report) -> str:
     """A line a metric, a column a run."""
     header = ["metric", "split", *report.names]
-    rows = [[row.metric, row.split, *row.cells] for row in report.summary_rows()]
+    rows = [[row.metric, row.split, *map(interval_text, row.scores)] for row in report.summary_rows()]
     lines = [aligned([header, *rows])]
     for gap in report.missing():
         lines.append(f"not computed for {', '.join(gap.runs)}: {', '.join(gap.metrics)}: {gap.reason}")

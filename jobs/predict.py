@@ -18,8 +18,7 @@ from jobs.train import data_set
 from pipeline.dataset.read import sample_name
 from schemas.clip import ATTITUDES, SPLITS
 from schemas.errors import UserError
-from stages.train.prediction import Draw, Predictor
-from stages.train.prediction_shards import Request, write_predictions
+from stages.train.prediction import Draw, Predictor, Request, write_predictions
 from stages.train.run_folder import RunFolder
 
 

@@ -21,16 +21,16 @@ from pathlib import Path
 
 from jobs.command import command
 from jobs.reextract import write_manifest
-from jobs.rendering.takes import Clip, clips_to_render
-from pipeline.dataset.read import provenance_of, read_description, sample_names
+from pipeline.dataset.read import columns_of, provenance_of, read_description, sample_names
 from pipeline.media.encode import VideoWriter, add_sound
 from pipeline.weights import WeightsError, find_weights
 from schemas.clip import SPLITS
 from schemas.coefficients import STAGE
 from schemas.errors import UserError
-from stages.evaluate.render.take import Renderer
+from stages.evaluate.render.scene import ClipToRender, Renderer, clips_to_render
 
 RENDERERS = {"mesh_warp": "landmark_gn", "pirender": "deep3d"}  # renderer -> the fitter whose coefficients it draws
+PIRENDER_EXPRESSION = 64  # of the 73 numbers that its network takes
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,18 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
         other = ", ".join(renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter) or "none of ours"
         raise UserError(
-            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; the renderer for these is {other}"
+            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; choose --renderer {other}"
         )
     if name == "pirender":
+        (exp,) = columns_of(data, ["listener_exp"]).values()
+        if exp.axes[-1] != PIRENDER_EXPRESSION:
+            raise UserError(
+                f"{data}: pirender draws {PIRENDER_EXPRESSION} expression coefficients, found {exp.axes[-1]}; build "
+                "the data set with the fitter that the checkpoint was trained with"
+            )
         return Choice(name, find_weights(weights or "pirender").paths()[0], plain)
+    if len(stages[STAGE].weights) != 1:
+        raise UserError(f"{data}: names no basis that it was fitted with; expected what jobs.build wrote with {STAGE}")
     ((basis, sha256),) = stages[STAGE].weights.items()
     found = find_weights(basis)
     if found.sha256 != sha256:
@@ -86,22 +94,22 @@ def load(choice: Choice) -> Renderer:
     return MeshWarp(load_basis(choice.file))
 
 
-def render_clip(choice: Choice, clip: Clip, path: Path) -> tuple[Path, int, float]:
+def render_clip(choice: Choice, clip: ClipToRender, path: Path) -> tuple[Path, int, float]:
     """Write one clip's video to ``path``; returns it, the number of frames and the seconds it took."""
     renderer, start = load(choice), time.perf_counter()
-    take = clip.take()
+    scene = clip.scene()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as scratch:
         silent, whole = Path(scratch) / "silent.mp4", Path(scratch) / "whole.mp4"
-        with VideoWriter(silent, (take.side_px, take.side_px)) as writer:
-            for frame in renderer.render(take):
+        with VideoWriter(silent, (scene.side_px, scene.side_px)) as writer:
+            for frame in renderer.render(scene):
                 writer.write(frame)
         add_sound(silent, clip.sound, whole)
         whole.replace(path)
-    return path, len(take.closed), time.perf_counter() - start
+    return path, len(scene.closed), time.perf_counter() - start
 
 
-def render_all(choice: Choice, clips: Mapping[Path, Clip], workers: int) -> Iterator[tuple[Path, int, float]]:
+def render_all(choice: Choice, clips: Mapping[Path, ClipToRender], workers: int) -> Iterator[tuple[Path, int, float]]:
     """`render_clip` for every path and its clip, in order, by this process or by several."""
     task = partial(render_clip, choice)
     if workers == 1:

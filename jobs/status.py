@@ -6,7 +6,6 @@ Reads the ledger alone and disturbs nobody. Exit status: 0 it runs or has finish
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pipeline.dataset.lock import is_locked
 from pipeline.dataset.read import read_description
 from pipeline.dataset.storage import location
 from pipeline.dataset.store import Store
-from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table
+from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_table, read_ledger
 from pipeline.ledger.report import REPORT, run_table
 
 MAX_IN_WORK = 10  # clips in work that are named
@@ -61,8 +60,7 @@ def _unfinished(store: Store, start: RunStart) -> int:
 
 def _finished(store: Store, start: RunStart) -> dict[str, Any] | None:
     """The report of this very run, if it has come to its end."""
-    path = store.root / REPORT
-    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    report = read_ledger(store, store.root / REPORT)
     return report if report.get("run_id") == start.run_id else None
 
 

@@ -21,9 +21,8 @@ from jobs.command import command
 from pipeline.address import add_address
 from pipeline.settings import describe, parse_overrides
 from schemas.errors import UserError
-from stages.train.plan import continue_run, plan_run
 from stages.train.registry import find_listeners
-from stages.train.run_folder import RunFolder
+from stages.train.run_folder import RunFolder, begin_run, continue_run
 
 MAX_FAILURES = 3  # how often a group of workers is started anew
 FOLLOW_EVERY_S = 1.0
@@ -46,7 +45,7 @@ def _train(options: argparse.Namespace) -> None:
     elif folder.description.is_file():
         raise UserError(f"{options.out}: holds a run already; add --resume to go on with it, or name another folder")
     else:
-        run = plan_run(roots, options.listener, options.preset, overrides, folder)
+        run = begin_run(roots, options.listener, options.preset, overrides, folder)
     listener = run.build()
     weights = sum(parameter.numel() for parameter in listener.parameters())
     print(f"{run.listener}: {weights} parameters, settings {dict(run.settings)}", flush=True)

@@ -1,7 +1,8 @@
 """List, fetch and check the weights of all models: ``python -m jobs.weights list|fetch|check [NAME ...]``.
 
 The cache is ``~/.cache/vico-pipeline/weights``, or the folder that the environment variable VICO_CACHE names. A machine
-without a network takes a copy of that folder. Exit status: 0 all is well, 1 something is missing or wrong.
+without a network takes a copy of that folder. Exit status: 0 all is well, 1 something is missing or damaged, 2
+there is no entry of that name.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.command import command
-from pipeline.fetch import fetch
 from pipeline.tables import aligned
-from pipeline.weights import Weights, WeightsError, cache_root, find_weights, registry
+from pipeline.weights import Weights, WeightsError, cache_root, fetch, find_weights, registry
 
 MIB = 2**20
 ABSENT = ("to fetch", "by hand")  # states of an entry whose files are not there
@@ -54,9 +54,9 @@ def _state(weights: Weights) -> str:
 def _each(command: str, names: Sequence[str]) -> int:
     """Fetch or check some entries; without names, check those that are there."""
     status = 0
-    for name in names or [name for name, weights in registry().items() if _state(weights) not in ABSENT]:
+    chosen = {name: find_weights(name) for name in names}
+    for name, weights in (chosen or {k: v for k, v in registry().items() if _state(v) not in ABSENT}).items():
         try:
-            weights = find_weights(name)
             paths = fetch(weights, _progress) if command == "fetch" else weights.paths()
             print(f"{name}: {len(paths)} files in {weights.root()}, sha256 {weights.sha256[:12]}")
         except WeightsError as error:

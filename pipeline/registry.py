@@ -13,10 +13,12 @@ import types
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.settings import read_text
 from pipeline.stage import Stage
 from schemas.errors import UserError
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
+MAX_STAGE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class StageCode:
         module_name = f"outside_stages.{self.name}"
         module = types.ModuleType(module_name)
         sys.modules[module_name] = module  # dataclasses look their module up by name
-        exec(compile(self.source, f"{self.name}.py", "exec"), module.__dict__)
+        try:
+            code = compile(self.source, f"{self.name}.py", "exec")
+        except (SyntaxError, ValueError) as error:  # a null byte is a ValueError
+            raise UserError(f"stage file {self.name}.py: expected Python: {error}") from None
+        exec(code, module.__dict__)
         return _stage_class(self.name, module)
 
 
@@ -49,11 +55,9 @@ def find_stages(outside: list[Path] | None = None, folder: Path = STAGES_FOLDER)
     for path in sorted(folder.glob("[a-z]*.py")):
         found[path.stem] = StageCode(path.stem, _sha256(_with_packages(path)))
     for path in outside or []:
-        if not path.is_file():
-            raise UserError(f"--stage {path}: no such file")
         if path.stem in found:
             raise UserError(f"--stage {path}: there is already a stage {path.stem!r}; rename the file")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MAX_STAGE_BYTES)
         found[path.stem] = StageCode(path.stem, _sha256(text), text)
     return list(found.values())
 

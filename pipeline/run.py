@@ -162,8 +162,14 @@ def run_parts(
             raise pickle.loads(row["trouble"])
 
 
-def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def spread(
+    work: Callable[[Any], Any], items: Sequence[Any], *, cpus: float = 1, gpus: float = 0
+) -> Iterator[tuple[int, Any]]:
     """Call ``work`` on every item, each in a task of its own on the connected cluster.
+
+    Parameters
+    ----------
+    gpus : what a task wants where the cluster has GPUs; it runs on the CPU where there are none.
 
     Yields
     ------
@@ -171,14 +177,21 @@ def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[i
     """
     import ray
 
-    task = ray.remote(work)
-    ahead = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # the rest would fill the object store
+    offer = ray.cluster_resources()
+    wanted = gpus if offer.get("GPU") else 0
+    task = ray.remote(num_cpus=cpus, num_gpus=wanted)(work)
+    at_once = offer.get("GPU", 0) / wanted if wanted else offer.get("CPU", 1) / max(cpus, 1e-3)
+    ahead = TASKS_AHEAD * max(1, int(at_once))  # the rest would fill the object store
     positions, running = iter(range(len(items))), {}
     for position in itertools.islice(positions, ahead):
         running[task.remote(items[position])] = position
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(ready), ray.get(ready)
+        try:
+            result = ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        yield running.pop(ready), result
         for position in itertools.islice(positions, 1):
             running[task.remote(items[position])] = position
 

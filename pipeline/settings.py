@@ -32,16 +32,16 @@ def read_text(path: Path, limit_bytes: int) -> str:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would never end, nor would a device
-            raise UserError(f"{path}: not a regular file")
+            raise UserError(f"{path}: expected a regular file")
         if found.st_size > limit_bytes:
-            raise UserError(f"{path}: larger than {limit_bytes} bytes")
+            raise UserError(f"{path}: expected at most {limit_bytes} bytes, found {found.st_size}")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error}") from None
+        raise UserError(f"{path}: not UTF-8, expected text: {error}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read, name another file: {error}") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ CLIP_SCORE_SCHEMA = pa.schema(
 """``scores.parquet``: a row a run, sample, clip and metric that single clips have."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClipScore:
     """What one clip got: a row of ``scores.parquet``; ``value`` is NaN where the metric is not defined for it."""
 
@@ -45,6 +45,29 @@ class ClipScore:
 
 
 @dataclass(frozen=True)
+class ScoreSpace:
+    """Who made the numbers that a score compares: a stage's fitter, a stage, or a network; nobody where it is empty.
+
+    Attributes
+    ----------
+    maker : fitter or stage; of a network its weights alone speak. A published number names no more than the fitter.
+    version : of the stage. weights : sha256 of what it loaded, by name.
+    """
+
+    maker: str = ""
+    version: int | None = None
+    weights: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        made = self.maker if self.version is None else f"{self.maker} version {self.version}"
+        return " with ".join(filter(None, (made, ", ".join(f"{n} (sha256 {h[:12]})" for n, h in self.weights))))
+
+    def as_published(self) -> ScoreSpace:
+        """As a paper could state it: the fitter or the network, without version and hash."""
+        return ScoreSpace(self.maker or ", ".join(name for name, _ in self.weights))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparable:
     """What two numbers must have in common before one may be called better.
 
@@ -52,8 +75,7 @@ class Comparable:
     ----------
     metric : id of the definition, which fixes formula, scale and pooling.
     data : name of the data set; split : its part; attitude : of the listeners, or `ALL`.
-    space : who made the numbers that were compared: fitter with sha256 of its basis, a network with that of its
-        weights; empty for pictures.
+    space : who made the numbers that were compared; empty for pictures.
     scale : the factor that the numbers carry. pooling : how clips become one number.
     resolution : of the pictures, ``256x256``; empty for metrics that see none.
     """
@@ -62,13 +84,17 @@ class Comparable:
     data: str
     split: str
     attitude: str
-    space: str
+    space: ScoreSpace
     scale: float
     pooling: str
     resolution: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the space is a text."""
+        return {**asdict(self), "space": str(self.space)}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """A number with its interval.
 
@@ -91,15 +117,12 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not a number is null, as JSON has none."""
-        flat = {
-            "run": self.run,
-            **asdict(self.key),
-            **{k: v for k, v in asdict(self).items() if k not in ("run", "key")},
-        }
+        numbers = {name: value for name, value in asdict(self).items() if name not in ("run", "key")}
+        flat = {"run": self.run, **self.key.to_json(), **numbers}
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in flat.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """Paired bootstrap of two runs on the same clips: ``first`` minus ``second``, with its 95 % interval."""
 
@@ -114,6 +137,11 @@ class Difference:
     def decided(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {"first": self.first, "second": self.second, **self.key.to_json(), **numbers}
 
 
 def clip_score_table(rows: list[ClipScore]) -> pa.Table:

@@ -12,18 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clip import Clip
-from pipeline.clock import VideoTimes, frames_in
+from pipeline.clock import VideoTimes, frames_in, map_to_grid
 from pipeline.media.encode import VideoWriter
 from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
-from schemas.column import Column, per_role
+from schemas.column import ROLES, Column, per_role
 from stages.faces import crops
 from stages.faces.boxes import Floats
 from stages.faces.detector import FaceDetector
-from stages.faces.looker import Looker
-from stages.faces.pair import REJECTS, PairRules, find_pair
-from stages.faces.ready import take_over
-from stages.faces.scan import Pictures, Scan, boxes_over_time, detected_over_time, scan
+from stages.faces.people import REJECTS, PairRules, boxes_over_time, detected_over_time, find_pair
+from stages.faces.scan import Looker, Pictures, Scan, scan
 
 Size = tuple[int, int]  # width, height
 PRESET = "superfast"  # 0.7 of the time of veryfast at equal quality, for twice the bytes: still 35 KB a second
@@ -74,7 +72,7 @@ class Face(Stage):
         try:
             if clip.is_pair:
                 self._check_sound(clip["audio_level_dbfs"])
-                return take_over(clip, self.settings.size_px)
+                return _take_over(clip, self.settings.size_px)
             return self._crop_heads(clip, clip.reader())
         except MediaError as error:
             raise Reject(error.reason, error.detail) from error
@@ -128,6 +126,38 @@ class Face(Stage):
             return squares, [np.tile(square, (len(boxes[0]), 1)) for square in squares]
         sigma_frames = frames_in(self.settings.smooth_s) if policy == "smooth" else 0.0
         return squares, [crops.moving_squares(one, margin, size_px, sigma_frames) for one in boxes]
+
+
+def _take_over(clip: Clip, size_px: int) -> dict[str, Any]:
+    """The columns of stage ``face`` for a pair; boxes are the whole picture of each role's own file, none detected.
+
+    Raises
+    ------
+    MediaError : a file does not give its frames.
+    """
+    columns: dict[str, Any] = {}
+    for role in ROLES:
+        reader = clip.reader(role)
+        info, pts = reader.info(), map_to_grid(clip.span, reader.frame_times()).pts
+        square = _whole_picture(info.width, info.height)
+        track = np.tile(square, (clip.num_frames, 1))
+        path = clip.output(f"{role}.mp4")
+        with VideoWriter(path, (size_px, size_px), pixels="yuv420p") as writer:
+            for _, heads in reader.crops(pts, track[:, None], size_px, pixels="yuv420p"):
+                writer.write(heads[0])
+        columns[f"{role}_video"] = path
+        columns[f"{role}_box"] = track
+        columns[f"{role}_box_detected"] = np.zeros(clip.num_frames, bool)
+        columns[f"{role}_crop_box"] = square
+        columns[f"{role}_crop_track"] = track
+    return columns
+
+
+def _whole_picture(width_px: int, height_px: int) -> Floats:
+    """The smallest square around a picture, float32 (4,): x1, y1, x2, y2; published crops are square already."""
+    half = max(width_px, height_px) / 2
+    x, y = width_px / 2, height_px / 2
+    return np.array([x - half, y - half, x + half, y + half], np.float32)
 
 
 def _pictures(source_frame: NDArray[np.int32], times: VideoTimes, end_s: float) -> Pictures:

@@ -107,14 +107,16 @@ class ThreeDMM(Stage):
         return None
 
     def _fit(self, clips: Sequence[Clip]) -> dict[str, Fits]:
-        from stages.morphable.fitters import Face, reproducible
+        from stages.morphable.fitters import FilmedTrack, reproducible
 
         faces = []
         for clip in clips:
             for role in ROLES:
                 video = f"{role}_video"
                 frames = partial(read_video, clip.path(video)) if video in self.reads() else tuple
-                faces.append(Face(clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"], CROP_SIDE_PX, frames))
+                faces.append(
+                    FilmedTrack(clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"], CROP_SIDE_PX, frames)
+                )
         with reproducible():
             found = iter(self._fitter.fit(faces))
         return {clip.clip_id: {role: next(found) for role in ROLES} for clip in clips}

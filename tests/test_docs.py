@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 from jobs.describe import BEGIN, TOPICS, renew
 from pipeline.sources.availability import OUTCOMES
 from pipeline.weights import registry
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")))
+PATH = re.compile(r"`((?:schemas|pipeline|stages|manifests|jobs|tests|docs)/[\w./]*\w(?:\.\w+)?/?)(?:::\w+)?`")
 
 
 def test_the_tables_of_the_documents_are_those_of_the_code() -> None:
@@ -35,3 +39,23 @@ def test_jobs_that_the_documents_run_exist() -> None:
     text = "".join(path.read_text() for path in DOCS.glob("*.md"))
     jobs = set(re.findall(r"python -m (jobs\.[\w.]*\w)", text))
     assert jobs and all(find_spec(job) for job in jobs)
+
+
+def test_every_page_is_linked_from_the_readme_and_every_link_leads_to_a_file() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"(docs/{path.name})" in readme for path in DOCS.glob("*.md"))
+
+
+def test_files_and_folders_that_the_pages_name_exist() -> None:
+    for page in PAGES:
+        for path in PATH.findall(page.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_names_of_the_code_that_the_pages_use_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"`((?:schemas|pipeline|stages)\.[\w.]*\w)", page.read_text(encoding="utf-8")):
+            assert resolve_name(name) is not None, f"{page.name}: {name}"

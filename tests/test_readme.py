@@ -6,10 +6,15 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from jobs import build, check, make_demo
+from stages.train.listener import Batch, TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,6 +38,31 @@ def test_every_make_target_that_it_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`?make (\w+)", README)) & set(re.findall(r"`make (\w+)", README)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def example(number: int) -> dict[str, Any]:
+    """The names that one of its files defines."""
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(blocks("python")[number], names)
+    return names
+
+
+def test_the_listener_that_it_shows_learns_and_predicts() -> None:
+    torch.manual_seed(0)
+    frames = {name: torch.randn(2, 5, size) for name, size in (("speaker", 3), ("listener", 3), ("audio", 2))}
+    mask, attitude = torch.ones(2, 5, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
+    batch = Batch(**frames, reference=frames["listener"][:, 0], attitude=attitude, mask=mask)
+    listener = example(1)["Echo"](TrainingSettings(), SimpleNamespace(coefficients=3, audio=2))
+    assert listener.predict(batch, torch.Generator()).motion.shape == (2, 5, 3)
+    sum(listener(batch, torch.Generator()).values()).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in listener.parameters())
+
+
+def test_the_metric_that_it_shows_scores() -> None:
+    (metric,) = example(2)["DEFINITIONS"]
+    predicted, reference = np.zeros((4, 3)), np.full((4, 3), -0.5)
+    predicted[2, 1] = 1.5
+    assert metric.clip_score(dict(zip(metric.inputs, (predicted, reference), strict=True))) == 2
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from jobs.bench.stages import Sample, build_tables, demo_sample
 from jobs.bench.trainer import trainer_table
 from jobs.command import command
 from pipeline.clock import Span
+from schemas.errors import UserError
 
 
 @command
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trainer": trainer_table,
     }
     if unknown := set(options.only or ()) - set(sections):
-        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
+        raise UserError(f"--only: no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
     print(f"{platform.machine()}, {os.cpu_count()} cores")
     for name in options.only or sections:
         print(f"\n{sections[name]()}", flush=True)
@@ -53,6 +54,10 @@ def _build_tables(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.video:
+            if options.end is None or not options.video.is_file():
+                raise UserError(
+                    f"--video {options.video}: expected an existing file and --end, where its clip ends in seconds"
+                )
             spans = (Span(options.start, options.end),) * options.clips
             sample = Sample(options.video.resolve(), spans, options.speaker_side)
         else:

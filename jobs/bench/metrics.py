@@ -15,7 +15,7 @@ import numpy as np
 from jobs.bench import reference_metrics
 from pipeline.tables import aligned
 from stages.evaluate.metrics import image_quality, sharpness
-from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Clip
+from stages.evaluate.metrics.definition import Clip, Input, Quantity, Whose
 from stages.evaluate.metrics.registry import definitions
 
 SIDE_PX = 384
@@ -24,7 +24,7 @@ FRAMES_OF_SLOW = 3  # of the metric that takes half a second a frame
 ROUNDS = 3
 TEST_SET_CLIPS, TEST_SET_FRAMES = 100, 360  # a test set as large as ViCo's: clips of 12 s
 STEP = 0.03  # by which made-up coefficients wander in a frame
-WIDTHS = {"exp": 64, "angle": 3, "trans": 3, "pose": 6, "identity": 80}
+WIDTHS = {Quantity.EXP: 64, Quantity.ANGLE: 3, Quantity.TRANS: 3, Quantity.POSE: 6, Quantity.IDENTITY: 80}
 
 
 def metric_table() -> str:
@@ -78,10 +78,10 @@ def made_up_clips(count: int, num_frames: int) -> list[Clip]:
     clips = []
     for _ in range(count):
         clip = {}
-        for whose in (PREDICTED, REFERENCE, SPEAKER):
+        for whose in Whose:
             for what, width in WIDTHS.items():
-                clip[f"{whose}.{what}"] = STEP * rng.standard_normal((num_frames, width)).cumsum(axis=0)
-            clip[f"{whose}.blink"] = rng.random(num_frames) < 0.05
+                clip[Input(whose, what)] = STEP * rng.standard_normal((num_frames, width)).cumsum(axis=0)
+            clip[Input(whose, Quantity.BLINK)] = rng.random(num_frames) < 0.05
         clips.append(clip)
     return clips
 

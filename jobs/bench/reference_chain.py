@@ -29,7 +29,7 @@ def mtcnn_every_frame(frames: Iterable[Image], device: str = "cpu") -> list[NDAr
     Stands for "we use the MTCNN to detect the face regions in each frame" (section 4 of the paper). No crop code was
     released, so this is facenet-pytorch's MTCNN at its defaults: faces from 20 px, pyramid factor .709.
     """
-    from stages.faces.facenet import import_facenet
+    from jobs.bench.facenet import import_facenet
 
     detector = import_facenet().MTCNN(keep_all=True, device=device)
     found = (detector.detect(frame)[0] for frame in frames)

@@ -26,6 +26,7 @@ from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
 from pipeline.tables import aligned
+from schemas.errors import UserError
 
 FULL_HD = (1920, 1080)
 FRAME_MS = 1000 * float(seconds_of(1))  # how long a frame is shown
@@ -93,7 +94,8 @@ def measure_build(sample: Sample, folder: Path, workers: int | None) -> Stopwatc
     build = Build(load_manifest(sample.write_manifest(folder)), folder / "out", find_stages(), BuildOptions())
     report = build.run(build.survey(), watch)
     if report.after.missing:
-        raise SystemExit("the sample cannot be built:\n" + "\n".join(report.missing_lines()))
+        why = report.missing_lines()[0].strip()
+        raise UserError(f"{sample.video}: cannot be built ({why}); give another --video, --start or --end")
     return watch
 
 

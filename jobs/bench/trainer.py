@@ -74,13 +74,12 @@ def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torc
     """Train a listener, given by name and preset, for some steps after one that warms up."""
     from stages.train.corpus import open_corpus
     from stages.train.loop import Trainer, Worker
-    from stages.train.plan import SPLITS, plan_run
-    from stages.train.run_folder import RunFolder
+    from stages.train.run_folder import SPLITS, RunFolder, begin_run
     from stages.train.training_log import Log
     from stages.train.windows import training_windows
 
     folder = RunFolder(out)
-    run = plan_run([root], *listener, {}, folder)
+    run = begin_run([root], *listener, {}, folder)
     corpus = open_corpus(run.roots, run.inputs, SPLITS, folder.frames)
     trainer = Trainer(run, Worker(device), Log(None))
     windows = training_windows(corpus, corpus.clips, run.scores, run.vocabulary, trainer.settings)
@@ -96,11 +95,10 @@ def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torc
 def measure_epoch(root: Path, out: Path, device: torch.device) -> float:
     """Seconds of an epoch of ``vico_lstm`` with its validation and checkpoint, after one that warms up."""
     from stages.train.loop import Worker, train
-    from stages.train.plan import plan_run
-    from stages.train.run_folder import RunFolder
+    from stages.train.run_folder import RunFolder, begin_run
 
     folder = RunFolder(out)
-    plan_run([root], "vico_lstm", "", {"epochs": 2}, folder)
+    begin_run([root], "vico_lstm", "", {"epochs": 2}, folder)
     ends: list[float] = []
     train(folder, Worker(device), lambda _: ends.append(time.perf_counter()))
     return ends[1] - ends[0]

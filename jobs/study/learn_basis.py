@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -22,22 +23,26 @@ from jobs.command import command
 from pipeline.clock import Span, map_to_grid
 from pipeline.dataset.read import read_clips
 from pipeline.dataset.store import Store
-from pipeline.media.reader import SourceReader
+from pipeline.manifest.clips_csv import MAX_CSV_BYTES
+from pipeline.media.reader import MediaError, SourceReader
+from pipeline.settings import read_text
 from pipeline.tables import aligned
 from schemas.column import FRAME_AXIS, ROLES, Column
+from schemas.errors import UserError
 
 if TYPE_CHECKING:
     from stages.landmarks import Tracker
-    from stages.morphable.learning import Explained, Track
+    from stages.morphable.learning import Explained, PersonTrack
 
 CROP_PX = 384
+LIST_COLUMNS = ("file", "person", "start_s", "end_s", "left", "top", "side")
 PICTURES = (".bmp", ".jpg", ".jpeg", ".png")
 MAX_FRAMES = 300  # of a face in a list
 
 
-def tracks_of_dataset(root: Path) -> Iterator[Track]:
+def tracks_of_dataset(root: Path) -> Iterator[PersonTrack]:
     """Both faces of every published clip of a data set, from its landmark columns."""
-    from stages.morphable.learning import Track, upright
+    from stages.morphable.learning import PersonTrack, upright
 
     people = {row["clip_id"]: row for row in read_clips(root)}
     store = Store(root)
@@ -48,24 +53,31 @@ def tracks_of_dataset(root: Path) -> Iterator[Track]:
             for clip_id, row in store.read_columns("landmarks", path.stem, [points, valid]).items():
                 if clip_id in people:
                     person = people[clip_id][f"{role}_id"] or f"{clip_id} {role}"
-                    yield Track(person, upright(row[points.name][row[valid.name]]))
+                    yield PersonTrack(person, upright(row[points.name][row[valid.name]]))
 
 
-def tracks_of_list(path: Path) -> Iterator[Track]:
+def tracks_of_list(path: Path) -> Iterator[PersonTrack]:
     """Faces of a list, found by FaceMesh in their squares; faces that it does not find are named and left out."""
     from stages.landmarks import Tracker
-    from stages.morphable.learning import Track, upright
+    from stages.morphable.learning import PersonTrack, upright
 
     tracker = Tracker(min_detection=0.5, min_presence=0.9)
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            media = path.parent / row["file"]
+    reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""))
+    if missing := [name for name in LIST_COLUMNS if name not in (reader.fieldnames or ())]:
+        raise UserError(f"{path}, line 1: no column {', '.join(missing)}; expected {','.join(LIST_COLUMNS)}")
+    for row in reader:
+        media = path.parent / row["file"]
+        try:
             square = tuple(float(row[key]) for key in ("left", "top", "side"))
             points = list(_look(tracker, media, square, row))
-            if points:
-                yield Track(row["person"], upright(np.stack(points)))
-            else:
-                print(f"{media}: no face in the square {square} of {row['person']}: left out", file=sys.stderr)
+        except (MediaError, OSError, ValueError) as error:
+            raise UserError(
+                f"{path}, line {reader.line_num}: expected a face in a readable film or picture: {error}"
+            ) from None
+        if points:
+            yield PersonTrack(row["person"], upright(np.stack(points)))
+        else:
+            print(f"{media}: no face in the square {square} of {row['person']}: left out", file=sys.stderr)
 
 
 def _look(tracker: Tracker, media: Path, square: tuple[float, ...], row: dict[str, str]) -> Iterator[np.ndarray]:
@@ -123,6 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tracks = []
     for path in options.inputs:
         tracks += tracks_of_list(path) if path.suffix == ".csv" else tracks_of_dataset(path)
+    if not tracks:
+        inputs = ", ".join(map(str, options.inputs))
+        raise UserError(
+            f"{inputs}: no faces; expected lists, or data sets that jobs.build wrote with the stage landmarks"
+        )
     people, frames = len({track.person for track in tracks}), sum(len(track.points) for track in tracks)
     print(f"{len(tracks)} tracks of {people} people, {frames} frames")
     sizes = options.identity, options.expression

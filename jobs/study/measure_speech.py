@@ -22,6 +22,7 @@ from jobs.command import command
 from pipeline.clock import SAMPLE_RATE_HZ
 from pipeline.settings import parse_overrides, resolve
 from pipeline.weights import resolve_all
+from schemas.errors import UserError
 from stages.asr import SPHINX, Asr
 from stages.transcribers.transcript import SPEECH_RATE_HZ
 
@@ -51,7 +52,10 @@ class Score:
 def recordings(folder: Path) -> Iterator[Recording]:
     """The recordings of a folder whose words are known and not in doubt."""
     for path in sorted(folder.glob("*.json")):
-        known = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f'{path}: expected JSON such as {{"text": "the words"}}, found {error}') from None
         sounds = [path.with_suffix(suffix) for suffix in (".wav", ".flac") if path.with_suffix(suffix).is_file()]
         if sounds and "text" in known and "note" not in known:
             yield Recording(path.stem, sounds[0], plain_words(known["text"]))
@@ -81,7 +85,10 @@ def listen(path: Path) -> np.ndarray:
 
     sound = ffmpeg.input(str(path)).output("pipe:", format="f32le", ac=1, ar=SAMPLE_RATE_HZ)
     quiet = sound.global_args("-nostdin", "-loglevel", "error")
-    raw, _ = quiet.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True)
+    try:
+        raw, _ = quiet.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
+    except ffmpeg.Error as error:
+        raise UserError(f"{path}: expected a recording: {error.stderr.decode().splitlines()[0]}") from None
     samples: np.ndarray = soxr.resample(np.frombuffer(raw, np.float32), SAMPLE_RATE_HZ, SPEECH_RATE_HZ)
     return samples
 
@@ -96,6 +103,8 @@ def measure(stage: Asr, folder: Path) -> list[Score]:
         seconds = time.perf_counter() - started
         errors = word_errors(recording.words, plain_words(heard))
         scores.append(Score(recording, errors, len(samples) / SPEECH_RATE_HZ, seconds, heard))
+    if not scores:
+        raise UserError(f"{folder}: no recordings; expected NAME.wav or NAME.flac beside NAME.json with their words")
     return scores
 
 
@@ -122,7 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="asr.KEY=VALUE", help="change a setting")
     parser.add_argument("--write", type=Path, help="renew the recogniser's table in this document")
     options = parser.parse_args(arguments)
-    stage = Asr(resolve("asr", Asr.Settings, parse_overrides(options.set).get("asr", {})))
+    overrides = parse_overrides(options.set)
+    if unknown := sorted(set(overrides) - {"asr"}):
+        raise UserError(f"--set {unknown[0]}: allowed: asr.KEY=VALUE")
+    document = options.write.read_text(encoding="utf-8") if options.write else ""
+    stage = Asr(resolve("asr", Asr.Settings, overrides.get("asr", {})))
     resolve_all(stage.weights())
     stage.setup("cpu")
     scores = measure(stage, options.folder)
@@ -132,7 +145,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speed = sum(score.length_s for score in scores) / sum(score.seconds for score in scores)
     print(f"\n{name}: {speed:.1f} x real time")
     if options.write:
-        document = options.write.read_text(encoding="utf-8")
         options.write.write_text(renew(document, name, content), encoding="utf-8")
     return 0
 

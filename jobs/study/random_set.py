@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.registry import find_stages
 from schemas.clip import ATTITUDES
 from schemas.column import FRAME_AXIS, Column
 from schemas.dataset import RANDOM, Maker
+from schemas.errors import UserError
 
 VICO_CLIPS, VICO_FRAMES = 483, frames_in(95 * 60 + 22)  # Zhou et al., ECCV 2022, Table 2: 95 min 22 s
 SHORTEST_FRAMES = frames_in(1)  # ViCo's clips last 1 to 71 s
@@ -44,10 +46,14 @@ class Extent:
     seed: int = 0
 
 
-def write_random_set(out: Path, extent: Extent) -> None:
-    """Write shards and ``dataset.json`` into a folder."""
+def write_random_set(out: Path, extent: Extent, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Write shards and ``dataset.json`` into a folder; ``settings`` of stages decide on columns, as in a build."""
+    if extent.clips < 1 or extent.frames < extent.clips * SHORTEST_FRAMES:
+        raise UserError(
+            f"expected a clip or more of {SHORTEST_FRAMES} frames at least, found {extent}: --clips, --frames"
+        )
     rng = np.random.default_rng(extent.seed)
-    pipeline = Pipeline(find_stages(), {})
+    pipeline = Pipeline(find_stages(), settings)
     columns = [column for column in pipeline.columns.values() if column.is_numeric and not column.heavy]
     rows = []
     for split, lengths in _lengths(extent, rng).items():

@@ -23,6 +23,7 @@ from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
 from pipeline.tables import aligned
+from schemas.errors import UserError
 
 STAGE = '''"""A stage that writes a little; it reads what the one before it wrote."""
 import time
@@ -113,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", type=int, default=4, help="stages that every clip passes")
     parser.add_argument("--sleep", type=float, default=0.0, help="seconds that a stage sleeps over a clip")
     options = parser.parse_args(arguments)
+    if options.clips < 1 or options.stages < 1:
+        raise UserError("--clips, --stages: expected one or more")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stages = make_stages(folder, options.stages, options.sleep)

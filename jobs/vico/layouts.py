@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.manifest.clips_csv import MAX_CSV_BYTES
+from pipeline.settings import read_text
 from schemas.clip import ATTITUDES, ID_PATTERN, SPLITS
 from schemas.errors import UserError
 
@@ -102,14 +105,13 @@ def _challenge_clip(folder: Path, split: str, row: Mapping[str, str]) -> VicoCli
 
 
 def _rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restval="")
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            found = ", ".join(reader.fieldnames or ()) or "nothing"
-            raise UserError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {found}")
-        for row in reader:
-            yield {name: (value or "").strip() for name, value in row.items() if name}
+    reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""), restval="")
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        found = ", ".join(reader.fieldnames or ()) or "nothing"
+        raise UserError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {found}")
+    for row in reader:
+        yield {name: (value or "").strip() for name, value in row.items() if name}
 
 
 def _wrong(clip: VicoClip) -> Iterator[str]:

@@ -22,6 +22,7 @@ from pipeline.dataset.storage import Location, file_sizes
 from pipeline.dataset.store import Store
 from pipeline.ledger.diary import GIVEN_UP, read_diary
 from pipeline.tables import aligned
+from schemas.errors import UserError
 from schemas.outcome import OK, REJECTED
 
 FILE = "started.json"
@@ -48,8 +49,23 @@ class RunStart:
     @classmethod
     def read(cls, store: Store) -> RunStart | None:
         """The latest run of a data set; None if there was none."""
-        path = store.ledger / FILE
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        found = read_ledger(store, store.ledger / FILE)
+        return cls(**found) if found else None
+
+
+def read_ledger(store: Store, path: Location) -> dict[str, Any]:
+    """What a file of the ledger says in JSON; nothing where there is none.
+
+    Raises
+    ------
+    UserError : somebody else has written it.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        again = f"python -m jobs.build MANIFEST --out {store.root}"
+        raise UserError(f"{path}: cannot be read: {error}; delete it, the next {again} writes it anew") from None
+    return found
 
 
 @dataclass(frozen=True)

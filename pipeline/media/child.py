@@ -28,7 +28,7 @@ if __name__ == "__main__":  # -I leaves this file's own package off the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipeline.media.audio import read_audio
-from pipeline.media.sandbox import ANSWER, Limits, MediaError
+from pipeline.media.sandbox import ANSWER, MediaError, ReadingLimits
 from pipeline.media.seccomp import forbid_calls
 from pipeline.media.source import MediaSource
 from pipeline.media.video import read_crops, read_frame_times, read_frames, read_info
@@ -59,7 +59,7 @@ _RULESET_BYTES = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}  # what a kernel with that ABI
 def main() -> None:
     wire = socket.socket(fileno=0)
     lines = wire.makefile("rb")
-    limits = Limits(**json.loads(lines.readline()))
+    limits = ReadingLimits(**json.loads(lines.readline()))
     confine(limits)
     source = MediaSource(os.fdopen(int(sys.argv[1]), "rb", buffering=0), limits)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -70,7 +70,7 @@ def main() -> None:
         _serve(source, requests.get(), outbox)
 
 
-def confine(limits: Limits) -> None:
+def confine(limits: ReadingLimits) -> None:
     """Give up, for good, what reading media does not need."""
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 1))  # SIGXCPU first, which tells why

@@ -18,11 +18,11 @@ import numpy as np
 
 from pipeline.clock import Span, VideoTimes
 from pipeline.media.encode import PixelFormat
-from pipeline.media.sandbox import MEDIA_REASONS, Child, Limits, MediaError
+from pipeline.media.sandbox import MEDIA_REASONS, Child, MediaError, ReadingLimits
 
-__all__ = ["MEDIA_REASONS", "AudioInfo", "Limits", "MediaError", "SourceInfo", "SourceReader"]
+__all__ = ["MEDIA_REASONS", "AudioInfo", "ReadingLimits", "MediaError", "SourceInfo", "SourceReader"]
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ReadingLimits()
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SourceReader:
     limits : what reading it may cost.
     """
 
-    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, path: Path, limits: ReadingLimits = DEFAULT_LIMITS) -> None:
         self.path = Path(path)
         self.limits = limits
         self._info: SourceInfo | None = None

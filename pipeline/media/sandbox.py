@@ -60,7 +60,7 @@ class MediaError(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadingLimits:
     """What reading one source may cost.
 
     Attributes
@@ -89,7 +89,7 @@ class Child:
     limits : what reading it may cost.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: ReadingLimits) -> None:
         self._path = path
         self._limits = limits
         self._left_s = limits.wall_s

@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from pipeline.media.sandbox import Limits, MediaError
+from pipeline.media.sandbox import MediaError, ReadingLimits
 
 # Containers that are one file. Playlists, image sequences and devices, which lead to others, are left out.
 CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "wav")
@@ -41,7 +41,7 @@ _MICROSECOND = Fraction(1, av.time_base)
 class MediaSource:
     """The source file, opened anew for every request so that none inherits a decoder's state."""
 
-    def __init__(self, file: io.FileIO, limits: Limits) -> None:
+    def __init__(self, file: io.FileIO, limits: ReadingLimits) -> None:
         self.file = file
         self.limits = limits
         self.pixel_aspect = Fraction(1)  # width by height of a stored pixel, known once the video was opened

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.manifest.load import Manifest, Source
 from pipeline.media.reader import MediaError, SourceReader
 from pipeline.sources.availability import CHANGED, NOT_TRIED, OK, OVER_LIMIT, UNSUPPORTED, Availability, Entry
-from pipeline.sources.host import Limits, Unavailable, get_video
+from pipeline.sources.host import Unavailable, VideoLimits, get_video
 from pipeline.sources.rate_limit import RateLimit
 from pipeline.stage import setting
 from schemas.errors import UserError
@@ -41,14 +41,16 @@ class DownloadSettings:
         (), "hosts that may be asked although they are not on the public internet; only with --set"
     )
 
-    def limits(self, manifest: Path) -> Limits:
+    def limits(self, manifest: Path) -> VideoLimits:
         """What one video may cost."""
         cookies = manifest.parent / self.cookies if self.cookies else None
         if cookies and not cookies.is_file():
             raise UserError(
                 f"[stages.download] cookies: found {self.cookies!r}, allowed: a file; there is no {cookies}"
             )
-        return Limits(self.max_mib * MIB, self.max_s, self.max_height_px, self.timeout_s, cookies, self.internal_hosts)
+        return VideoLimits(
+            self.max_mib * MIB, self.max_s, self.max_height_px, self.timeout_s, cookies, self.internal_hosts
+        )
 
 
 class Downloads:
@@ -125,7 +127,7 @@ class Downloads:
         return self.availability.folder / ".incoming" / source.source_id
 
 
-def _shape(file: Path, limits: Limits) -> str:
+def _shape(file: Path, limits: VideoLimits) -> str:
     """Container, codecs, size, rate and length of a video, or `Unavailable` if it is none."""
     try:
         with SourceReader(file) as reader:

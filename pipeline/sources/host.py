@@ -53,7 +53,7 @@ class Unavailable(Exception):  # an answer, as Reject is
 
 
 @dataclass(frozen=True)
-class Limits:
+class VideoLimits:
     """What one video may cost."""
 
     max_bytes: int
@@ -64,7 +64,7 @@ class Limits:
     internal_hosts: tuple[str, ...] = ()
 
 
-def get_video(url: str, folder: Path, limits: Limits) -> Path:
+def get_video(url: str, folder: Path, limits: VideoLimits) -> Path:
     """Download a video into a folder of its own and return its file; an earlier broken attempt there is continued.
 
     Raises
@@ -99,7 +99,7 @@ def classify(text: str) -> str:
     return UNSUPPORTED
 
 
-def _options(folder: Path, limits: Limits, log: _Log) -> dict[str, Any]:
+def _options(folder: Path, limits: VideoLimits, log: _Log) -> dict[str, Any]:
     import imageio_ffmpeg
 
     height, filters = f"[height<=?{limits.max_height_px}]", f"[protocol~='{PROTOCOLS}']"
@@ -136,7 +136,7 @@ def _only_files() -> list[str]:
     return ["-protocol_whitelist", "file", "-format_whitelist", JOINED_CONTAINERS]
 
 
-def _refuse(info: Mapping[str, Any], limits: Limits) -> str | None:
+def _refuse(info: Mapping[str, Any], limits: VideoLimits) -> str | None:
     """Called with what a host says of a video before it is downloaded."""
     if (info.get("duration") or 0) > limits.max_s:
         raise Unavailable(OVER_LIMIT, f"{info['duration']:.0f} s long, {limits.max_s:.0f} s at most")
@@ -145,7 +145,7 @@ def _refuse(info: Mapping[str, Any], limits: Limits) -> str | None:
     return None
 
 
-def _check_size(status: Mapping[str, Any], limits: Limits) -> None:
+def _check_size(status: Mapping[str, Any], limits: VideoLimits) -> None:
     """Called while a file comes in: not every host says beforehand how much it will send."""
     if (status.get("downloaded_bytes") or 0) > limits.max_bytes:
         raise Unavailable(OVER_LIMIT, f"more than {limits.max_bytes} bytes")

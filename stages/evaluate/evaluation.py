@@ -1,30 +1,29 @@
 """The evaluation: runs against a reference, metric by metric, clip by clip, with what could not be computed and why.
 
-It defines no mathematics: metrics (`stages.evaluate.metrics`) take arrays and return floats, the work on a clip
-(`stages.evaluate.clip_work`) is done wherever ``spread`` sends it, `stages.evaluate.scoring` makes scores of clips.
+It defines no mathematics: metrics (`stages.evaluate.metrics`) take arrays and return floats, the comparison of a clip
+(`stages.evaluate.comparison`) is done wherever ``spread`` sends it, `stages.evaluate.scoring` makes scores of clips.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.dataset.read import one_fitter, read_description
-from schemas.coefficients import Provenance
+from pipeline.weights import WeightsError, find_weights
+from schemas.coefficients import STAGE, Provenance
 from schemas.dataset import Description
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
-from stages.evaluate.clip_work import ClipResult, ClipTask, work_on
-from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, Definition
-from stages.evaluate.obstacles import obstacle
+from stages.evaluate.comparison import Comparison, Measurement, work_on
+from stages.evaluate.metrics.definition import Clip, Definition, Input, Whose
 from stages.evaluate.runs import (
-    COEFFICIENTS,
-    OF_SAMPLES,
+    Misfit,
     Policy,
     ReferenceClip,
     Run,
@@ -34,25 +33,20 @@ from stages.evaluate.runs import (
     read_reference,
 )
 
-MISSES, LENGTHS, SIZES, UNREADABLE = "misses", "has other lengths than", "has other sizes than", "has broken videos of"
-REMEDIES = {
-    MISSES: "predict them, choose other --split, or say --on-missing-clip skip",
-    LENGTHS: "predict at the reference's length, or say with --on-length-mismatch what to do",
-    SIZES: "render at the reference's size, or say --on-size-mismatch resize",
-    UNREADABLE: "render them again, or say --on-missing-clip skip",
-}
-
-Spread = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[tuple[int, Any]]]
-"""Calls a function on every item somewhere, and gives back position and result as they come."""
+NETWORK_GPUS = 0.25  # of a GPU for a clip: the network waits while the clip's videos are decoded
 
 
-def in_this_process(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+Spread = Callable[..., Iterable[tuple[int, Any]]]
+"""Calls a function on every item somewhere, and gives back position and result as they come: `pipeline.run.spread`."""
+
+
+def in_this_process(work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0) -> Iterator[tuple[int, Any]]:
     """The `Spread` without Ray."""
     for position, item in enumerate(items):
         yield position, work(item)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What to evaluate."""
 
@@ -63,36 +57,63 @@ class Request:
     policy: Policy = Policy()
 
 
-@dataclass
-class Measured:
-    """One run after the work on its clips: per sample the clips, what they hold and what they got."""
+@dataclass(frozen=True)
+class ComparedClip:
+    """One clip of one sample: what was compared, and what came out."""
+
+    task: Comparison
+    result: Measurement
+
+    def arrays(self) -> Clip:
+        """All that a metric of the data set can need of it."""
+        return {**self.task.arrays, **self.result.arrays}
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One run: the metrics that can be computed of it, its clips, and what a reader has to know."""
 
     run: Run
-    metrics: list[Definition]
-    clips: list[list[ReferenceClip]] = field(default_factory=list)
-    tasks: list[list[ClipTask]] = field(default_factory=list)
-    results: list[list[ClipResult]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    metrics: tuple[Definition, ...]
+    clips: tuple[ComparedClip, ...]
+    notes: tuple[str, ...]
 
     def clip_scores(self) -> Iterator[ClipScore]:
         """Rows of ``scores.parquet``."""
-        for sample, (clips, results) in enumerate(zip(self.clips, self.results, strict=True)):
-            for clip, result in zip(clips, results, strict=True):
-                for metric, (value, frames, _) in result.values.items():
-                    facts = (clip.clip_id, clip.split, clip.attitude)
-                    yield ClipScore(self.run.name, sample, metric, *facts, frames, value)
+        for clip in self.clips:
+            for metric, measured in clip.result.values.items():
+                yield ClipScore(
+                    run=self.run.name,
+                    sample=clip.task.sample,
+                    metric=metric,
+                    clip_id=clip.task.clip_id,
+                    split=clip.task.split,
+                    attitude=clip.task.attitude,
+                    num_frames=measured.num_frames,
+                    value=measured.value,
+                )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evaluation:
-    """All that was measured, per run why a metric was not, and what else a reader has to know."""
+    """All that was measured, the reference's own values last, and why a metric (run, id) was not."""
 
     request: Request
     description: Description
     fitter: Provenance | None
-    measured: list[Measured] = field(default_factory=list)
-    not_computed: dict[tuple[str, str], str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    runs: tuple[EvaluatedRun, ...]
+    not_computed: Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A run before the work: its metrics, why others cannot be computed, and a task a clip and sample."""
+
+    run: Run
+    metrics: tuple[Definition, ...]
+    not_computed: Mapping[tuple[str, str], str]
+    tasks: tuple[Comparison, ...]
+    notes: tuple[str, ...]
 
 
 def evaluate(request: Request, spread: Spread) -> Evaluation:
@@ -100,71 +121,112 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
 
     Raises
     ------
-    UserError : clips are missing or do not fit, and the policy does not say what to do.
+    UserError : clips are missing or do not fit, and the policy does not say what to do; weights cannot be read.
     MixedCoefficientsError : coefficients of several fitters were to be compared.
     """
     description = read_description(request.reference)
     clips = read_reference(request.reference, request.splits, request.metrics)
-    done = Evaluation(request, description, _one_fitter(request, description))
+    fitter = _one_fitter(request, description)
     own = Run(REFERENCE_RUN, (Sample(request.reference, None),))
-    for run in (*request.runs, own):
-        done.measured.append(_prepare(run, clips, done))
-    everything = [(m, s, i) for m in done.measured for s, tasks in enumerate(m.tasks) for i in range(len(tasks))]
-    work = [m.tasks[s][i] for m, s, i in everything]
-    for position, result in spread(work_on, work):
-        measured, sample, i = everything[position]
-        measured.results[sample][i] = result
-    for measured in done.measured:
-        _settle(measured, request.policy)
-    return done
+    plans = [_plan(run, clips, request) for run in (*request.runs, own)]
+    results = iter(_measure([task for plan in plans for task in plan.tasks], spread))
+    runs = tuple(_settled(plan, [next(results) for _ in plan.tasks], request.policy) for plan in plans)
+    not_computed = {key: reason for plan in plans for key, reason in plan.not_computed.items()}
+    return Evaluation(request, description, fitter, runs, not_computed)
 
 
 def _one_fitter(request: Request, description: Description) -> Provenance | None:
     """The one maker of all coefficients; None where the metrics compare none."""
-    wanted = {name.split(".")[1] for metric in request.metrics for name in metric.inputs}
-    if not wanted & set(COEFFICIENTS) or "threedmm" not in description.stages:
+    fitted = any(one.quantity.value.stage == STAGE for metric in request.metrics for one in metric.inputs)
+    if not fitted or STAGE not in description.stages:
         return None
     return one_fitter([request.reference, *(s.data for run in request.runs for s in run.samples if s.data)])
 
 
-def _prepare(run: Run, clips: Sequence[ReferenceClip], done: Evaluation) -> Measured:
+def _measure(tasks: Sequence[Comparison], spread: Spread) -> list[Measurement]:
+    """The work on all tasks; those that run networks ask for a share of a GPU."""
+    found: dict[int, Measurement] = {}
+    for networks in (True, False):
+        numbers = [i for i, task in enumerate(tasks) if task.runs_networks() is networks]
+        if numbers:
+            some = spread(work_on, [tasks[i] for i in numbers], gpus=NETWORK_GPUS if networks else 0)
+            found.update((numbers[position], result) for position, result in some)
+    return [found[i] for i in range(len(tasks))]
+
+
+def _plan(run: Run, clips: Sequence[ReferenceClip], request: Request) -> _Plan:
     """The tasks of a run, after its metrics that cannot be computed were struck off."""
-    own, request = run.name == REFERENCE_RUN, done.request
-    metrics = [metric for metric in request.metrics if metric.perfect is None] if own else list(request.metrics)
-    chosen = []
-    for metric in metrics:
-        reason = obstacle(metric, run, clips)
-        if not reason:
-            chosen.append(metric)
-        elif not own:
-            done.not_computed[run.name, metric.id] = reason
-    measured = Measured(run, chosen)
-    if own and chosen:
-        _add_sample(measured, clips, [_task(clip, clip.arrays, {}, measured, done) for clip in clips])
-    elif chosen:
-        for sample in run.samples:
-            _add_sample(measured, *_pair(sample, clips, measured, done))
-        _bring_samples_together(measured)
-    return measured
+    own = run.name == REFERENCE_RUN
+    wanted = [metric for metric in request.metrics if metric.perfect is None or not own]
+    packed = [read_description(sample.data).packed if sample.data else [] for sample in run.samples]
+    reasons = {metric.id: obstacle(metric, run, clips, packed) for metric in wanted}
+    metrics = tuple(metric for metric in wanted if not reasons[metric.id])
+    not_computed = {} if own else {(run.name, id): reason for id, reason in reasons.items() if reason}
+    tasks, notes = [], []
+    if own and metrics:
+        tasks = [_task(clip, clip.arrays, None, 0, metrics, request.policy, own) for clip in clips]
+    elif metrics:
+        for number in range(len(run.samples)):
+            found, said = _tasks_of_sample(run, number, clips, metrics, request.policy)
+            tasks, notes = tasks + found, notes + said
+    return _Plan(run, metrics, not_computed, tuple(_with_all_samples(tasks, metrics)), tuple(notes))
 
 
-def _add_sample(measured: Measured, clips: Sequence[ReferenceClip], tasks: list[ClipTask]) -> None:
-    measured.clips.append(list(clips))
-    measured.tasks.append(tasks)
-    measured.results.append([ClipResult()] * len(tasks))
+def _tasks_of_sample(
+    run: Run, number: int, clips: Sequence[ReferenceClip], metrics: Sequence[Definition], policy: Policy
+) -> tuple[list[Comparison], list[str]]:
+    """A task for every clip that a sample has, and notes on what is missing or does not fit, unless it ends here."""
+    sample = run.samples[number]
+    predictions = read_predictions(sample.data, metrics) if sample.data else None
+    has = {clip.clip_id for clip in clips if predictions is None or clip.clip_id in predictions}
+    if sample.videos is not None:
+        has &= {clip.clip_id for clip in clips if (sample.videos / f"{clip.clip_id}.mp4").is_file()}
+    missing = [clip.clip_id for clip in clips if clip.clip_id not in has]
+    notes = _complaint(run, Misfit.MISSING, missing, policy)
+    tasks, problems = [], []
+    for clip in (clip for clip in clips if clip.clip_id in has):
+        arrays, problem = fit_lengths(clip, predictions[clip.clip_id] if predictions else {}, policy.length)
+        problems += [problem] if problem else []
+        if arrays or not problem:
+            video = sample.videos / f"{clip.clip_id}.mp4" if sample.videos else None
+            tasks.append(_task(clip, arrays, video, number, metrics, policy))
+    return tasks, notes + _complaint(run, Misfit.LENGTH, problems, policy)
 
 
-def _bring_samples_together(measured: Measured) -> None:
+def _task(
+    clip: ReferenceClip,
+    arrays: Clip,
+    video: Path | None,
+    sample: int,
+    metrics: Sequence[Definition],
+    policy: Policy,
+    own: bool = False,
+) -> Comparison:
+    inputs = {one for metric in metrics for one in (metric.of_reference() if own else metric).inputs}
+    videos = {Whose.PREDICTED: video, Whose.REFERENCE: clip.video, Whose.SPEAKER: clip.speaker_video}
+    return Comparison(
+        clip_id=clip.clip_id,
+        split=clip.split,
+        attitude=clip.attitude,
+        num_frames=clip.num_frames,
+        sample=sample,
+        arrays={one: arrays[one] for one in inputs if one in arrays},
+        videos={whose: path for whose, path in videos.items() if path},
+        metrics=tuple(metric.id for metric in metrics),
+        of_reference=own,
+        policy=policy,
+    )
+
+
+def _with_all_samples(tasks: list[Comparison], metrics: Sequence[Definition]) -> list[Comparison]:
     """Give every task the values of all samples where a metric compares them: (frame, sample, dimension)."""
-    for name in {name for metric in measured.metrics for name in metric.inputs if name.split(".")[1] in OF_SAMPLES}:
+    for one in {one for metric in metrics for one in metric.inputs if one.quantity.value.of_samples}:
         values: dict[str, list[np.ndarray]] = defaultdict(list)
-        for task in (task for tasks in measured.tasks for task in tasks):
-            values[task.clip_id].append(task.arrays[name])
+        for task in tasks:
+            values[task.clip_id].append(task.arrays[one])
         together = {clip_id: _stacked(samples) for clip_id, samples in values.items()}
-        measured.tasks = [
-            [replace(task, arrays={**task.arrays, name: together[task.clip_id]}) for task in tasks]
-            for tasks in measured.tasks
-        ]
+        tasks = [replace(task, arrays={**task.arrays, one: together[task.clip_id]}) for task in tasks]
+    return tasks
 
 
 def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
@@ -172,56 +234,67 @@ def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([values[:shortest] for values in samples], axis=1)
 
 
-def _pair(
-    sample: Sample, clips: Sequence[ReferenceClip], measured: Measured, done: Evaluation
-) -> tuple[list[ReferenceClip], list[ClipTask]]:
-    """The clips that a sample has, and their tasks; what is missing or does not fit ends here or is noted."""
-    policy = done.request.policy
-    predictions = read_predictions(sample.data, measured.metrics) if sample.data else None
-    has = {clip.clip_id for clip in clips if predictions is None or clip.clip_id in predictions}
-    if sample.videos is not None:
-        has &= {clip.clip_id for clip in clips if (sample.videos / f"{clip.clip_id}.mp4").is_file()}
-    _complain(measured, MISSES, [clip.clip_id for clip in clips if clip.clip_id not in has], policy.missing)
-    kept, tasks, problems = [], [], []
-    for clip in (clip for clip in clips if clip.clip_id in has):
-        arrays, problem = fit_lengths(clip, predictions[clip.clip_id] if predictions else {}, policy.length)
-        problems += [problem] if problem else []
-        if arrays or not problem:
-            kept.append(clip)
-            video = sample.videos / f"{clip.clip_id}.mp4" if sample.videos else None
-            tasks.append(_task(clip, arrays, {PREDICTED: video} if video else {}, measured, done))
-    _complain(measured, LENGTHS, problems, policy.length)
-    return kept, tasks
+def _settled(plan: _Plan, results: Sequence[Measurement], policy: Policy) -> EvaluatedRun:
+    """The run without clips whose pictures do not fit; or stop, as the policy has it."""
+    notes = list(plan.notes)
+    found = [result.misfit for result in results if result.misfit]
+    for misfit in (Misfit.LENGTH, Misfit.SIZE, Misfit.UNREADABLE):
+        notes += _complaint(plan.run, misfit, [text for kind, text in found if kind is misfit], policy)
+    clips = zip(plan.tasks, results, strict=True)
+    kept = tuple(ComparedClip(task, result) for task, result in clips if not result.misfit)
+    return EvaluatedRun(plan.run, plan.metrics, kept, tuple(notes))
 
 
-def _task(
-    clip: ReferenceClip, arrays: Mapping[str, np.ndarray], videos: dict[str, Path], measured: Measured, done: Evaluation
-) -> ClipTask:
-    own = measured.run.name == REFERENCE_RUN
-    inputs = {name for m in measured.metrics for name in (m.of_reference() if own else m).inputs}
-    files = {**videos, **({REFERENCE: clip.video} if clip.video else {})}
-    used = {name: arrays[name] for name in inputs if name in arrays}
-    ids = tuple(metric.id for metric in measured.metrics)
-    return ClipTask(clip.clip_id, clip.num_frames, used, files, ids, own, done.request.policy)
-
-
-def _settle(measured: Measured, policy: Policy) -> None:
-    """Leave out the clips whose pictures do not fit, or stop, as the policy has it."""
-    results = [result for results in measured.results for result in results]
-    for rule, what in (("length", LENGTHS), ("size", SIZES), ("missing", UNREADABLE)):
-        problems = [result.problems[rule] for result in results if rule in result.problems]
-        _complain(measured, what, problems, getattr(policy, rule))
-    for sample, results in enumerate(measured.results):
-        keep = [i for i, result in enumerate(results) if not result.problems]
-        for rows in (measured.clips, measured.tasks, measured.results):
-            rows[sample] = [rows[sample][i] for i in keep]
-
-
-def _complain(measured: Measured, what: str, clips: Sequence[str], policy: str) -> None:
-    """Stop with the list, or note it."""
+def _complaint(run: Run, misfit: Misfit, clips: Sequence[str], policy: Policy) -> list[str]:
+    """The note on clips that do not fit; none where all do. Stops with it, where the policy says so."""
     if not clips:
-        return
-    listing = f"run {measured.run.name!r} {what} the reference in {len(clips)} clips: {'; '.join(clips)}"
-    if policy == "error":
-        raise UserError(f"{listing}; {REMEDIES[what]}")
-    measured.notes.append(f"{listing} (policy: {policy})")
+        return []
+    words, remedy = misfit.value
+    listing = f"run {run.name!r} {words} the reference in {len(clips)} clips: {'; '.join(clips)}"
+    if policy.on(misfit) == "error":
+        raise UserError(f"{listing}; {remedy}")
+    return [f"{listing} (policy: {policy.on(misfit)})"]
+
+
+def obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
+    """Why a metric cannot be computed for a run whose samples have these columns; empty if it can."""
+    for one in (metric.of_reference() if run.name == REFERENCE_RUN else metric).inputs:
+        if one.quantity.value.of_samples and len(run.samples) < 2:
+            return "one sample has no spread: python -m jobs.predict --samples 5"
+        if one.quantity.is_seen:
+            reason = _no_pictures(one.whose, run, clips)
+        elif one.whose is not Whose.PREDICTED:
+            there = all(one in clip.arrays for clip in clips)
+            reason = "" if there else f"the reference holds no column {', '.join(one.columns())}"
+        else:
+            reason = _no_columns(one, packed)
+        if reason:
+            return reason
+    return no_weights(metric)
+
+
+def _no_pictures(whose: Whose, run: Run, clips: Sequence[ReferenceClip]) -> str:
+    if whose is Whose.PREDICTED:
+        there = all(sample.videos for sample in run.samples)
+        return "" if there else "no videos: python -m jobs.render PRED --out VIDEOS, then --videos VIDEOS"
+    there = all(clip.video if whose is Whose.REFERENCE else clip.speaker_video for clip in clips)
+    return "" if there else f"the {whose.value} has no videos of all its clips"
+
+
+def _no_columns(one: Input, packed: Sequence[Sequence[str]]) -> str:
+    missing = dict.fromkeys(name for names in packed for name in one.columns() if name not in names)
+    return f"the predictions hold no column {', '.join(missing)}" if missing else ""
+
+
+def no_weights(metric: Definition) -> str:
+    """Why a metric's network cannot be had here; empty if it can, or if there is none."""
+    if not metric.weights:
+        return ""
+    weights = find_weights(metric.weights)
+    if not all((weights.root() / file).is_file() for file in weights.files):
+        return f"weights `{weights.name}` missing, get them with: {weights.remedy()} ({weights.root()})"
+    try:
+        weights.paths()
+    except WeightsError as error:
+        return str(error)
+    return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,8 @@ from pipeline.dataset.read import media_file, read_clips, read_description, samp
 from schemas.dataset import Predicted
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN
-from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Definition
+from stages.evaluate.metrics.definition import Clip, Definition, Input, Quantity, Whose
 
-COLUMNS = {  # quantity -> columns that make it up, side by side
-    "exp": ("{role}_exp",),
-    "angle": ("{role}_angle",),
-    "trans": ("{role}_trans",),
-    "pose": ("{role}_angle", "{role}_trans"),
-    "exp_samples": ("{role}_exp",),
-    "pose_samples": ("{role}_angle", "{role}_trans"),
-    "identity": ("{role}_identity",),
-    "blink": ("{role}_blink",),
-    "landmarks": ("{role}_landmarks",),
-}
-OF_SAMPLES = ("exp_samples", "pose_samples")  # of all samples of a run together
-COEFFICIENTS = ("exp", "angle", "trans", "pose", "identity", *OF_SAMPLES)  # mean something in one fitter's space
-ROLE_OF = {PREDICTED: "listener", REFERENCE: "listener", SPEAKER: "speaker"}
 VALID = "listener_coeffs_valid"
 
 LENGTH_POLICIES = {
@@ -46,13 +33,29 @@ SIZE_POLICIES = {"error": "stop, with both sizes", "resize": "bring predicted pi
 MISSING_POLICIES = {"error": "stop, and list the clips", "skip": "leave them out"}
 
 
-@dataclass(frozen=True)
+class Misfit(Enum):
+    """How a prediction can fail to fit the reference, in words, and what a person can do then."""
+
+    MISSING = ("misses", "predict them, choose other --split, or say --on-missing-clip skip")
+    LENGTH = (
+        "has other lengths than",
+        "predict at the reference's length, or say with --on-length-mismatch what to do",
+    )
+    SIZE = ("has other sizes than", "render at the reference's size, or say --on-size-mismatch resize")
+    UNREADABLE = ("has broken videos of", "render them again, or say --on-missing-clip skip")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """What to do where prediction and reference do not fit."""
 
     length: str = "error"
     size: str = "error"
     missing: str = "error"
+
+    def on(self, misfit: Misfit) -> str:
+        """What to do about one kind."""
+        return {Misfit.LENGTH: self.length, Misfit.SIZE: self.size}.get(misfit, self.missing)
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,15 @@ class Run:
     about: Predicted | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReferenceClip:
-    """A clip of the reference: arrays by ``whose.what``, and its videos."""
+    """A clip of the reference: its arrays, and its videos."""
 
     clip_id: str
     split: str
     attitude: str | None
     num_frames: int
-    arrays: Mapping[str, np.ndarray]
+    arrays: Clip
     video: Path | None
     speaker_video: Path | None
 
@@ -91,7 +94,7 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
         raise UserError(f"run {name!r}: the name is the reference's own; give another: NAME=FOLDER")
     for folder in (predicted, videos):
         if folder is not None and not folder.is_dir():
-            raise UserError(f"run {name!r}: {folder}: no such folder")
+            raise UserError(f"run {name!r}: {folder}: no such folder; name one that jobs.predict or jobs.render wrote")
     folders = [folder for folder in (predicted, videos) if folder is not None]
     samples = next(filter(None, map(sample_names, folders)), [""])
     found = tuple(
@@ -110,38 +113,41 @@ def _inside(folder: Path, sample: str) -> Path | None:
     return folder if sample.endswith("-00") else None
 
 
-def columns_of(inputs: Iterable[str], whose: Sequence[str]) -> list[str]:
-    """The columns behind the inputs of metrics that are read from shards."""
-    found = [name.split(".") for name in inputs]
-    wanted = [c.format(role=ROLE_OF[w]) for w, what in found if w in whose and what in COLUMNS for c in COLUMNS[what]]
-    return list(dict.fromkeys(wanted))
+def _columns(inputs: Iterable[Input], packed: Sequence[str]) -> list[str]:
+    """The columns behind the inputs of metrics, as far as the data set has them."""
+    return list(dict.fromkeys(name for one in inputs for name in one.columns() if name in packed))
 
 
-def arrays_of(row: Mapping[str, Any], whose: str) -> dict[str, np.ndarray]:
-    """The arrays of one row of a shard, by ``whose.what``."""
+def _arrays(row: Mapping[str, Any], *people: Whose) -> dict[Input, np.ndarray]:
+    """The arrays of one row of a shard."""
     arrays = {}
-    for quantity, names in COLUMNS.items():
-        values = [row.get(name.format(role=ROLE_OF[whose])) for name in names]
+    for one in (Input(whose, quantity) for whose in people for quantity in Quantity if not quantity.is_seen):
+        values = [row.get(name) for name in one.columns()]
         if all(value is not None for value in values):
             joined = np.concatenate(values, axis=-1) if len(values) > 1 else np.asarray(values[0])
-            arrays[f"{whose}.{quantity}"] = joined[None] if quantity == "identity" and joined.ndim == 1 else joined
+            once = one.quantity is Quantity.IDENTITY and joined.ndim == 1
+            arrays[one] = joined[None] if once else joined
     return arrays
 
 
 def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definition]) -> list[ReferenceClip]:
     """The clips of some splits, in order of their ids, with all columns that the metrics can use and that are there."""
     packed = read_description(root).packed
-    inputs = [name for metric in metrics for name in metric.inputs]
-    wanted = columns_of([*inputs, *(i.replace(PREDICTED, REFERENCE) for i in inputs)], (REFERENCE, SPEAKER))
-    videos = [f"{role}_video" for role in ("listener", "speaker")]
-    names = [name for name in (*wanted, *videos) if name in packed]
-    clips = []
-    for row in read_clips(root, names):
-        if row["split"] in splits:
-            files = [_media(root, row.get(name)) for name in videos]
-            arrays = {**arrays_of(row, REFERENCE), **arrays_of(row, SPEAKER)}
-            facts = (row["clip_id"], row["split"], row["attitude"], row["num_frames"])
-            clips.append(ReferenceClip(*facts, arrays, *files))
+    wanted = _columns((one.of_reference() for metric in metrics for one in metric.inputs), packed)
+    videos = [name for name in ("listener_video", "speaker_video") if name in packed]
+    clips = [
+        ReferenceClip(
+            clip_id=row["clip_id"],
+            split=row["split"],
+            attitude=row["attitude"],
+            num_frames=row["num_frames"],
+            arrays=_arrays(row, Whose.REFERENCE, Whose.SPEAKER),
+            video=_media(root, row.get("listener_video")),
+            speaker_video=_media(root, row.get("speaker_video")),
+        )
+        for row in read_clips(root, [*wanted, *videos])
+        if row["split"] in splits
+    ]
     if not clips:
         raise UserError(f"{root}: no clip in {' or '.join(splits)}; choose others with --split")
     return sorted(clips, key=lambda clip: clip.clip_id)
@@ -152,42 +158,41 @@ def _media(root: Path, name: str | None) -> Path | None:
     return media_file(root, name) if name is not None and (root / name).is_file() else None
 
 
-def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays of every predicted clip, by ``predicted.what``.
+def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dict[Input, np.ndarray]]:
+    """Arrays of every predicted clip, by its id.
 
     Raises
     ------
     UserError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
     """
     packed = read_description(root).packed
-    wanted = columns_of((name for metric in metrics for name in metric.inputs), (PREDICTED,))
-    names = [name for name in (*wanted, VALID) if name in packed]
+    inputs = (one for metric in metrics for one in metric.inputs if one.whose is Whose.PREDICTED)
+    names = [*_columns(inputs, packed), *([VALID] if VALID in packed else [])]
     predictions = {}
     for row in read_clips(root, names):
-        arrays = arrays_of(row, PREDICTED)
+        arrays = _arrays(row, Whose.PREDICTED)
         declared = row.get(VALID)
-        for name, values in arrays.items():
+        for one, values in arrays.items():
             bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             if (bad & declared if declared is not None and len(declared) == len(bad) else bad).any():
                 found = f"{bad.sum()} of {len(bad)} frames are not finite"
-                raise UserError(f"{root}: clip {row['clip_id']}: {name}: {found}; such a prediction has no score")
+                raise UserError(f"{root}: clip {row['clip_id']}: {one}: {found}; such a prediction has no score")
         predictions[row["clip_id"]] = arrays
     return predictions
 
 
-def fit_lengths(
-    clip: ReferenceClip, predicted: Mapping[str, np.ndarray], policy: str
-) -> tuple[dict[str, np.ndarray], str]:
+def fit_lengths(clip: ReferenceClip, predicted: Clip, policy: str) -> tuple[dict[Input, np.ndarray], str]:
     """All arrays of a clip at one length, and what does not fit; empty arrays where the clip is to be left out."""
-    lengths = {len(values) for name, values in predicted.items() if not name.endswith(".identity")}
+    lengths = {len(values) for one, values in predicted.items() if one.quantity is not Quantity.IDENTITY}
+    arrays = {**clip.arrays, **predicted}
     if not lengths - {clip.num_frames}:
-        return {**clip.arrays, **predicted}, ""
+        return arrays, ""
     problem = f"{clip.clip_id}: reference {clip.num_frames} frames, predicted {', '.join(map(str, sorted(lengths)))}"
     if policy in ("error", "skip"):
         return {}, problem
     goal = min(clip.num_frames, *lengths) if policy == "truncate" else clip.num_frames
-    arrays = {**clip.arrays, **predicted}
-    return {k: v if k.endswith(".identity") else at_length(v, goal) for k, v in arrays.items()}, problem
+    still = Quantity.IDENTITY
+    return {one: v if one.quantity is still else at_length(v, goal) for one, v in arrays.items()}, problem
 
 
 def at_length(values: np.ndarray, num_frames: int) -> np.ndarray:

@@ -15,19 +15,19 @@ import numpy as np
 
 from pipeline.weights import find_weights
 from schemas.clip import ATTITUDES
-from schemas.score import ALL, REFERENCE_RUN, Comparable, Difference, Score
+from schemas.coefficients import STAGE
+from schemas.score import ALL, REFERENCE_RUN, Comparable, Difference, Score, ScoreSpace
 from stages.evaluate import bootstrap
 from stages.evaluate.bootstrap import Replicates
-from stages.evaluate.clip_work import valid_frames
-from stages.evaluate.evaluation import Evaluation, Measured, Spread
-from stages.evaluate.metrics.definition import Definition, Pooling
+from stages.evaluate.comparison import Measured, valid_frames
+from stages.evaluate.evaluation import ComparedClip, EvaluatedRun, Evaluation, Spread
+from stages.evaluate.metrics.definition import Clip, Definition, Pooling
 from stages.evaluate.metrics.registry import find_definition
-from stages.evaluate.runs import COEFFICIENTS, COLUMNS
 
 COSTLY_DIMENSIONS = 512  # from which on a Frechet distance takes seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """One score to be: a metric of a run on some clips, with what each clip brings, a list a sample.
 
@@ -40,7 +40,7 @@ class Group:
     values: np.ndarray
     frames: np.ndarray
     left_out: int
-    arrays: Sequence[Sequence[Mapping[str, np.ndarray]]]
+    arrays: Sequence[Sequence[Clip]]
     clip_ids: tuple[str, ...]
     seed: int
 
@@ -50,20 +50,34 @@ class Group:
         return metric.of_reference() if self.run == REFERENCE_RUN else metric
 
 
-def score_all(done: Evaluation, spread: Spread, seed: int) -> tuple[list[Score], list[Difference]]:
-    """All scores of an evaluation, and the differences between its runs."""
-    groups = [group for measured in done.measured for group in _groups(measured, done, seed)]
+@dataclass(frozen=True)
+class Scores:
+    """All scores of an evaluation, the differences between its runs, and the metrics that are defined nowhere.
+
+    ``undefined`` holds the reason by run and metric, ``notes`` say what is defined for no clip of a single split.
+    """
+
+    scores: list[Score]
+    differences: list[Difference]
+    undefined: dict[tuple[str, str], str]
+    notes: list[str]
+
+
+def score_all(done: Evaluation, spread: Spread, seed: int) -> Scores:
+    """Scores of all runs, by split and attitude."""
+    groups = [group for one in done.runs for group in _groups(one, done, seed)]
     pooled = [i for i, group in enumerate(groups) if group.arrays]  # the rest are averages: not worth a journey
     replicates = {i: replicate(group) for i, group in enumerate(groups) if not group.arrays}
     for position, found in spread(replicate, [groups[i] for i in pooled]):
         replicates[pooled[position]] = found
     scores = [_score(group, replicates[i]) for i, group in enumerate(groups)]
-    _note_undefined(scores, done)
-    return [score for score in scores if math.isfinite(score.value)], _differences(groups, replicates)
+    defined = [score for score in scores if math.isfinite(score.value)]
+    return Scores(defined, _differences(groups, replicates), *_undefined(scores))
 
 
-def _note_undefined(scores: Sequence[Score], done: Evaluation) -> None:
-    """Metrics that are defined for no clip of a run are not computed, and say so; those of a split are noted."""
+def _undefined(scores: Sequence[Score]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """Why metrics are defined for no clip of a run, and a note where they are defined for none of a split."""
+    nowhere: dict[tuple[str, str], str] = {}
     defined = {(score.run, score.key.metric) for score in scores if math.isfinite(score.value)}
     absent: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
     for score in scores:
@@ -73,9 +87,11 @@ def _note_undefined(scores: Sequence[Score], done: Evaluation) -> None:
         if (score.run, score.key.metric) in defined:
             absent[score.key.split, least][score.key.metric] = None
         else:
-            done.not_computed[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
-    for (split, least), metrics in absent.items():
-        done.notes.append(f"not defined for the clips of {split}: {', '.join(metrics)}: {_need(least)}")
+            nowhere[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
+    return nowhere, [
+        f"not defined for the clips of {split}: {', '.join(metrics)}: {_need(least)}"
+        for (split, least), metrics in absent.items()
+    ]
 
 
 def _need(least: int) -> str:
@@ -108,79 +124,77 @@ def _mean_of_samples(values: np.ndarray) -> np.ndarray:
         return np.where(counts, values, 0).sum(axis=0) / counts.sum(axis=0)
 
 
-def _groups(measured: Measured, done: Evaluation, seed: int) -> list[Group]:
-    """Every metric on every split, all attitudes together and each alone."""
-    if not measured.clips:
-        return []
-    common = set.intersection(*({clip.clip_id for clip in clips} for clips in measured.clips))
+def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
+    """Every metric on every split, all attitudes together and each alone, of the clips that all samples have."""
+    samples = range(1 if one.run.name == REFERENCE_RUN else len(one.run.samples))
+    clips = {(clip.task.sample, clip.task.clip_id): clip for clip in one.clips}
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for clip in measured.clips[0]:
-        if clip.clip_id in common:
-            members[clip.split, ALL].append(clip.clip_id)
-            if clip.attitude in ATTITUDES:
-                members[clip.split, clip.attitude].append(clip.clip_id)
+    for (sample, clip_id), clip in clips.items():
+        if sample == 0 and all((other, clip_id) in clips for other in samples):
+            members[clip.task.split, ALL].append(clip_id)
+            if clip.task.attitude in ATTITUDES:
+                members[clip.task.split, clip.task.attitude].append(clip_id)
     order = sorted(members, key=lambda group: (done.request.splits.index(group[0]), group[1] != ALL, group[1]))
     return [
-        _group(measured, members[split, attitude], replace(key, split=split, attitude=attitude), seed)
-        for key in (_key(metric, measured, done) for metric in measured.metrics)
+        _group(
+            one.run.name,
+            replace(key, split=split, attitude=attitude),
+            [[clips[sample, clip_id] for clip_id in members[split, attitude]] for sample in samples],
+            seed,
+        )
+        for key in (_key(metric, one, done) for metric in one.metrics)
         for split, attitude in order
     ]
 
 
-def _group(measured: Measured, clip_ids: list[str], key: Comparable, seed: int) -> Group:
+def _group(run: str, key: Comparable, clips: Sequence[Sequence[ComparedClip]], seed: int) -> Group:
+    """The group of these clips, a list a sample."""
     metric = find_definition(key.metric)
-    bound = metric.of_reference() if measured.run.name == REFERENCE_RUN else metric
-    values, frames, arrays, left_out = [], [], [], 0
-    for clips, tasks, results in zip(measured.clips, measured.tasks, measured.results, strict=True):
-        position = {clip.clip_id: i for i, clip in enumerate(clips)}
-        rows = [position[clip_id] for clip_id in clip_ids]
-        if metric.pooling is Pooling.DATA_SET:
-            whole = [valid_frames(bound, {**tasks[i].arrays, **results[i].arrays}) for i in rows]
-            arrays.append([clip for clip, _ in whole])
-            left_out += sum(gone for _, gone in whole)
-            frames.append([bound.num_frames(clip) for clip, _ in whole])
-            values.append([math.nan] * len(rows))
-        else:
-            found = [results[i].values[metric.id] for i in rows]
-            values.append([value for value, _, _ in found])
-            frames.append([count for _, count, _ in found])
-            left_out += sum(gone for _, _, gone in found)
+    bound = metric.of_reference() if run == REFERENCE_RUN else metric
+    arrays: list[list[Clip]] = []
+    if metric.pooling is Pooling.DATA_SET:
+        valid = [[valid_frames(bound, clip.arrays()) for clip in sample] for sample in clips]
+        arrays = [[inputs for inputs, _ in sample] for sample in valid]
+        found = [[Measured(math.nan, bound.num_frames(inputs), gone) for inputs, gone in sample] for sample in valid]
+    else:
+        found = [[clip.result.values[metric.id] for clip in sample] for sample in clips]
     return Group(
-        measured.run.name,
-        key,
-        metric.id,
-        np.array(values),
-        np.array(frames),
-        left_out,
-        arrays,
-        tuple(clip_ids),
-        seed,
+        run=run,
+        key=key,
+        metric=metric.id,
+        values=np.array([[one.value for one in sample] for sample in found]),
+        frames=np.array([[one.num_frames for one in sample] for sample in found]),
+        left_out=sum(one.left_out for sample in found for one in sample),
+        arrays=arrays,
+        clip_ids=tuple(clip.task.clip_id for clip in clips[0]),
+        seed=seed,
     )
 
 
-def _key(metric: Definition, measured: Measured, done: Evaluation) -> Comparable:
-    quantities = {name.split(".")[1] for name in metric.inputs}
-    seen = {result.resolution for results in measured.results for result in results if result.resolution}
+def _key(metric: Definition, one: EvaluatedRun, done: Evaluation) -> Comparable:
+    seen = {clip.result.resolution for clip in one.clips if clip.result.resolution}
     return Comparable(
         metric=metric.id,
         data=done.description.name,
         split="",
         attitude="",
-        space=_space(metric, quantities, done),
+        space=_space(metric, done),
         scale=metric.scale,
         pooling=metric.pooling.value,
-        resolution="" if quantities <= set(COLUMNS) else ", ".join(sorted(seen)),
+        resolution=", ".join(sorted(seen)) if metric.sees_pictures else "",
     )
 
 
-def _space(metric: Definition, quantities: set[str], done: Evaluation) -> str:
+def _space(metric: Definition, done: Evaluation) -> ScoreSpace:
     """Who made the numbers that a metric compares."""
     if metric.weights:
-        return f"{metric.weights} (sha256 {find_weights(metric.weights).sha256[:12]})"
-    if quantities & set(COEFFICIENTS):
-        return str(done.fitter)
-    stages = {quantity: done.description.stages.get(quantity) for quantity in sorted(quantities & set(COLUMNS))}
-    return ", ".join(f"{name} version {made.version}" for name, made in stages.items() if made)
+        return ScoreSpace(weights=((metric.weights, find_weights(metric.weights).sha256),))
+    stages = {one.quantity.value.stage for one in metric.inputs}
+    if STAGE in stages:
+        fitter = done.fitter
+        return ScoreSpace(fitter.fitter, fitter.version, fitter.weights) if fitter else ScoreSpace()
+    made = sorted(stages & set(done.description.stages))
+    return ScoreSpace(made[0], done.description.stages[made[0]].version) if made else ScoreSpace()
 
 
 def _score(group: Group, found: Replicates) -> Score:
@@ -190,8 +204,17 @@ def _score(group: Group, found: Replicates) -> Score:
         low = 0.0
     counts = np.isfinite(_mean_of_samples(group.values)) if not group.arrays else np.ones(len(group.clip_ids), bool)
     samples = len(group.frames)
-    frames = int(group.frames[:, counts].sum() / samples)
-    return Score(group.run, group.key, found.value, low, high, int(counts.sum()), frames, samples, group.left_out)
+    return Score(
+        run=group.run,
+        key=group.key,
+        value=found.value,
+        low=low,
+        high=high,
+        num_clips=int(counts.sum()),
+        num_frames=int(group.frames[:, counts].sum() / samples),
+        num_samples=samples,
+        left_out=group.left_out,
+    )
 
 
 def _differences(groups: Sequence[Group], replicates: Mapping[int, Replicates]) -> list[Difference]:
@@ -205,5 +228,7 @@ def _differences(groups: Sequence[Group], replicates: Mapping[int, Replicates]) 
         for first, second in combinations(members, 2):
             if groups[first].clip_ids == groups[second].clip_ids and len(groups[first].clip_ids) > 1:
                 apart = replicates[first].minus(replicates[second])
-                found.append(Difference(groups[first].run, groups[second].run, key, apart.value, *apart.interval()))
+                low, high = apart.interval()
+                names = {"first": groups[first].run, "second": groups[second].run}
+                found.append(Difference(**names, key=key, value=apart.value, low=low, high=high))
     return found

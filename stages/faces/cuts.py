@@ -38,7 +38,7 @@ HEAD_SHARE = 0.4  # of a head's moving blocks jump: under .3 in 10 000 frames of
 
 
 @dataclass(frozen=True)
-class Cut:
+class ShotCut:
     """A hard cut: the first frame after it and what gave it away."""
 
     frame: int
@@ -69,7 +69,7 @@ class CutFinder:
         self._blocks.append(blocks)
         self._recent.appendleft(now)
 
-    def picture_cuts(self) -> list[Cut]:
+    def picture_cuts(self) -> list[ShotCut]:
         """Cuts to another picture in the left or the right half."""
         if len(self._colour) < 2:
             return []
@@ -79,10 +79,10 @@ class CutFinder:
         for row in np.flatnonzero(is_cut.any(axis=1)):
             half = int(step[row].argmax())
             colours = f"colours change by {step[row, half]:.0f} of 255, nearby by at most {nearby[row, half]:.0f}"
-            found.append(Cut(int(row) + 1, f"{('left', 'right')[half]} half: {colours}"))
+            found.append(ShotCut(int(row) + 1, f"{('left', 'right')[half]} half: {colours}"))
         return found
 
-    def head_cuts(self, head: Floats) -> list[Cut]:
+    def head_cuts(self, head: Floats) -> list[ShotCut]:
         """Jumps of one head.
 
         Parameters
@@ -99,7 +99,7 @@ class CutFinder:
         share = _jumping_share(*_steps(inside))
         share[: MIN_CONTEXT_FRAMES - 1] = share[len(share) - MIN_CONTEXT_FRAMES + 1 :] = 0
         return [
-            Cut(int(row) + 1, f"{share[row]:.0%} of the moving parts of a head jump at once")
+            ShotCut(int(row) + 1, f"{share[row]:.0%} of the moving parts of a head jump at once")
             for row in np.flatnonzero(share >= HEAD_SHARE)
         ]
 

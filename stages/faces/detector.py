@@ -1,8 +1,8 @@
 """MTCNN: a cascade of three small networks that finds faces and five points on each.
 
 Zhang, Zhang, Li, Qiao: "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE
-Signal Processing Letters 2016. Networks and weights are those of facenet-pytorch (MIT). The cascade around them is
-written anew for batches of video frames; on equal input it finds the boxes that facenet-pytorch's ``detect`` finds.
+Signal Processing Letters 2016. The cascade around the networks of `stages.faces.mtcnn` is written anew for batches of
+video frames; on equal input it finds the boxes that facenet-pytorch's ``detect`` finds.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.faces.boxes import Floats, best_first, containment, iou, non_maximum_suppression, sizes
-from stages.faces.facenet import import_facenet
-from stages.faces.summed_area import SummedAreas
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Ranking = Callable[[Floats], NDArray[np.intp]]
 
@@ -95,14 +93,9 @@ class FaceDetector:
     """
 
     def __init__(self, device: str = "cpu", thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:
-        import torch
+        from stages.faces.mtcnn import networks
 
-        networks = import_facenet().models.mtcnn
-        # channels_last: convolutions with few channels run 3.5 times as fast on a CPU
-        layout = {"device": device, "memory_format": torch.channels_last}
-        self._pnet: nn.Module = networks.PNet().eval().to(**layout)
-        self._rnet: nn.Module = networks.RNet().eval().to(**layout)
-        self._onet: nn.Module = networks.ONet().eval().to(**layout)
+        self._pnet, self._rnet, self._onet = networks(device)
         self._device = device
         self._thresholds = thresholds
 
@@ -154,7 +147,7 @@ class FaceDetector:
         level = _normalised(areas.resized(int(areas.height * scale + 1), int(areas.width * scale + 1)))
         # one frame at a time on a CPU: the layers of a batch do not fit its caches, which doubles the time
         outputs = [self._pnet(part) for part in level.split(1 if self._device == "cpu" else len(level))]
-        shifts, probabilities = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        probabilities, shifts = (torch.cat(parts) for parts in zip(*outputs, strict=True))
         is_face = probabilities[:, 1] >= self._thresholds[0]
         cells = is_face.nonzero().cpu().numpy()  # frame, row, column
         corner = (PNET_STRIDE_PX * cells[:, :0:-1] + 1).astype(np.float32)  # x, y, counted from 1
@@ -168,7 +161,7 @@ class FaceDetector:
         candidates, crops = _crops(areas, candidates, RNET_INPUT_PX)
         if not len(crops):
             return candidates
-        shifts, probabilities = self._rnet(crops)
+        probabilities, shifts = self._rnet(crops)
         passed = _rescored(candidates, probabilities, shifts, self._thresholds[1])[0]
         kept = passed.take(_suppressed(passed, FRAME_OVERLAP))
         return replace(kept, boxes=_squared(_shifted(kept)))
@@ -178,7 +171,7 @@ class FaceDetector:
         candidates, crops = _crops(areas, candidates, ONET_INPUT_PX)
         if not len(crops):
             return candidates, np.empty((0, 5, 2), np.float32)
-        shifts, points, probabilities = self._onet(crops)
+        probabilities, shifts, points = self._onet(crops)
         passed, rows = _rescored(candidates, probabilities, shifts, self._thresholds[2])
         x_then_y = points.cpu().numpy()[rows].reshape(-1, 2, 5)
         placed = x_then_y.swapaxes(1, 2) * (sizes(passed.boxes) + 1)[:, None] + passed.boxes[:, None, :2] - 1
@@ -260,3 +253,63 @@ def _faces_of_frame(found: _Candidates, points: Floats, frame: int) -> Faces:
     rows = np.flatnonzero(found.frames == frame)
     largest_first = rows[np.argsort(-sizes(found.boxes[rows]).prod(axis=1), kind="stable")]
     return Faces(found.boxes[largest_first], found.scores[largest_first], points[largest_first])
+
+
+class SummedAreas:
+    """Frames of one size on a device, with the mean of any rectangle in four look-ups: many crops are made at once.
+
+    Crow: "Summed-Area Tables for Texture Mapping", SIGGRAPH 1984. Rectangles are cut into the bins of adaptive average
+    pooling (torch's ``interpolate(mode="area")``), which is how facenet-pytorch resizes.
+
+    Parameters
+    ----------
+    frames : (frame, height, width, 3) uint8.
+    device : ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
+        import cv2
+        import torch
+
+        self.height, self.width = frames.shape[1:3]
+        tables = np.stack([cv2.integral(frame) for frame in frames])  # (frame, height + 1, width + 1, 3) int32
+        self._tables = torch.from_numpy(tables).to(device)
+        self._device = device
+
+    def resized(self, height: int, width: int) -> Tensor:
+        """All frames, area-averaged, as float32 (frame, 3, height, width)."""
+        top, bottom = self._bins(np.array([0]), np.array([self.height]), height)
+        left, right = self._bins(np.array([0]), np.array([self.width]), width)
+        rows = self._tables.index_select(1, bottom[0]) - self._tables.index_select(1, top[0])
+        sums = rows.index_select(2, right[0]) - rows.index_select(2, left[0])  # (frame, height, width, 3)
+        return _means(sums, (bottom - top)[0, :, None] * (right - left)[0])
+
+    def crops(self, frames: NDArray[np.int64], boxes: NDArray[np.int64], size_px: int) -> Tensor:
+        """Area-averaged crops, float32 (box, 3, size_px, size_px).
+
+        Parameters
+        ----------
+        frames : (box,) index of the frame that each box lies in.
+        boxes : (box, 4) first and last-plus-one pixel x1, y1, x2, y2, inside the frame.
+        """
+        import torch
+
+        left, right = (bins[:, None, :] for bins in self._bins(boxes[:, 0], boxes[:, 2], size_px))
+        top, bottom = (bins[:, :, None] for bins in self._bins(boxes[:, 1], boxes[:, 3], size_px))
+        frame, table = torch.from_numpy(frames).to(self._device)[:, None, None], self._tables
+        sums = table[frame, bottom, right] - table[frame, top, right]  # (box, size_px, size_px, 3)
+        sums += table[frame, top, left] - table[frame, bottom, left]
+        return _means(sums, (bottom - top) * (right - left))
+
+    def _bins(self, low: NDArray[np.int64], high: NDArray[np.int64], count: int) -> tuple[Tensor, Tensor]:
+        """First and last-plus-one pixel (box, count) of each bin between two edges (box,)."""
+        import torch
+
+        length, steps = (high - low)[:, None], np.arange(count)
+        first = low[:, None] + steps * length // count
+        last = low[:, None] - -(steps + 1) * length // count
+        return torch.from_numpy(first).to(self._device), torch.from_numpy(last).to(self._device)
+
+
+def _means(sums: Tensor, counts: Tensor) -> Tensor:
+    return (sums / counts[..., None]).permute(0, 3, 1, 2)  # channels_last in memory

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from stages.morphable.basis import FIVE_POINTS, FIVE_POINTS_DM
 from stages.morphable.camera import PX_PER_DM, WINDOW_PX
+from stages.morphable.checkpoint import filled, read_checkpoint
 from stages.morphable.resnet50 import FEATURES, ResNet50
 
 HEADS = (80, 64, 80, 3, 27, 2, 1)  # identity, exp, tex, angle, gamma, (tx, ty), tz
@@ -54,8 +55,7 @@ class Deep3D:
     def __init__(self, checkpoint: Path | None, device: str = "cpu", half: bool = True) -> None:
         self.network = ReconNet().eval()
         if checkpoint is not None:
-            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            self.network.load_state_dict(stored["net_recon"])
+            filled(self.network, read_checkpoint(checkpoint, "net_recon"), checkpoint)
         self.device = torch.device(device)
         self.half = half and self.device.type == "cuda"
         self.network.to(self.device, memory_format=torch.channels_last if self.half else torch.contiguous_format)

@@ -22,7 +22,7 @@ FRAMES_A_FIT = 20_000  # of `LandmarkFitter` at once on a GPU: about 2 GB
 
 
 @dataclass(frozen=True)
-class Face(Track):
+class FilmedTrack(Track):
     """One face in one clip: points and valid of `Track`, and ``frames()``, the pictures, uint8 RGB (side, side, 3)."""
 
     side_px: int
@@ -52,7 +52,7 @@ class LandmarkGn:
             )
         self._fitter = LandmarkFitter(basis, options.device, options.smoothness)
 
-    def fit(self, faces: Sequence[Face]) -> list[Columns]:
+    def fit(self, faces: Sequence[FilmedTrack]) -> list[Columns]:
         """Columns of every face. Numbers of one face do not depend on the others beyond rounding."""
         columns: list[Columns] = []
         for group in _grouped(faces):
@@ -68,7 +68,7 @@ class Deep3d:
         self._network = deep3d.Deep3D(files["epoch_20.pth"], options.device, options.half)
         self._batch = options.batch
 
-    def fit(self, faces: Sequence[Face]) -> list[Columns]:
+    def fit(self, faces: Sequence[FilmedTrack]) -> list[Columns]:
         """Columns of every face; windows of all faces share batches."""
         crops = [deep3d.crop_of(_y_up(deep3d.five_points(torch.from_numpy(f.points)), f.side_px)) for f in faces]
         windows = (
@@ -91,7 +91,7 @@ class TddfaV2:
         self._network = tddfa.Tddfa(files["mb05_120x120.pth"], files["param_mean_std_62d_120x120.npz"], options.device)
         self._batch = options.batch
 
-    def fit(self, faces: Sequence[Face]) -> list[Columns]:
+    def fit(self, faces: Sequence[FilmedTrack]) -> list[Columns]:
         """Columns of every face; crops of all faces share batches."""
         boxes = [tddfa.face_boxes(torch.from_numpy(face.points[..., :2])) for face in faces]
         crops = (
@@ -119,7 +119,7 @@ def reproducible() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _columns_of(fit: Fit, face: Face) -> Columns:
+def _columns_of(fit: Fit, face: FilmedTrack) -> Columns:
     origin = fit.placement.origin_px + torch.tensor([0.0, face.side_px - 1.0], device=fit.error.device)
     seen = torch.from_numpy(face.valid).to(origin.device)
     crop, trans = crop_and_trans(Placement(fit.placement.scale_px, origin), seen)
@@ -127,7 +127,7 @@ def _columns_of(fit: Fit, face: Face) -> Columns:
     return {"identity": fit.identity.float().cpu().numpy()} | {k: _masked(v, face.valid) for k, v in of_frames.items()}
 
 
-def _of_tddfa(coefficients: Tensor, boxes: Tensor, face: Face) -> Columns:
+def _of_tddfa(coefficients: Tensor, boxes: Tensor, face: FilmedTrack) -> Columns:
     pose = tddfa.pose_of(coefficients)
     middle = _y_up(boxes[:, :2] + (boxes[:, 2:] - 1) / 2, face.side_px)
     crop = torch.cat([tddfa.SIDE_PX / boxes[:, 2:], middle], 1)
@@ -139,7 +139,7 @@ def _picture(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
-def _seen(face: Face, values: Tensor) -> Iterator[tuple[np.ndarray, Tensor]]:
+def _seen(face: FilmedTrack, values: Tensor) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Pictures of the valid frames with their row of ``values``."""
     for rgb, valid, value in zip(face.frames(), face.valid, values, strict=True):
         if valid:
@@ -178,9 +178,9 @@ def _batched(items: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
         yield batch
 
 
-def _grouped(faces: Sequence[Face]) -> Iterator[list[Face]]:
+def _grouped(faces: Sequence[FilmedTrack]) -> Iterator[list[FilmedTrack]]:
     """Neighbouring faces, as many as `FRAMES_A_FIT` allows, one at least."""
-    group: list[Face] = []
+    group: list[FilmedTrack] = []
     for face in faces:
         if group and sum(len(other.valid) for other in [*group, face]) > FRAMES_A_FIT:
             yield group

@@ -21,7 +21,7 @@ MIN_MOVING = 3  # frames that a track needs to teach expression
 
 
 @dataclass(frozen=True)
-class Track:
+class PersonTrack:
     """One face in one clip or picture: points float (frame, 478, 3), x right, y up, z towards the viewer, all valid."""
 
     person: str
@@ -33,7 +33,7 @@ def upright(landmarks: np.ndarray) -> np.ndarray:
     return landmarks.astype(np.float64) * np.array([1.0, -1.0, -1.0])
 
 
-def learn(tracks: Sequence[Track], name: str, num_identity: int = 80, num_expression: int = 64) -> Basis:
+def learn(tracks: Sequence[PersonTrack], name: str, num_identity: int = 80, num_expression: int = 64) -> Basis:
     """The basis of these faces.
 
     Raises
@@ -44,7 +44,9 @@ def learn(tracks: Sequence[Track], name: str, num_identity: int = 80, num_expres
     return replace(basis_of(shapes, name, num_identity, num_expression), noise=jitter(tracks, shapes))
 
 
-def held_out(tracks: Sequence[Track], folds: int, num_identity: int = 80, num_expression: int = 64) -> list[Explained]:
+def held_out(
+    tracks: Sequence[PersonTrack], folds: int, num_identity: int = 80, num_expression: int = 64
+) -> list[Explained]:
     """What bases learnt without a fold of the people explain of that fold, fold by fold."""
     people = list(dict.fromkeys(track.person for track in tracks))
     results = []
@@ -75,10 +77,10 @@ class Shapes:
     mean: np.ndarray
     weight: np.ndarray
     people: dict[str, np.ndarray]
-    tracks: list[Track]
+    tracks: list[PersonTrack]
 
     @staticmethod
-    def of(tracks: Sequence[Track], mean: np.ndarray | None = None, weight: np.ndarray | None = None) -> Shapes:
+    def of(tracks: Sequence[PersonTrack], mean: np.ndarray | None = None, weight: np.ndarray | None = None) -> Shapes:
         """Align frames with their person and people with the mean; with a given mean and weight only that."""
         fixed = mean is not None
         start = tracks[0].points[0] if mean is None else mean
@@ -192,7 +194,7 @@ def explained(offsets: np.ndarray, components: np.ndarray) -> float:
     return float(np.square(offsets @ axes).sum() / np.square(offsets).sum())
 
 
-def jitter(tracks: Sequence[Track], shapes: Shapes) -> float:
+def jitter(tracks: Sequence[PersonTrack], shapes: Shapes) -> float:
     """Noise of a landmark's coordinate, in dm, from neighbouring frames, between which faces move evenly."""
     moving = [track.points[:FRAMES_A_TRACK] for track in tracks if len(track.points) >= MIN_MOVING]
     aligned = [align(points, shapes.mean, shapes.weight) for points in moving]
@@ -211,25 +213,25 @@ def _principal(offsets: np.ndarray, count: int, of_what: str) -> tuple[np.ndarra
     return components.reshape(-1, NUM_POINTS, 3), np.sqrt(variance[::-1][:count]) / unit
 
 
-def _taken(tracks: Sequence[Track]) -> list[Track]:
+def _taken(tracks: Sequence[PersonTrack]) -> list[PersonTrack]:
     """The frames to learn from, and their mirror images as other people."""
     taken = [replace(track, points=_spread(track.points)) for track in tracks]
     mirror = mirror_permutation([track.points for track in taken])
-    return taken + [Track(f"{track.person} mirrored", mirrored(track.points, mirror)) for track in taken]
+    return taken + [PersonTrack(f"{track.person} mirrored", mirrored(track.points, mirror)) for track in taken]
 
 
 def _spread(points: np.ndarray) -> np.ndarray:
     return points[np.unique(np.linspace(0, len(points) - 1, FRAMES_A_TRACK).round().astype(int))]
 
 
-def _person_means(tracks: Sequence[Track]) -> dict[str, np.ndarray]:
+def _person_means(tracks: Sequence[PersonTrack]) -> dict[str, np.ndarray]:
     means: dict[str, list[np.ndarray]] = {}
     for track in tracks:
         means.setdefault(track.person, []).append(track.points.mean(axis=0))
     return {person: np.mean(shapes, axis=0) for person, shapes in means.items()}
 
 
-def _stillness(tracks: Sequence[Track]) -> np.ndarray:
+def _stillness(tracks: Sequence[PersonTrack]) -> np.ndarray:
     """Weights (478,) that sum to 1: the inverse of how much a point moves within tracks, at most 4 times the median."""
     moving = [track.points - track.points.mean(axis=0) for track in tracks if len(track.points) >= MIN_MOVING]
     variance = np.square(np.concatenate(moving)).sum(axis=2).mean(axis=0)

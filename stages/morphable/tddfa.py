@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.morphable.checkpoint import filled, read_checkpoint
 from stages.morphable.rotation import angles_of
 
 SIDE_PX = 120
@@ -79,9 +80,8 @@ class Tddfa:
     """
 
     def __init__(self, checkpoint: Path, statistics: Path, device: str = "cpu") -> None:
-        self.network = MobileNet().eval()
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        self.network.load_state_dict(_our_names(stored))
+        stored = _our_names(read_checkpoint(checkpoint, "state_dict"))
+        self.network = filled(MobileNet(), stored, checkpoint).eval()
         self.network.to(device)
         self.device = device
         with np.load(statistics) as arrays:

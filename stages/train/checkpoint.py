@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from schemas.errors import UserError
+from stages.train.inputs import ANEW
 from stages.train.run_folder import write_whole
 
 NOTE = "note"  # key of the JSON in a file's header
-ANEW = "train into another folder: python -m jobs.train"
 
 
 def save_weights(path: Path, model: nn.Module, note: dict[str, Any]) -> None:

@@ -66,7 +66,9 @@ def open_corpus(roots: Sequence[Path], inputs: Inputs, splits: Sequence[str], fo
     """
     clips = list(_list_clips(roots, splits))
     if not clips:
-        raise UserError(f"{', '.join(map(str, roots))}: no clips in the split {' or '.join(splits)}")
+        raise UserError(
+            f"{', '.join(map(str, roots))}: no clips in the split {' or '.join(splits)}; name some in the manifest"
+        )
     per_clip = frozenset(name for name in inputs.extra if not inputs.runs_along_frames(name))
     shapes = _array_shapes(inputs, clips, per_clip)
     if folder is None:

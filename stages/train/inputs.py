@@ -17,6 +17,7 @@ from schemas.errors import UserError
 
 ACOUSTIC, ACOUSTIC_WIDTH = "acoustic", 45
 TOKEN_AXIS, FRAME_TOKEN = "token", "frame_token"  # columns of tokens come to frames through the latter
+ANEW = "train another run: python -m jobs.train DATASET --listener NAME --out RUN"
 NO_LABEL = "unlabelled"  # the attitude of clips that have none
 
 
@@ -98,16 +99,17 @@ def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
     """Raise `UserError` unless a data set's columns mean what the run's did; it names those that differ."""
     for name, shape in wanted.shapes.items():
         if found.shapes[name] != shape:
-            raise UserError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}")
+            raise UserError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}; {ANEW}")
     for stage, maker in wanted.makers.items():
-        if found.makers[stage] != maker:
-            columns = ", ".join(name for name in wanted.shapes if name in found.makers[stage].columns)
+        other = found.makers.get(stage)
+        if other != maker:
             raise UserError(
-                f"{root}: columns {columns}: the run learned from those that {stage!r} made with {maker.made}, "
-                f"found {found.makers[stage].made}; build the data set with the same settings, or train another run"
+                f"{root}: columns {', '.join(maker.columns)}: the run learned from those that {stage!r} made with "
+                f"{maker.made}, found {other.made if other else 'those of another stage'}; build the data set with the "
+                f"same settings, or {ANEW}"
             )
     if found.fps != wanted.fps:
-        raise UserError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}")
+        raise UserError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}; {ANEW}")
 
 
 def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
@@ -129,7 +131,9 @@ def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
             )
     for name in extra:
         if shapes[name].dtype not in ("bool", "int32", "int64", "float", "double"):
-            raise UserError(f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}")
+            raise UserError(
+                f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}; take it out of its `reads`"
+            )
     return Inputs(
         order=order,
         extra=extra,

@@ -7,6 +7,7 @@ checkpoints belong to none of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -160,3 +161,8 @@ class Listener(nn.Module):
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values (batch, frame) over frames where mask (batch, frame) is True: padding does not count."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def cosine(epoch: float, epochs: int, last: float = 0.01) -> float:
+    """Learning rate: from 1 to ``last`` on half a cosine, then ``last`` (Loshchilov and Hutter, ICLR 2017)."""
+    return last + (1 - last) * (1 + math.cos(math.pi * min(epoch / epochs, 1))) / 2

@@ -19,11 +19,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from schemas.errors import UserError
 from stages.train.checkpoint import load_training, save_training, save_weights
 from stages.train.corpus import open_corpus
+from stages.train.inputs import ANEW
 from stages.train.listener import Batch
-from stages.train.plan import SPLITS
-from stages.train.run_folder import Run, RunFolder
+from stages.train.run_folder import SPLITS, Run, RunFolder
 from stages.train.training_log import Curves, Log, Progress
 from stages.train.windows import Windows, draw_seed, epoch_batches, to_device, training_windows
 
@@ -171,8 +172,11 @@ class Trainer:
         if not folder.last.is_file():
             return History()
         note = load_training(folder.last, self.model, self.optimizer)
-        self.scaler.load_state_dict(note.pop("scaler"))
-        return History(**note)
+        try:
+            self.scaler.load_state_dict(note.pop("scaler"))
+            return History(**note)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder.last}: not the last state of a training: {error}; {ANEW}") from None
 
     def _step(self, batch: Batch, count: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """One step of the optimizer; a worker's part of the loss weighs as much as its part of the frames."""

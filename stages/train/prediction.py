@@ -1,4 +1,6 @@
-"""Prediction: a trained run, or several as an ensemble, says what the listener of a clip does.
+"""Prediction: a trained run, or several as an ensemble, says what the listeners of a data set's clips do.
+
+What comes out is a data set: shards of the same schema, and a ``dataset.json`` that says whose they are.
 
 The listener's own motion does not get to the model, but for the reference frame: the first one with valid coefficients,
 or none where the run has a neutral start.
@@ -7,7 +9,7 @@ or none where the run has a neutral start.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.dataset.read import columns_of, read_clips, read_description
+from pipeline.dataset.store import Store
+from pipeline.dataset.write import write_dataset
+from pipeline.sources.takedown import copy_takedown
 from pipeline.weights import file_sha256
+from schemas.clip import CLIP_COLUMNS
+from schemas.dataset import PREDICTED, Predicted
 from schemas.errors import UserError
 from stages.train.checkpoint import load_weights
 from stages.train.corpus import clip_arrays, one_clip, open_corpus
 from stages.train.inputs import NO_LABEL, Inputs, check_alike, inputs_of
 from stages.train.listener import Batch
-from stages.train.run_folder import Run, RunFolder
+from stages.train.run_folder import Run, RunFolder, fingerprints
 from stages.train.windows import draw_seed, to_device, whole_clips
 
+MANIFEST = tuple(column.name for column in CLIP_COLUMNS)
 CLOSED = 0.5  # probability from which eyes are closed
 
 
@@ -33,6 +42,23 @@ class Draw:
 
     seed: int = 0
     sample: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    root : the data set, which is also the reference to score against.
+    attitude : taken for all clips instead of their own, if not empty.
+    draw : seed and number of the sample.
+    """
+
+    root: Path
+    splits: tuple[str, ...]
+    attitude: str = ""
+    draw: Draw = Draw()
 
 
 class Predictor:
@@ -117,3 +143,74 @@ def blind(arrays: Mapping[str, np.ndarray], inputs: Inputs) -> dict[str, np.ndar
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
+
+
+def write_predictions(predictors: Sequence[Predictor], request: Request, out: Path) -> int:
+    """Predict all clips of the request into the data set ``out``; returns their number.
+
+    Raises
+    ------
+    UserError : the runs have different orders, cannot read the data set, or there are no such clips.
+    MixedCoefficientsError : the data set's coefficients are another fitter's than the runs'.
+    """
+    check(predictors, request.root)
+    reference = read_description(request.root)
+    rows = [row for split in request.splits for row in _predicted(predictors, request, split)]
+    if not rows:
+        held = ", ".join(reference.splits_held()) or "none"
+        raise UserError(
+            f"{request.root}: no clips in the split {' or '.join(request.splits)}, found {held}; name one with --split"
+        )
+    predicted = _account(predictors, request)
+    wanted = columns_of(request.root, [name for name in rows[0] if name not in MANIFEST])
+    write_dataset(
+        out,
+        rows,
+        list(wanted.values()),
+        name=f"{reference.name}_predicted",
+        kind=PREDICTED,
+        stages={name: maker for name, maker in reference.stages.items() if any(c in wanted for c, _ in maker.writes)},
+        identity=[asdict(predicted), fingerprints(request.root)],
+        fps=reference.fps,
+        sample_rate_hz=reference.sample_rate_hz,
+        predicted=predicted,
+    )
+    copy_takedown(request.root, Store(out))
+    return len(rows)
+
+
+def check(predictors: Sequence[Predictor], root: Path) -> None:
+    """Raise if the runs have different orders of motion, or one of them cannot read the data set."""
+    orders = {str(predictor.folder.root): predictor.run.inputs.order for predictor in predictors}
+    if len(set(orders.values())) > 1:
+        listing = ", ".join(f"{run}: {order}" for run, order in orders.items())
+        raise UserError(f"an ensemble needs runs of one order of motion, found {listing}; predict with each alone")
+    for predictor in predictors:
+        predictor.check(root)
+
+
+def _account(predictors: Sequence[Predictor], request: Request) -> Predicted:
+    """Whose prediction it is."""
+    members = tuple(predictor.account() for predictor in predictors)
+    return Predicted(
+        listener="+".join(dict.fromkeys(member["listener"] for member in members)),
+        run=" ".join(member["run"] for member in members),
+        sha256=" ".join(member["sha256"] for member in members),
+        members=members,
+        causal=all(member["causal"] for member in members),
+        seed=request.draw.seed,
+        sample=request.draw.sample,
+        attitude=request.attitude or "as in the reference",
+        reference=str(request.root),
+    )
+
+
+def _predicted(predictors: Sequence[Predictor], request: Request, split: str) -> list[dict[str, Any]]:
+    """Rows of the clips of a split: the manifest's columns and the predicted ones."""
+    columns = list(dict.fromkeys(name for predictor in predictors for name in predictor.run.inputs.columns))
+    rows = []
+    for row in read_clips(request.root, columns):
+        if row["split"] == split:
+            seen = {**row, "attitude": request.attitude or row["attitude"]}
+            rows.append({**{name: seen[name] for name in MANIFEST}, **predict_clip(predictors, seen, request.draw)})
+    return rows

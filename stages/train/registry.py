@@ -39,5 +39,5 @@ def find_listener(name: str) -> type[Listener]:
     """The listener of a name; `UserError` lists the known ones."""
     known = find_listeners()
     if name not in known:
-        raise UserError(f"unknown listener {name!r}; known: {', '.join(known)}")
+        raise UserError(f"unknown listener {name!r}; known: {', '.join(known)}; python -m jobs.train --help")
     return known[name]

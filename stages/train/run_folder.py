@@ -1,6 +1,6 @@
-"""The folder of a run: what was trained, on what, with which settings, and the weights. JSON and safetensors only.
+"""A run: what is decided before its first step, kept as ``run.json``, and the files of its folder.
 
-RUN/run.json                listener, preset, settings, inputs, data, z-scores, held-out listeners
+RUN/run.json                listener, preset, settings, inputs, data, z-scores, held-out clips
 RUN/checkpoint.safetensors  the weights of the best epoch
 RUN/last.safetensors        weights, optimizer and history after the last whole epoch, to resume from
 RUN/log.txt, curves.csv, curves.png, tensorboard/
@@ -8,21 +8,28 @@ RUN/log.txt, curves.csv, curves.png, tensorboard/
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import resolve
+from pipeline.dataset.read import read_description
+from pipeline.settings import as_plain, read_text, resolve
 from schemas.errors import UserError
-from stages.train.inputs import ACOUSTIC_WIDTH, ColumnShape, Inputs, Origin
+from stages.train.corpus import ClipFrames, Corpus, open_corpus
+from stages.train.inputs import ACOUSTIC_WIDTH, ANEW, NO_LABEL, ColumnShape, Inputs, Origin, inputs_of
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
-from stages.train.zscores import Scale, Scores
+from stages.train.zscores import Scale, ZScores, scores_of
 
 FORMAT_VERSION = 1
+MAX_RUN_BYTES = 2**28
+LEAST_PART = 3  # validation takes no more than one part in so many
+SPLITS = ("train", "val")  # what training may see; test and ood are for the end
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,10 @@ class Run:
     preset: str
     settings: Mapping[str, Any]
     inputs: Inputs
-    data: Mapping[str, list[str]]
+    data: Mapping[str, tuple[str, ...]]
     vocabulary: tuple[str, ...]
     held_out: tuple[str, ...]
-    scores: Scores
+    scores: ZScores
 
     @property
     def roots(self) -> list[Path]:
@@ -79,25 +86,158 @@ class RunFolder:
     def write(self, run: Run) -> None:
         """Write ``run.json``."""
         self.root.mkdir(parents=True, exist_ok=True)
-        plain = {"format_version": FORMAT_VERSION, **dataclasses.asdict(run)}
+        plain = {"format_version": FORMAT_VERSION, **asdict(run)}
         write_whole(self.description, lambda path: path.write_text(json.dumps(plain, indent=1) + "\n", "utf-8"))
 
     def read(self) -> Run:
-        """The run of this folder; `UserError` if there is none."""
+        """The run of this folder; `UserError` if there is none, or its description is damaged."""
         if not self.description.is_file():
-            raise UserError(f"{self.description}: missing; this folder holds no run: python -m jobs.train")
-        plain = json.loads(self.description.read_text(encoding="utf-8"))
-        if plain.pop("format_version") != FORMAT_VERSION:
-            raise UserError(f"{self.description}: written by another version of the project; train again")
-        shapes = {name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in plain["inputs"].pop("shapes").items()}
-        scores = {name: Scale(tuple(s["mean"]), tuple(s["std"])) for name, s in plain.pop("scores").items()}
-        inputs = plain.pop("inputs")
-        makers = {stage: Origin(tuple(o["columns"]), o["made"]) for stage, o in inputs["makers"].items()}
-        inputs |= {"extra": tuple(inputs["extra"]), "attitudes": tuple(inputs["attitudes"]), "shapes": shapes}
-        inputs |= {"makers": makers}
-        lists = {name: tuple(plain.pop(name)) for name in ("vocabulary", "held_out")}
-        plain.pop("sizes", None)  # which runs used to repeat beside their inputs
-        return Run(**plain, **lists, inputs=Inputs(**inputs), scores=Scores(**scores))
+            raise UserError(f"{self.description}: missing; this folder holds no run: {ANEW}")
+        try:
+            return _run_of(json.loads(read_text(self.description, MAX_RUN_BYTES)))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            raise UserError(f"{self.description}: describes no run: {type(error).__name__}: {error}; {ANEW}") from None
+
+
+def _run_of(plain: Any) -> Run:
+    """The run that a file describes; ``sizes``, which older files repeat beside their inputs, are not looked at."""
+    if plain["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"format_version: expected {FORMAT_VERSION}, found {plain['format_version']!r}")
+    inputs, scores = plain["inputs"], plain["scores"]
+    run = Run(
+        listener=plain["listener"],
+        preset=plain["preset"],
+        settings=dict(plain["settings"]),
+        inputs=Inputs(
+            order=inputs["order"],
+            extra=_texts(inputs["extra"]),
+            fps=inputs["fps"],
+            attitudes=_texts(inputs["attitudes"]),
+            shapes={name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in inputs["shapes"].items()},
+            makers={stage: Origin(_texts(o["columns"]), o["made"]) for stage, o in inputs["makers"].items()},
+        ),
+        data={root: _texts(prints) for root, prints in plain["data"].items()},
+        vocabulary=_texts(plain["vocabulary"]),
+        held_out=_texts(plain["held_out"]),
+        scores=ZScores(motion=_scale(scores["motion"]), audio=_scale(scores["audio"])),
+    )
+    found = [len(numbers) for scale in (run.scores.motion, run.scores.audio) for numbers in (scale.mean, scale.std)]
+    if found != (wanted := [run.sizes.coefficients] * 2 + [run.sizes.audio] * 2):
+        raise ValueError(f"scores: expected {wanted} numbers, found {found}")
+    return run
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"expected a list of text, found {values!r:.80}")
+    return tuple(values)
+
+
+def _scale(plain: Mapping[str, Any]) -> Scale:
+    return Scale(**{name: tuple(float(number) for number in plain[name]) for name in ("mean", "std")})
+
+
+def begin_run(roots: Sequence[Path], name: str, preset: str, overrides: Mapping[str, Any], folder: RunFolder) -> Run:
+    """Decide on a run and write its ``run.json``; the frames are decoded into the folder on the way.
+
+    Parameters
+    ----------
+    preset : one of the listener's, empty for its defaults.
+
+    Raises
+    ------
+    UserError : unknown listener, preset or setting, or data that it cannot read; says which.
+    """
+    listener = find_listener(name)
+    settings = _resolve_settings(name, listener, preset, overrides)
+    inputs = inputs_of(roots, listener.layout(settings), listener.reads)
+    corpus = _open_frames(roots, inputs, folder)
+    held_out = _held_out(corpus.clips, settings)
+    training = [clip for clip in corpus.clips if clip.clip_id not in held_out]
+    unlabelled = any(clip.attitude == NO_LABEL for clip in training)
+    vocabulary = (*inputs.attitudes, *([NO_LABEL] if unlabelled else []))
+    run = Run(
+        listener=name,
+        preset=preset,
+        settings=as_plain(settings),
+        inputs=inputs,
+        data={str(root): fingerprints(root) for root in roots},
+        vocabulary=vocabulary,
+        held_out=tuple(sorted(held_out)),
+        scores=scores_of(corpus, training),
+    )
+    folder.write(run)
+    return run
+
+
+def continue_run(roots: Sequence[Path], name: str, overrides: Mapping[str, Any], folder: RunFolder) -> Run:
+    """The run of a folder, to be gone on with; more ``epochs`` may be asked for, all else stays.
+
+    Raises
+    ------
+    UserError : it is another listener's, or its data or settings have changed since.
+    """
+    run = folder.read()
+    if run.listener != name:
+        raise UserError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}; {ANEW}")
+    if {str(root): fingerprints(root) for root in roots} != dict(run.data):
+        raise UserError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed; {ANEW}")
+    for key, value in overrides.items():
+        if key != "epochs" and run.settings.get(key) != value:
+            found = f"{key} is {run.settings.get(key)!r} in this run and cannot be changed"
+            raise UserError(f"{folder.root}: {found}; {ANEW}")
+    run = replace(run, settings={**run.settings, **overrides})
+    run.resolved()
+    _open_frames(run.roots, run.inputs, folder)
+    folder.write(run)
+    return run
+
+
+def _open_frames(roots: Sequence[Path], inputs: Inputs, folder: RunFolder) -> Corpus:
+    """Decode what training may see into the run's folder, anew: clips may have been withdrawn since."""
+    shutil.rmtree(folder.frames, ignore_errors=True)
+    return open_corpus(roots, inputs, SPLITS, folder.frames)
+
+
+def _resolve_settings(
+    name: str, listener: type[Listener], preset: str, overrides: Mapping[str, Any]
+) -> TrainingSettings:
+    """The listener's defaults, then the preset's values, then what the user sets."""
+    if preset and preset not in listener.presets:
+        known = ", ".join(listener.presets) or "none"
+        raise UserError(
+            f"listener {name!r}: unknown preset {preset!r}; its presets: {known}; python -m jobs.train --help"
+        )
+    given = {**listener.presets.get(preset, {}), **overrides}
+    settings: TrainingSettings = resolve(name, listener.Settings, given)
+    return settings
+
+
+def fingerprints(root: Path) -> tuple[str, ...]:
+    """The fingerprints of a data set's shards."""
+    return tuple(shard.fingerprint for shard in read_description(root).shards)
+
+
+def _held_out(clips: Sequence[ClipFrames], settings: TrainingSettings) -> set[str]:
+    """Ids of the clips that validate: those of the split ``val``, else all training clips of some listeners.
+
+    Listeners are taken in an order drawn from the seed, as long as the share is not passed. If that is nobody, it is
+    the listener with the fewest clips, unless these are more than a third.
+    """
+    if any(clip.split == "val" for clip in clips):
+        return {clip.clip_id for clip in clips if clip.split == "val"}
+    counts = Counter(clip.listener_id for clip in clips)
+    order = sorted(counts, key=lambda person: hashlib.sha256(f"{settings.seed}:{person}".encode()).digest())
+    room = settings.validation_share * len(clips)
+    people: set[str] = set()
+    for person in order:
+        if counts[person] <= room:
+            room -= counts[person]
+            people.add(person)
+    fewest = min(order, key=lambda person: counts[person])
+    if settings.validation_share and not people and counts[fewest] * LEAST_PART <= len(clips):
+        people = {fewest}
+    return {clip.clip_id for clip in clips if clip.listener_id in people}
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

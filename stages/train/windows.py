@@ -18,7 +18,7 @@ from torch import Tensor
 from schemas.column import ROLES
 from stages.train.corpus import ClipFrames, Corpus
 from stages.train.listener import Batch, TrainingSettings
-from stages.train.zscores import Scores
+from stages.train.zscores import ZScores
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Windows:
     """
 
     corpus: Corpus
-    scores: Scores
+    scores: ZScores
     first: np.ndarray
     frames: np.ndarray
     place: np.ndarray
@@ -78,7 +78,7 @@ def _finite(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def training_windows(
-    corpus: Corpus, clips: Sequence[ClipFrames], scores: Scores, vocabulary: Sequence[str], settings: TrainingSettings
+    corpus: Corpus, clips: Sequence[ClipFrames], scores: ZScores, vocabulary: Sequence[str], settings: TrainingSettings
 ) -> Windows:
     """Overlapping windows of some clips; those without two valid frames are left out."""
     spans = [span for clip in clips for span in cut(clip, settings)]
@@ -86,7 +86,7 @@ def training_windows(
 
 
 def whole_clips(
-    corpus: Corpus, clips: Sequence[ClipFrames], scores: Scores, vocabulary: Sequence[str], settings: TrainingSettings
+    corpus: Corpus, clips: Sequence[ClipFrames], scores: ZScores, vocabulary: Sequence[str], settings: TrainingSettings
 ) -> Windows:
     """Every clip as one window."""
     spans = [(clip, clip.first, clip.num_frames) for clip in clips]
@@ -132,7 +132,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def _windows(
     corpus: Corpus,
     spans: Sequence[tuple[ClipFrames, int, int]],
-    scores: Scores,
+    scores: ZScores,
     vocabulary: Sequence[str],
     settings: TrainingSettings,
 ) -> Windows:
@@ -141,4 +141,12 @@ def _windows(
     spans = [(clip, first, frames) for clip, first, frames in spans if before[first + frames] - before[first] >= 2]
     table = [(first, frames, clip.place, vocabulary.index(clip.attitude)) for clip, first, frames in spans]
     first, frames, place, attitude = np.array(table, np.int64).reshape(-1, 4).T.copy()
-    return Windows(corpus, scores, first, frames, place, attitude, settings.start == "neutral")
+    return Windows(
+        corpus=corpus,
+        scores=scores,
+        first=first,
+        frames=frames,
+        place=place,
+        attitude=attitude,
+        neutral_start=settings.start == "neutral",
+    )

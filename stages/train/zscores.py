@@ -36,17 +36,17 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ZScores:
     """The scales of motion and audio."""
 
     motion: Scale
     audio: Scale
 
 
-def scores_of(corpus: Corpus, clips: Sequence[ClipFrames]) -> Scores:
+def scores_of(corpus: Corpus, clips: Sequence[ClipFrames]) -> ZScores:
     """The z-scores of some clips; frames without valid coefficients do not count."""
     rows = np.concatenate([np.arange(clip.first, clip.first + clip.num_frames) for clip in clips])
-    return Scores(_scale([corpus.arrays[role][rows] for role in ROLES]), _scale([corpus.arrays["audio"][rows]]))
+    return ZScores(_scale([corpus.arrays[role][rows] for role in ROLES]), _scale([corpus.arrays["audio"][rows]]))
 
 
 def _scale(parts: Sequence[np.ndarray]) -> Scale:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,8 +18,11 @@ import pytest
 from jobs import evaluate
 from pipeline import run
 from pipeline.media.encode import VideoWriter
+from pipeline.weights import CACHE_VARIABLE, find_weights
+from schemas.errors import UserError
 from schemas.score import CLIP_SCORE_SCHEMA
 from stages.evaluate import evaluation
+from stages.evaluate.comparison import Measurement
 from stages.evaluate.evaluation import Request, in_this_process
 from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import open_run
@@ -212,6 +216,68 @@ def test_what_does_not_fit_is_said_and_ends_with_2(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "metric", "status", "message"),
+    [
+        ("inception_2015_12_05", "fid_exact", 0, "expected sha256"),  # not computed, and the rest is
+        ("facenet_vggface2", "csim_vggface2", 2, "expected a checkpoint of torch, found"),  # nobody publishes its hash
+    ],
+)
+def test_weights_that_cannot_be_read_are_named(
+    name: str, metric: str, status: int, message: str, world: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    weights = find_weights(name)
+    (file,) = weights.files
+    weights.root().mkdir(parents=True)
+    (weights.root() / file).write_bytes(b"garbage")
+    arguments = ["--reference", world / "reference", "--videos", f"near={world / 'near_videos'}", "--address", "none"]
+    options = [*arguments, "--out", tmp_path / "out", "--metrics", metric, "ssim_piq"]
+    assert evaluate.main([str(a) for a in options]) == status
+    said = capsys.readouterr()
+    assert f"{weights.root() / file}: {message}" in (said.err if status else said.out)
+
+
+def seen_gpus(number: int) -> tuple[int, list[int]]:
+    import ray
+
+    return number, ray.get_gpu_ids()
+
+
+def refuse(number: int) -> None:
+    raise UserError(f"item {number}: expected another, found this; say so")
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_work_asks_for_gpus_where_the_cluster_has_some(gpus: int) -> None:
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, _temp_dir=folder)
+        try:
+            assert dict(run.spread(seen_gpus, range(3))) == {i: (i, []) for i in range(3)}
+            assert dict(run.spread(seen_gpus, range(3), gpus=0.5)) == {i: (i, [0] * gpus) for i in range(3)}
+            with pytest.raises(UserError, match="^item 7: expected another, found this; say so$"):
+                list(run.spread(refuse, [7]))
+        finally:
+            ray.shutdown()
+
+
+def test_only_clips_whose_metrics_run_networks_ask_for_a_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "no_weights", lambda metric: "")
+    given = (open_run("near", world / "near", world / "near_videos"), open_run("far", world / "far", None))
+    asked = []
+
+    def spread(work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0) -> Iterator[tuple[int, Any]]:
+        asked.append((len(items), gpus))
+        return ((position, Measurement()) for position in range(len(items)))
+
+    metrics = tuple(find_definition(name) for name in ("fd_exp_eccv2022", "csim_arcface"))
+    request = Request(reference=world / "reference", runs=given, metrics=metrics, splits=("test", "ood"))
+    evaluation.evaluate(request, spread)
+    assert asked == [(4, evaluation.NETWORK_GPUS), (4, 0)]
+
+
 def double(number: int) -> int:
     return 2 * number
 
@@ -225,16 +291,17 @@ def test_work_that_is_spread_over_ray_comes_back_with_its_position() -> None:
 def test_on_ray_every_clip_is_a_task_and_the_scores_are_the_same(world: Path) -> None:
     given = [open_run(name, world / name, world / f"{name}_videos") for name in ("near", "far")]
     metrics = tuple(find_definition(name) for name in ("fd_exp_eccv2022", "vd_exp_sum", "psnr_piq"))
-    request = Request(world / "reference", tuple(given), metrics, ("test", "ood"))
+    splits = ("test", "ood")
+    request = Request(reference=world / "reference", runs=tuple(given), metrics=metrics, splits=splits)
     asked = []
 
-    def on_ray(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        asked.append((work.__name__, len(items)))
-        return run.spread(work, items)
+    def on_ray(work: Callable[[Any], Any], items: Sequence[Any], *, gpus: float = 0) -> Iterator[tuple[int, Any]]:
+        asked.append((work.__name__, len(items), gpus))
+        return run.spread(work, items, gpus=gpus)
 
     there, here = (str(score_all(evaluation.evaluate(request, s), s, seed=0)) for s in (on_ray, in_this_process))
     assert there == here
-    assert asked[0] == ("work_on", 2 * 4 + 4)  # two runs, and the reference's own values
+    assert asked[0] == ("work_on", 2 * 4 + 4, 0)  # two runs, and the reference's own values
 
 
 @pytest.fixture(scope="module")

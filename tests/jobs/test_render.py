@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from jobs import reextract, render
-from jobs.rendering.takes import closing, held, reference_frame
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span
 from pipeline.dataset.check import check_dataset
@@ -21,6 +20,7 @@ from pipeline.media.encode import VideoWriter, read_video
 from pipeline.media.reader import SourceReader
 from pipeline.part import run_here
 from pipeline.registry import find_stages
+from stages.evaluate.render.scene import closing, held, reference_frame
 from tests.labs.media import Recipe, make_source
 from tests.labs.rendering import SIDE_PX, Sitter, write_portraits, write_predictions
 
@@ -151,6 +151,17 @@ def test_pirender_says_whose_coefficients_it_wants_and_where_its_weights_come_fr
     assert render.main(arguments) == 2
     said = capsys.readouterr().err
     assert "weights 'pirender'" in said and "github.com/RenYurui/PIRender" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip file"])
+def test_a_checkpoint_that_cannot_be_read_is_named(
+    data: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    checkpoint = tmp_path / "mine.pt"
+    checkpoint.write_bytes(content)
+    arguments = [str(predictions), "--data", str(data), "--out", str(tmp_path / "out"), "--renderer", "pirender"]
+    assert render.main([*arguments, "--weights", str(checkpoint), "--workers", "1"]) == 2
+    assert f"error: {checkpoint}: expected a checkpoint of torch, found" in capsys.readouterr().err
 
 
 # --- other people's videos

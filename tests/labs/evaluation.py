@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.metrics.definition import PREDICTED, REFERENCE, SPEAKER, Clip
+from stages.evaluate.metrics.definition import Clip, Input, Quantity, Whose
 
-WIDTHS = {"exp": 12, "angle": 3, "trans": 3, "identity": 10}
-EMBEDDINGS = {"inception": 16, "arcface": 8, "vggface2": 8, "hopenet": 8}
+WIDTHS = {Quantity.EXP: 12, Quantity.ANGLE: 3, Quantity.TRANS: 3, Quantity.IDENTITY: 10}
+EMBEDDINGS = {Quantity.INCEPTION: 16, Quantity.ARCFACE: 8, Quantity.VGGFACE2: 8, Quantity.HOPENET: 8}
 SIDE_PX = 66
 PARTS = {"pose": slice(0, 6), "exp": slice(6, 56), "all": slice(0, 56), "angle": slice(0, 3), "trans": slice(3, 6)}
 People = dict[str, list[np.ndarray]]
+Person = dict[Quantity, np.ndarray]
 
 
 def golden_scores(shared: Path) -> Any:
@@ -41,25 +42,25 @@ def wandering(rng: np.random.Generator, num_frames: int, width: int) -> np.ndarr
     return values
 
 
-def made_up_clip(rng: np.random.Generator, num_frames: int) -> dict[str, np.ndarray]:
+def made_up_clip(rng: np.random.Generator, num_frames: int) -> Person:
     """Inputs of one person: coefficients, blinks, landmarks, pictures and embeddings."""
     clip = {what: wandering(rng, num_frames, width) for what, width in {**WIDTHS, **EMBEDDINGS}.items()}
-    clip["pose"] = np.hstack([clip["angle"], clip["trans"]])
-    for what in ("exp", "pose"):
-        clip[f"{what}_samples"] = wandering(rng, num_frames, 3 * clip[what].shape[1]).reshape(num_frames, 3, -1)
-    clip["landmarks"] = rng.uniform(0, SIDE_PX, (num_frames, 478, 3))
-    clip["blink"] = wandering(rng, num_frames, 1)[:, 0] > 1.3
-    clip["frames"] = rng.integers(40, 200, (num_frames, SIDE_PX, SIDE_PX, 3), np.uint8)
+    clip[Quantity.POSE] = np.hstack([clip[Quantity.ANGLE], clip[Quantity.TRANS]])
+    for what, samples in ((Quantity.EXP, Quantity.EXP_SAMPLES), (Quantity.POSE, Quantity.POSE_SAMPLES)):
+        clip[samples] = wandering(rng, num_frames, 3 * clip[what].shape[1]).reshape(num_frames, 3, -1)
+    clip[Quantity.LANDMARKS] = rng.uniform(0, SIDE_PX, (num_frames, 478, 3))
+    clip[Quantity.BLINK] = wandering(rng, num_frames, 1)[:, 0] > 1.3
+    clip[Quantity.FRAMES] = rng.integers(40, 200, (num_frames, SIDE_PX, SIDE_PX, 3), np.uint8)
     return clip
 
 
-def as_inputs(predicted: Clip, reference: Clip, speaker: Clip) -> Clip:
+def as_inputs(predicted: Person, reference: Person, speaker: Person) -> Clip:
     """One clip as metrics take it."""
-    people = {PREDICTED: predicted, REFERENCE: reference, SPEAKER: speaker}
-    return {f"{whose}.{what}": values for whose, person in people.items() for what, values in person.items()}
+    people = {Whose.PREDICTED: predicted, Whose.REFERENCE: reference, Whose.SPEAKER: speaker}
+    return {Input(whose, what): values for whose, person in people.items() for what, values in person.items()}
 
 
-def noisy(clip: Clip, rng: np.random.Generator, level: float) -> dict[str, np.ndarray]:
+def noisy(clip: Person, rng: np.random.Generator, level: float) -> Person:
     """The clip with noise on everything: standard deviation ``level`` where values have 1."""
     return {what: _noisy(values, rng, level) for what, values in clip.items()}
 

@@ -25,9 +25,8 @@ from pipeline.dataset.read import read_clips
 from pipeline.tables import markdown_table
 from schemas.clip import ATTITUDES
 from stages.train.loop import Worker, train
-from stages.train.plan import plan_run
 from stages.train.prediction import Draw, Predictor
-from stages.train.run_folder import RunFolder
+from stages.train.run_folder import RunFolder, begin_run
 from tests.labs.synthetic_world import EYELIDS, PITCH, SMILE, VOCABULARY, World, WorldClip
 
 WORLD = World()
@@ -88,7 +87,7 @@ class Scores:
 def train_listener(name: str, data: Path, folder: Path, **settings: Any) -> Predictor:
     """A listener trained on the world's shards, in the reduced size."""
     run = RunFolder(folder)
-    plan_run([data], name, "", {**REDUCED[name], **settings}, run)
+    begin_run([data], name, "", {**REDUCED[name], **settings}, run)
     predictor = run.read().build()
     if predictor.learned:
         train(run, Worker(torch.device("cpu")))

@@ -22,10 +22,10 @@ from schemas.dataset import PREDICTED, RANDOM, Maker, Predicted
 from stages.blink import Blink
 from stages.evaluate.render.face_mesh import MOUTH, RIGHT_EYE
 from stages.evaluate.render.lids import aspect
-from stages.evaluate.render.take import Motion, Take
+from stages.evaluate.render.scene import Motion, Scene
 from stages.landmarks import Tracker
 from stages.morphable.basis import Basis, load_basis
-from stages.morphable.fitters import Face, LandmarkGn, Options
+from stages.morphable.fitters import FilmedTrack, LandmarkGn, Options
 from stages.threedmm import ThreeDMM
 
 SIDE_PX = 384
@@ -53,7 +53,7 @@ def landmarks(frames: Sequence[np.ndarray]) -> np.ndarray:
 def fitted(points: np.ndarray) -> Motion:
     """Coefficients of landmarks (frame, 478, 3), as the stage fits them."""
     fitter = LandmarkGn({"basis": find_weights("basis_media_v1").paths()[0]}, Options())
-    (found,) = fitter.fit([Face(points, np.ones(len(points), bool), SIDE_PX, tuple)])
+    (found,) = fitter.fit([FilmedTrack(points, np.ones(len(points), bool), SIDE_PX, tuple)])
     return Motion(**{name: found[name] for name in ("identity", "exp", "angle", "trans", "crop")})
 
 
@@ -78,19 +78,19 @@ class Sitter:
         points = landmarks([picture] * 2)[:1]
         return Sitter(picture, fitted(points), load_basis())
 
-    def move(self, angle: np.ndarray, trans: np.ndarray, exp: np.ndarray, closed: np.ndarray | None = None) -> Take:
-        """A take whose motion is that of the portrait plus these, each (frame, D)."""
+    def move(self, angle: np.ndarray, trans: np.ndarray, exp: np.ndarray, closed: np.ndarray | None = None) -> Scene:
+        """A scene whose motion is that of the portrait plus these, each (frame, D)."""
         count = len(angle)
         pose = self.pose
         motion = Motion(
             pose.identity, pose.exp + exp, pose.angle + angle, pose.trans + trans, pose.crop.repeat(count, 0)
         )
-        return Take(self.picture, pose, motion, np.zeros(count) if closed is None else closed)
+        return Scene(self.picture, pose, motion, np.zeros(count) if closed is None else closed)
 
-    def still(self, count: int = 1) -> Take:
+    def still(self, count: int = 1) -> Scene:
         return self.move(np.zeros((count, 3)), np.zeros((count, 3)), np.zeros((count, 64)))
 
-    def acting(self, count: int) -> Take:
+    def acting(self, count: int) -> Scene:
         """Nods, turns and tilts; moves; opens the mouth twice."""
         time = np.linspace(0, 1, count)[:, None]
         angle = np.radians([[6, 9, 6]]) * np.sin(2 * np.pi * time * [[1, 1.5, 2]])
@@ -109,11 +109,11 @@ def eye_aspect(meshes: np.ndarray) -> np.ndarray:
     return np.array([aspect(points, RIGHT_EYE) for points in meshes])
 
 
-def write_portraits(root: Path, clips: Mapping[str, Take]) -> Path:
-    """A data set whose listeners are these takes, as their motion says; all pictures show the reference."""
+def write_portraits(root: Path, clips: Mapping[str, Scene]) -> Path:
+    """A data set whose listeners are these scenes, as their motion says; all pictures show the reference."""
     fit, blink = ThreeDMM(), Blink()
     columns = [c for c in (*MEDIA, *fit.writes(), *blink.writes()) if "eye" not in c.name]
-    rows = [_row(root, clip_id, take) for clip_id, take in clips.items()]
+    rows = [_row(root, clip_id, scene) for clip_id, scene in clips.items()]
     weights = {name: find_weights(name).sha256 for name in fit.weights()}
     made = Maker("threedmm", fit.version, as_plain(fit.settings), weights)
     write_dataset(root, rows, columns, name="portrait", kind=RANDOM, stages={"threedmm": made})
@@ -135,17 +135,17 @@ def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], bli
     return root
 
 
-def _row(root: Path, clip_id: str, take: Take) -> dict[str, Any]:
-    folder, count = root / "media" / clip_id, len(take.closed)
+def _row(root: Path, clip_id: str, scene: Scene) -> dict[str, Any]:
+    folder, count = root / "media" / clip_id, len(scene.closed)
     folder.mkdir(parents=True)
     values = _clip_values(clip_id, count)
     for role in ("speaker", "listener"):
         with VideoWriter(folder / f"{role}.mp4", (SIDE_PX, SIDE_PX)) as writer:
             for _ in range(count):
-                writer.write(take.picture)
-        motion = take.motion
+                writer.write(scene.picture)
+        motion = scene.motion
         values |= {f"{role}_{n}": getattr(motion, n) for n in ("exp", "angle", "trans", "crop", "identity")}
-        values |= {f"{role}_coeffs_valid": np.ones(count, bool), f"{role}_blink": take.closed > 0.5}
+        values |= {f"{role}_coeffs_valid": np.ones(count, bool), f"{role}_blink": scene.closed > 0.5}
         values[f"{role}_video"] = f"media/{clip_id}/{role}.mp4"
     write_wav(folder / "audio.wav", 0.3 * np.sin(2 * np.pi * 440 * np.arange(count * HOP_SAMPLES) / SAMPLE_RATE_HZ))
     return values | {"audio": f"media/{clip_id}/audio.wav"}

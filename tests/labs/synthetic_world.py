@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.clock import frames_in, seconds_of
 from pipeline.dataset.write import write_dataset
 from pipeline.stage import Stage
 from schemas.clip import ATTITUDES, SPLITS
@@ -28,7 +29,6 @@ from stages.blink import Blink
 from stages.text import Text
 from stages.threedmm import ThreeDMM
 
-FPS = 30
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
 COLUMNS = [column for stage in STAGES.values() for column in stage.writes()]
 MAKERS = {
@@ -130,7 +130,7 @@ class World:
                 rng = np.random.default_rng([self.seed, 2, SPLITS.index(split), number])
                 known = (0, self.people) if split != "ood" else (self.people, self.people + self.new_people)
                 speaker, listener = rng.choice(np.arange(*known), 2, replace=False)
-                speech = draw_speech(rng, int(FPS * rng.uniform(*self.seconds)))
+                speech = draw_speech(rng, int(frames_in(rng.uniform(*self.seconds))))
                 attitude = ATTITUDES[number % len(ATTITUDES)]
                 yield WorldClip(f"{split}_{number:03d}", split, attitude, int(speaker), int(listener), speech)
 
@@ -149,7 +149,7 @@ class World:
         rng = np.random.default_rng([self.seed, 4, SPLITS.index(clip.split), int(clip.clip_id[-3:])])
         persons, frames = self.persons(), len(clip.speech.word)
         row: dict[str, object] = {
-            "clip_id": clip.clip_id, "source_id": clip.clip_id, "start_s": 0.0, "end_s": frames / FPS,
+            "clip_id": clip.clip_id, "source_id": clip.clip_id, "start_s": 0.0, "end_s": float(seconds_of(frames)),
             "num_frames": frames, "attitude": clip.attitude, "speaker_id": f"person_{clip.speaker}",
             "listener_id": f"person_{clip.listener}", "split": clip.split, "speaker_side": "left",
             "acoustic": draw_acoustic(rng, clip.speech), **_text(clip.speech),
@@ -181,7 +181,7 @@ def draw_speech(rng: np.random.Generator, frames: int) -> Speech:
                 word[at:end] = spoken
                 words.append((spoken, at, end))
             at += length + int(rng.integers(2, 4))
-        pause = int(FPS * rng.uniform(0.7, 1.8))
+        pause = int(frames_in(rng.uniform(0.7, 1.8)))
         if at < frames:
             pauses.append((at, min(at + pause, frames)))
         at += pause
@@ -202,7 +202,7 @@ def draw_listener(rng: np.random.Generator, speech: Speech, person: Person, atti
         angle[:, PITCH] += person.nod_rad * _nod(rng, frames, start, end)
     closed = np.zeros(frames, bool)
     for spoken, _, end in speech.words:
-        blink = end + int(FPS * rng.uniform(0.1, 0.3))
+        blink = end + int(frames_in(rng.uniform(0.1, 0.3)))
         if spoken >= VOCABULARY // 2 and rng.random() < 0.9:
             closed[blink : blink + BLINK_FRAMES] = True
     exp[:, EYELIDS] -= 1.2 * _slowly(closed.astype(float), 0.03)[:, None]
@@ -211,8 +211,8 @@ def draw_listener(rng: np.random.Generator, speech: Speech, person: Person, atti
 
 def _nod(rng: np.random.Generator, frames: int, start: int, end: int) -> np.ndarray:
     """Dips (frame,) of depth about 1 in a pause, 1.3 to 1.9 a second, or none."""
-    onset = start + FPS * rng.uniform(0.1, 0.4)
-    frames_a_dip = FPS / rng.uniform(1.3, 1.9)
+    onset = start + frames_in(rng.uniform(0.1, 0.4))
+    frames_a_dip = frames_in(1) / rng.uniform(1.3, 1.9)
     depth = np.exp(0.3 * rng.normal()) * (rng.random() < 0.85)
     dips = max((end - onset) // frames_a_dip, 1)
     phase = (np.arange(frames) - onset) / frames_a_dip
@@ -224,7 +224,7 @@ def draw_speaker(rng: np.random.Generator, speech: Speech, person: Person) -> Mo
     frames = len(speech.word)
     voiced = _slowly((speech.word >= 0).astype(float), 0.05)
     exp = person.exp + 0.04 * _tremor(rng, frames, 64)
-    exp[:, MOUTH] += (voiced * (1 + np.sin(2 * np.pi * 4 * np.arange(frames) / FPS)))[:, None]
+    exp[:, MOUTH] += (voiced * (1 + np.sin(2 * np.pi * 4 * np.arange(frames) / frames_in(1))))[:, None]
     angle = person.angle + 0.06 * _tremor(rng, frames, 3, keep=0.95) * (0.3 + voiced[:, None])
     trans = person.trans + 0.05 * _tremor(rng, frames, 3, keep=0.95)
     return Motion(exp, angle, trans, rng.random(frames) < 0.02)
@@ -246,8 +246,8 @@ def _text(speech: Speech) -> dict[str, object]:
     return {
         "token_embedding": vectors[[spoken for spoken, _, _ in speech.words]],
         "token_text": [f"word{spoken}" for spoken, _, _ in speech.words],
-        "token_start_s": np.array([start / FPS for _, start, _ in speech.words]),
-        "token_end_s": np.array([end / FPS for _, _, end in speech.words]),
+        "token_start_s": np.array([float(seconds_of(start)) for _, start, _ in speech.words]),
+        "token_end_s": np.array([float(seconds_of(end)) for _, _, end in speech.words]),
         "frame_token": token,
     }
 
@@ -262,7 +262,7 @@ def _tremor(rng: np.random.Generator, frames: int, width: int, keep: float = 0.9
 
 def _slowly(wanted: np.ndarray, time_s: float) -> np.ndarray:
     """(frame,) that follows what is wanted with a time constant, from zero on."""
-    values, share = np.zeros(len(wanted)), 1 - np.exp(-1 / (time_s * FPS))
+    values, share = np.zeros(len(wanted)), 1 - np.exp(-1 / frames_in(time_s))
     for frame in range(1, len(wanted)):
         values[frame] = values[frame - 1] + share * (wanted[frame] - values[frame - 1])
     return values

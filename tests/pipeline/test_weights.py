@@ -11,8 +11,7 @@ import pytest
 
 from jobs import weights as job
 from pipeline import weights as registry
-from pipeline.fetch import fetch
-from pipeline.weights import Weights, WeightsError, find_weights, resolve_all
+from pipeline.weights import Weights, WeightsError, fetch, find_weights, resolve_all
 from tests.labs.web import Page, Request, cut_off, file, serve, status
 
 BODY = bytes(range(256)) * 4000  # 1 MB

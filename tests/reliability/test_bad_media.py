@@ -23,13 +23,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.clock import Span
-from pipeline.media.reader import MEDIA_REASONS, Limits, MediaError, SourceReader
+from pipeline.media.reader import MEDIA_REASONS, MediaError, ReadingLimits, SourceReader
 from tests.labs.media import ffmpeg_binary
 from tests.labs.mutants import Specimen, Targets, every, make_seeds
 from tests.labs.witness import TOUCHED, WRITTEN, FolderWitness, PortWitness
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LIMITS = Limits(wall_s=60, cpu_s=60, threads=1)
+LIMITS = ReadingLimits(wall_s=60, cpu_s=60, threads=1)
 HANGS_S = 120.0  # for one file, on however busy a machine: every request to the reader has its own limit of 60 s
 FAMILIES = ("flipped", "cut", "grafted", "lying", "nested", "misnamed", "leading")
 SAMPLE = 40

@@ -20,11 +20,10 @@ import pytest
 from jobs.export_vico import Release
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import media_file, read_clips
-from pipeline.fetch import fetch
 from pipeline.media import sandbox
 from pipeline.media.encode import count_frames
-from pipeline.media.reader import Limits, MediaError, SourceReader
-from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, registry
+from pipeline.media.reader import MediaError, ReadingLimits, SourceReader
+from pipeline.weights import CACHE_VARIABLE, Weights, WeightsError, fetch, registry
 from schemas.errors import UserError
 from tests.labs.media import Recipe, make_source
 from tests.labs.mutants import REFERENCES
@@ -284,7 +283,7 @@ def test_a_reader_that_was_taken_over_is_not_believed(
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     (tmp_path / "film.mp4").write_bytes(b"film")
     with (
-        SourceReader(tmp_path / "film.mp4", Limits(wall_s=2)) as reader,
+        SourceReader(tmp_path / "film.mp4", ReadingLimits(wall_s=2)) as reader,
         pytest.raises((MediaError, RuntimeError)) as e,
     ):
         reader.info()
@@ -300,6 +299,6 @@ def test_pictures_that_nobody_asked_for_are_not_taken(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     for sent in (f"for k in range(10**9): {picture}", f"for k in (0, 0): {picture}", f"for k in (5,): {picture}"):
         (tmp_path / "child.py").write_text(HEAD + SAY + sent)
-        reader = SourceReader(tmp_path / "film.mp4", Limits(wall_s=5))
+        reader = SourceReader(tmp_path / "film.mp4", ReadingLimits(wall_s=5))
         with reader, pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"):
             list(reader.frames(np.arange(3), size=(2, 2)))

@@ -7,42 +7,24 @@ flag that says they were copied, averaged over sets or cannot be right, and ours
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
-from stages.evaluate.leaderboard import ranking
 from stages.evaluate.leaderboard.published import Metric, PublishedScore
 from stages.evaluate.metrics.definition import Direction
 
-CHALLENGE = {  # a challenge metric -> the definition that computes it
-    "SSIM": "ssim_piq",
-    "CPBD": "cpbd",
-    "PSNR": "psnr_piq",
-    "FID": "fid_piq",
-    "CSIM": "csim_arcface",
-    "ExpL1": "expl1_2023",
-    "PoseL1": "posel1_2023",
-    "ExpFD": "expfd_frechet_pooled",
-    "PoseFD": "posefd_frechet_pooled",
-}
-CHALLENGE_2022 = {  # of 2022 the FD were L1 distances, which are what "feature distance" had meant until then
-    **{name: CHALLENGE[name] for name in ("SSIM", "CPBD", "PSNR", "FID", "CSIM")},
-    "ExpFD": "expfd_l1_2022",
-    "AngleFD": "anglefd_l1_2022",
-    "TransFD": "transfd_l1_2022",
-}
 
-
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class Standing:
     """A line of a board: one of our runs, or a published method with its source."""
 
     name: str
     value: float | None
-    low: float | None = None
-    high: float | None = None
+    low: float = math.nan
+    high: float = math.nan
     source: str = ""
     flags: tuple[tuple[str, str], ...] = ()
     ranked: bool = True
@@ -54,7 +36,7 @@ class Board:
     """Rows that may be compared, best first; ``goal`` is the reference's own value where closeness to it counts."""
 
     key: Comparable
-    rows: tuple[Row, ...]
+    rows: tuple[Standing, ...]
     goal: float | None = None
 
     @property
@@ -67,88 +49,65 @@ def make_boards(
     scores: Sequence[Score], published: Sequence[PublishedScore], metrics: Mapping[str, Metric]
 ) -> list[Board]:
     """All boards, ours first, in the order of the metrics."""
-    rows: dict[Comparable, list[Row]] = defaultdict(list)
+    rows: dict[Comparable, list[Standing]] = defaultdict(list)
     goals = {score.key: score.value for score in scores if score.run == REFERENCE_RUN}
     for score in scores:
         if score.run != REFERENCE_RUN:
-            rows[score.key].append(Row(score.run, score.value, score.low, score.high))
+            rows[score.key].append(_standing(score))
     ours = {named_fitter(key): key for key in rows}
     for number in published:
         if number.method == "GT" and number.value is not None:
             goals.setdefault(number.key, number.value)
-        row = Row(number.method, number.value, source=number.source, flags=number.flags, ranked=number.may_be_ranked)
-        rows[ours.get(number.key, number.key)].append(replace(row, ranked=row.ranked and number.method != "GT"))
+        row = Standing(
+            name=number.method,
+            value=number.value,
+            source=number.source,
+            flags=number.flags,
+            ranked=number.may_be_ranked and number.method != "GT",
+        )
+        rows[ours.get(number.key, number.key)].append(row)
     for key in rows.keys() - set(ours.values()):
         rows[key] += _beside(key, scores)
     order = {id: position for position, id in enumerate(metrics)}
-    boards = []
-    for key, members in rows.items():
-        goal = goals.get(key)
-        boards.append(Board(key, _ranked(members, metrics[key.metric], goal), goal))
+    boards = [_board(key, found, metrics[key.metric].better, goals.get(key)) for key, found in rows.items()]
     return sorted(boards, key=lambda board: (not board.ours, order[board.key.metric], board.key.attitude != ALL))
 
 
-def _beside(key: Comparable, scores: Sequence[Score]) -> list[Row]:
+def _standing(score: Score) -> Standing:
+    return Standing(name=score.run, value=score.value, low=score.low, high=score.high)
+
+
+def _beside(key: Comparable, scores: Sequence[Score]) -> list[Standing]:
     """Our runs on the same split and attitude as a board of the published, without a rank."""
     place, rows = (key.metric, key.split, key.attitude), []
     for score in scores:
         if (score.key.metric, score.key.split, score.key.attitude) == place and score.run != REFERENCE_RUN:
             flags = ((f"not comparable: other {', '.join(why_apart(score.key, key))}", score.key.data),)
-            rows.append(Row(score.run, score.value, score.low, score.high, flags=flags, ranked=False))
+            rows.append(replace(_standing(score), flags=flags, ranked=False))
     return rows
 
 
 def named_fitter(key: Comparable) -> Comparable:
     """A key as a paper could state it: the fitter without version and hash."""
-    return replace(key, space=key.space.split(" ")[0])
+    return replace(key, space=key.space.as_published())
 
 
-def _ranked(rows: Sequence[Row], metric: Metric, goal: float | None) -> tuple[Row, ...]:
+def _board(key: Comparable, rows: Sequence[Standing], better: Direction, goal: float | None) -> Board:
     """Rows with ranks, ties sharing the better one; those without a rank last."""
+    can = better is not Direction.REFERENCE or goal is not None
 
-    def badness(row: Row) -> float:
-        assert row.value is not None
-        if metric.better is Direction.REFERENCE:
-            return abs(row.value - goal) if goal is not None else 0.0
-        return row.value if metric.better is Direction.LOWER else -row.value
+    def badness(row: Standing) -> float:
+        assert row.value is not None  # it could not be ranked
+        return better.badness(row.value, goal)
 
-    can = metric.better is not Direction.REFERENCE or goal is not None
-    comparable = sorted((row for row in rows if row.ranked and can), key=badness)
-    marks = [badness(row) for row in comparable]
-    first = comparable
-    if len(comparable) > 1:  # one alone is no first
-        first = [replace(row, rank=1 + marks.index(mark)) for row, mark in zip(comparable, marks, strict=True)]
-    return (*first, *(row for row in rows if not (row.ranked and can)))
+    ranked = sorted((row for row in rows if row.ranked and can), key=badness)
+    marks = [badness(row) for row in ranked]
+    if len(ranked) > 1:  # one alone is no first
+        ranked = [replace(row, rank=1 + marks.index(mark)) for row, mark in zip(ranked, marks, strict=True)]
+    return Board(key, (*ranked, *(row for row in rows if not (row.ranked and can))), goal)
 
 
 def why_apart(ours: Comparable, theirs: Comparable) -> list[str]:
     """The fields in which two keys differ, their places in a table (split, attitude) aside."""
     stated, names = named_fitter(ours), ("data", "space", "scale", "pooling", "resolution")
     return [name for name in names if getattr(stated, name) != getattr(theirs, name)]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One of the challenge's rules over our runs, and the metrics that could take part."""
-
-    rule: str
-    split: str
-    metrics: tuple[str, ...]
-    results: Mapping[str, int]
-
-
-def challenge_rankings(scores: Sequence[Score], split: str) -> list[Ranking]:
-    """The challenge's rules, over the metrics that every run has; empty for fewer than two runs."""
-    runs = list(dict.fromkeys(score.run for score in scores if score.run != REFERENCE_RUN))
-    found = {(s.run, s.key.metric): s.value for s in scores if s.key.split == split and s.key.attitude == ALL}
-    rankings = []
-    for rule, names, apply in (
-        ("2023: sum of places, smallest wins", CHALLENGE, ranking.sums_of_places),
-        ("2023 as printed: sum of places from 0, smallest wins", CHALLENGE, ranking.sums_of_places_from_zero),
-        ("2022: number of first places, largest wins", CHALLENGE_2022, ranking.first_places),
-    ):
-        shared = [name for name, metric in names.items() if all((run, metric) in found for run in runs)]
-        if len(runs) > 1 and shared:
-            table = {run: {name: found[run, names[name]] for name in shared} for run in runs}
-            rankings.append(Ranking(rule, split, tuple(shared), apply(table)))
-    return rankings

@@ -11,10 +11,9 @@ from typing import Any
 from pipeline.settings import read_text
 from schemas.clip import ATTITUDES
 from schemas.errors import UserError
-from schemas.score import ALL, Comparable
+from schemas.score import ALL, Comparable, ScoreSpace
 from stages.evaluate.metrics.definition import Definition, Direction
 from stages.evaluate.metrics.registry import definitions
-from stages.evaluate.runs import COLUMNS
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "manifests" / "published_scores.toml"
 LIMIT_BYTES = 2**20
@@ -44,10 +43,11 @@ FLAGS = {  # what is said of a number -> whether it may still be ranked among ot
 }
 
 TABLE_KEYS = ("id", "paper", "table", "title", "data", "space", "resolution", "columns", "rows")
-RULE_KEYS = ("method", "split", "attitude", "columns", "flag", "note")
+PLACE = ("method", "split", "attitude")  # of a row of numbers, before them
+RULE_KEYS = (*PLACE, "columns", "flag", "note")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A metric as the leaderboard needs it: one of ours, or one that a paper prints without defining it."""
 
@@ -62,12 +62,18 @@ class Metric:
     @classmethod
     def of(cls, definition: Definition) -> Metric:
         """One of ours."""
-        seen = any(name.split(".")[1] not in COLUMNS for name in definition.inputs)
-        facts = (definition.formula, definition.scale, definition.pooling.value)
-        return cls(definition.id, definition.name, definition.direction, *facts, seen)
+        return cls(
+            id=definition.id,
+            name=definition.name,
+            better=definition.direction,
+            meaning=definition.formula,
+            scale=definition.scale,
+            pooling=definition.pooling.value,
+            sees_pictures=definition.sees_pictures,
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedScore:
     """One printed number; ``value`` is None where it cannot be read. ``flags`` are pairs of flag and note."""
 
@@ -118,7 +124,15 @@ def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], 
     if entry["better"] not in (direction.name.lower() for direction in Direction):
         raise UserError(f"{where}: better: expected lower, higher or reference, found {entry['better']!r}")
     better = Direction[entry["better"].upper()]
-    return Metric(id, entry["name"], better, entry["meaning"], 1.0, UNPUBLISHED, sees_pictures=False)
+    return Metric(
+        id=id,
+        name=entry["name"],
+        better=better,
+        meaning=entry["meaning"],
+        scale=1.0,
+        pooling=UNPUBLISHED,
+        sees_pictures=False,
+    )
 
 
 def _scores(
@@ -129,24 +143,24 @@ def _scores(
     rules = table.get("flags", [])
     used: set[int] = set()
     for row in table["rows"]:
-        method, split, attitude, *numbers = _checked_row(row, table, where)
+        place, numbers = _checked_row(row, table, where)
         for (column, metric), printed in zip(table["columns"].items(), numbers, strict=True):
             if printed == NOT_PRINTED:
                 continue
-            holding = [i for i, rule in enumerate(rules) if _holds(rule, (method, split, attitude), column)]
+            holding = [i for i, rule in enumerate(rules) if _holds(rule, place, column)]
             used.update(holding)
             flags = tuple((rules[i]["flag"], rules[i].get("note", "")) for i in holding)
             if printed == UNREADABLE and "doubtful scan" not in dict(flags):
                 raise UserError(f"{where}: row {row}: a number that cannot be read needs the flag 'doubtful scan'")
             yield PublishedScore(
-                table["id"],
-                f"{papers[table['paper']]}, Table {table['table']}",
-                table["title"],
-                column,
-                method,
-                _key(table, metrics[metric], column, (split, attitude)),
-                None if printed == UNREADABLE else float(printed),
-                flags,
+                table=table["id"],
+                source=f"{papers[table['paper']]}, Table {table['table']}",
+                title=table["title"],
+                column=column,
+                method=place["method"],
+                key=_key(table, metrics[metric], column, place),
+                value=None if printed == UNREADABLE else float(printed),
+                flags=flags,
             )
     if idle := [rules[i] for i in range(len(rules)) if i not in used]:
         raise UserError(f"{where}: flags that hold for no number: {idle}")
@@ -170,27 +184,37 @@ def _check_table(
             raise UserError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
 
 
-def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> Sequence[Any]:
-    expected = 3 + len(table["columns"])
+def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> tuple[dict[str, str], Sequence[Any]]:
+    """A row's place (method, split and attitude) and its numbers."""
+    expected = len(PLACE) + len(table["columns"])
     if len(row) != expected or row[1] not in SPLITS or row[2] not in (*ATTITUDES, ALL):
-        raise UserError(f"{where}: row {row}: expected method, split, attitude and {expected - 3} numbers")
-    if bad := [n for n in row[3:] if n not in (NOT_PRINTED, UNREADABLE) and not isinstance(n, int | float)]:
+        raise UserError(f"{where}: row {row}: expected method, split, attitude and {len(table['columns'])} numbers")
+    if bad := [n for n in row[len(PLACE) :] if n not in (NOT_PRINTED, UNREADABLE) and not isinstance(n, int | float)]:
         raise UserError(f"{where}: row {row}: expected numbers, {NOT_PRINTED!r} or {UNREADABLE!r}, found {bad}")
-    return row
+    return dict(zip(PLACE, row, strict=False)), row[len(PLACE) :]
 
 
-def _holds(rule: Mapping[str, Any], row: tuple[str, str, str], column: str) -> bool:
-    named = all(rule.get(key, value) == value for key, value in zip(("method", "split", "attitude"), row, strict=True))
+def _holds(rule: Mapping[str, Any], place: Mapping[str, str], column: str) -> bool:
+    named = all(rule.get(key, value) == value for key, value in place.items())
     return named and column in rule.get("columns", [column])
 
 
-def _key(table: Mapping[str, Any], metric: Metric, column: str, part: tuple[str, str]) -> Comparable:
+def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[str, str]) -> Comparable:
     side = table["resolution"]
     resolution = f"{side}x{side}" if side and metric.sees_pictures else ""
     space = "" if metric.sees_pictures else table["space"]
     if list(table["columns"].values()).count(metric.id) > 1:  # what people were asked of
         space = column
-    return Comparable(metric.id, table["data"], *part, space, metric.scale, metric.pooling, resolution)
+    return Comparable(
+        metric=metric.id,
+        data=table["data"],
+        split=place["split"],
+        attitude=place["attitude"],
+        space=ScoreSpace(space),
+        scale=metric.scale,
+        pooling=metric.pooling,
+        resolution=resolution,
+    )
 
 
 def _only_keys(found: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:

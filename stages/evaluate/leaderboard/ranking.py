@@ -1,4 +1,4 @@
-"""The challenge's rankings of teams, from a table of their scores.
+"""The challenge's rankings of teams, from a table of their scores, applied to our runs.
 
 Three rules circulate. 2023, as its code has it: the sum of a team's places in all metrics, where teams that tie share
 the mean of their places, cut to a whole number: both of two winners are first. 2022: how often a team is first. And the
@@ -14,8 +14,11 @@ challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+from schemas.score import ALL, REFERENCE_RUN, Score
 
 Table = Mapping[str, Mapping[str, float]]  # team -> metric -> score
 
@@ -23,7 +26,24 @@ LARGER_IS_BETTER = ("CPBD", "SSIM", "PSNR", "CSIM", "AVConf")
 SMALLER_IS_BETTER = ("FID", "ExpL1", "PoseL1", "LipLMD", "ExpFD", "AngleFD", "TransFD", "PoseFD")
 NEARER_TO_ZERO_IS_BETTER = ("AVOffset",)
 KNOWN = LARGER_IS_BETTER + SMALLER_IS_BETTER + NEARER_TO_ZERO_IS_BETTER
-METRICS_2022 = ("SSIM", "CPBD", "PSNR", "FID", "CSIM", "ExpFD", "AngleFD", "TransFD")
+
+CHALLENGE = {  # a challenge metric -> the definition that computes it
+    "SSIM": "ssim_piq",
+    "CPBD": "cpbd",
+    "PSNR": "psnr_piq",
+    "FID": "fid_piq",
+    "CSIM": "csim_arcface",
+    "ExpL1": "expl1_2023",
+    "PoseL1": "posel1_2023",
+    "ExpFD": "expfd_frechet_pooled",
+    "PoseFD": "posefd_frechet_pooled",
+}
+CHALLENGE_2022 = {  # of 2022 the FD were L1 distances, which are what "feature distance" had meant until then
+    **{name: CHALLENGE[name] for name in ("SSIM", "CPBD", "PSNR", "FID", "CSIM")},
+    "ExpFD": "expfd_l1_2022",
+    "AngleFD": "anglefd_l1_2022",
+    "TransFD": "transfd_l1_2022",
+}
 
 
 def validate(table: Table) -> tuple[str, ...]:
@@ -67,5 +87,32 @@ def _summed(table: Table, metrics: Sequence[str], first: int) -> dict[str, int]:
 
 def first_places(table: Table) -> dict[str, int]:
     """2022: in how many of that year's metrics a team is first; the largest number wins."""
-    every = [places(table, metric) for metric in validate(table) if metric in METRICS_2022]
+    every = [places(table, metric) for metric in validate(table) if metric in CHALLENGE_2022]
     return {team: sum(place[team] == 1 for place in every) for team in table}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One of the challenge's rules over our runs, and the metrics that could take part."""
+
+    rule: str
+    split: str
+    metrics: tuple[str, ...]
+    results: Mapping[str, int]
+
+
+def challenge_rankings(scores: Sequence[Score], split: str) -> list[Ranking]:
+    """The challenge's rules, over the metrics that every run has; empty for fewer than two runs."""
+    runs = list(dict.fromkeys(score.run for score in scores if score.run != REFERENCE_RUN))
+    found = {(s.run, s.key.metric): s.value for s in scores if s.key.split == split and s.key.attitude == ALL}
+    rankings = []
+    for rule, names, apply in (
+        ("2023: sum of places, smallest wins", CHALLENGE, sums_of_places),
+        ("2023 as printed: sum of places from 0, smallest wins", CHALLENGE, sums_of_places_from_zero),
+        ("2022: number of first places, largest wins", CHALLENGE_2022, first_places),
+    ):
+        shared = [name for name, metric in names.items() if all((run, metric) in found for run in runs)]
+        if len(runs) > 1 and shared:
+            table = {run: {name: found[run, names[name]] for name in shared} for run in runs}
+            rankings.append(Ranking(rule, split, tuple(shared), apply(table)))
+    return rankings

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from pipeline.clock import FPS
 from stages.evaluate.metrics.correlation import lagged
-from stages.evaluate.metrics.definition import PREDICTED, Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check, check_pair
 
 WINDOW_FRAMES = 4 * FPS
@@ -77,23 +78,16 @@ def durations_frames(blinks: np.ndarray) -> np.ndarray:
     return steps[1::2] - steps[::2]
 
 
-def _statistic(id: str, name: str, formula: str, unit: str, function) -> Definition:
-    return Definition(
-        id=id,
-        name=name,
-        published_as="",
-        formula=formula,
-        source="this project",
-        unit=unit,
-        scale=1.0,
-        pooling=Pooling.DATA_SET,
-        direction=Direction.REFERENCE,
-        inputs=(f"{PREDICTED}.blink",),
-        min_frames=1,
-        function=function,
-        perfect=None,
-    )
-
+_statistic = partial(
+    Definition,
+    source="this project",
+    scale=1.0,
+    pooling=Pooling.DATA_SET,
+    direction=Direction.REFERENCE,
+    inputs=(Quantity.BLINK.predicted,),
+    min_frames=1,
+    perfect=None,
+)
 
 DEFINITIONS = (
     Definition(
@@ -103,17 +97,30 @@ DEFINITIONS = (
         formula="highest r of predicted and reference blinks at lags up to 0.5 s, mean over windows of 4 s in which "
         "one of them blinks, mean over clips",
         source="Song et al., ICCV 2023 (ELP), section 4.1",
-        unit="",
         scale=1.0,
         pooling=Pooling.CLIPS,
         direction=Direction.HIGHER,
-        inputs=pair("blink"),
+        inputs=Quantity.BLINK.pair,
         min_frames=WINDOW_FRAMES,
         function=windowed_peak,
         perfect=1.0,
         warning="lags, step and summary are ours: the paper publishes none",
     ),
-    _statistic("blink_rate", "Blink rate", "blinks begun a minute, all clips together", "1/min", rate_a_minute),
-    _statistic("blink_duration", "Blink duration", "mean duration of all blinks", "s", mean_duration_s),
-    _statistic("blink_closed_share", "Eyes closed", "share of frames with closed eyes", "", closed_share),
+    _statistic(
+        id="blink_rate",
+        name="Blink rate",
+        formula="blinks begun a minute, all clips together",
+        unit="1/min",
+        function=rate_a_minute,
+    ),
+    _statistic(
+        id="blink_duration",
+        name="Blink duration",
+        formula="mean duration of all blinks",
+        unit="s",
+        function=mean_duration_s,
+    ),
+    _statistic(
+        id="blink_closed_share", name="Eyes closed", formula="share of frames with closed eyes", function=closed_share
+    ),
 )

@@ -3,9 +3,9 @@
 The papers reuse names for different formulas, scales and poolings ("FD" has five meanings), so a score without its
 definition says nothing. A definition names the variant by its id and binds a function to its inputs.
 
-An input is ``whose.what``: ``predicted.exp``, ``reference.frames``, ``speaker.pose``; `QUANTITIES` lists the second
-half. A clip is a mapping from input to array. Functions of a clip take one array an input; functions of a data set take
-one list of arrays an input, an array a clip.
+An `Input` is a `Quantity` of one of three people, such as ``Quantity.EXP.predicted``. A clip is a mapping from input to
+array. Functions of a clip take one array an input; functions of a data set take one list of arrays an input, an array a
+clip.
 """
 
 from __future__ import annotations
@@ -13,30 +13,117 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, unique
+from functools import partial
 
 import numpy as np
 
-Clip = Mapping[str, np.ndarray]
+from schemas.coefficients import STAGE as FITTING
 
-PREDICTED, REFERENCE, SPEAKER = "predicted", "reference", "speaker"
 
-QUANTITIES = {
-    "exp": "expression coefficients (frame, dimension)",
-    "angle": "head angles (frame, 3) in rad",
-    "trans": "head translation (frame, 3)",
-    "pose": "angle and translation side by side (frame, 6)",
-    "exp_samples": "exp of every sample of a prediction (frame, sample, dimension)",
-    "pose_samples": "pose of every sample (frame, sample, 6)",
-    "identity": "identity coefficients (frame, dimension)",
-    "blink": "whether the eyes are closed, bool (frame,)",
-    "landmarks": "MediaPipe's points (frame, 478, 2 or 3) in px",
-    "frames": "RGB pictures, uint8 (frame, height, width, 3)",
-    "inception": "embedding of every frame (frame, 2048), see stages.evaluate.metrics.embeddings",
-    "arcface": "embedding of every frame (frame, 512)",
-    "vggface2": "embedding of every frame (frame, 512)",
-    "hopenet": "embedding of every frame (frame, 2048)",
-}
+class Whose(Enum):
+    """The person, and where his numbers come from."""
+
+    PREDICTED = "predicted"  # the listener of a prediction
+    REFERENCE = "reference"  # the listener of the data set
+    SPEAKER = "speaker"  # of the data set
+
+    @property
+    def role(self) -> str:
+        """In the names of columns."""
+        return "speaker" if self is Whose.SPEAKER else "listener"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a quantity is and where it comes from: columns of a data set, or else pictures.
+
+    Attributes
+    ----------
+    meaning : in words, with shape and unit.
+    columns : of the data set, without the role, side by side; none for what is seen in pictures.
+    stage : that writes them.
+    of_samples : stacked over all samples of a run, (frame, sample, ...).
+    network : its weights' name in ``manifests/weights.toml``, where a network sees it in the pictures.
+    width : numbers a frame that the network makes.
+    """
+
+    meaning: str
+    columns: tuple[str, ...] = ()
+    stage: str = ""
+    of_samples: bool = False
+    network: str = ""
+    width: int = 0
+
+
+_fitted = partial(Origin, stage=FITTING)
+
+
+@unique
+class Quantity(Enum):
+    """What can be measured of a person."""
+
+    EXP = _fitted(meaning="expression coefficients (frame, dimension)", columns=("exp",))
+    ANGLE = _fitted(meaning="head angles (frame, 3) in rad", columns=("angle",))
+    TRANS = _fitted(meaning="head translation (frame, 3)", columns=("trans",))
+    POSE = _fitted(meaning="angle and translation side by side (frame, 6)", columns=("angle", "trans"))
+    EXP_SAMPLES = _fitted(meaning="exp of every sample (frame, sample, dimension)", columns=("exp",), of_samples=True)
+    POSE_SAMPLES = _fitted(meaning="pose of every sample (frame, sample, 6)", columns=POSE.columns, of_samples=True)
+    IDENTITY = _fitted(meaning="identity coefficients (frame or 1, dimension)", columns=("identity",))
+    BLINK = Origin(meaning="whether the eyes are closed, bool (frame,)", columns=("blink",), stage="blink")
+    LANDMARKS = Origin(meaning="points in px (frame, 478, 2 or 3)", columns=("landmarks",), stage="landmarks")
+    FRAMES = Origin(meaning="RGB pictures, uint8 (frame, height, width, 3)")
+    INCEPTION = Origin(meaning="what FID compares (frame, 2048)", network="inception_2015_12_05", width=2048)
+    ARCFACE = Origin(meaning="who it is (frame, 512)", network="arcface_r100_ms1mv3", width=512)
+    VGGFACE2 = Origin(meaning="who it is (frame, 512)", network="facenet_vggface2", width=512)
+    HOPENET = Origin(meaning="how the head is turned (frame, 2048)", network="hopenet_robust_alpha1", width=2048)
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether it needs pictures."""
+        return not self.value.columns
+
+    @property
+    def predicted(self) -> Input:
+        return Input(Whose.PREDICTED, self)
+
+    @property
+    def reference(self) -> Input:
+        return Input(Whose.REFERENCE, self)
+
+    @property
+    def speaker(self) -> Input:
+        return Input(Whose.SPEAKER, self)
+
+    @property
+    def pair(self) -> tuple[Input, Input]:
+        """The inputs of a metric that compares prediction and reference."""
+        return self.predicted, self.reference
+
+
+@dataclass(frozen=True)
+class Input:
+    """One quantity of one person."""
+
+    whose: Whose
+    quantity: Quantity
+
+    def __str__(self) -> str:
+        return f"{self.whose.value}.{self.quantity}"
+
+    def columns(self) -> list[str]:
+        """The columns of a data set that make it up."""
+        return [f"{self.whose.role}_{name}" for name in self.quantity.value.columns]
+
+    def of_reference(self) -> Input:
+        """The same of the reference, where it is the prediction's."""
+        return self.quantity.reference if self.whose is Whose.PREDICTED else self
+
+
+Clip = Mapping[Input, np.ndarray]
 
 
 class Pooling(Enum):
@@ -54,8 +141,14 @@ class Direction(Enum):
     LOWER = "lower is better"
     REFERENCE = "closer to the reference's own value is better"
 
+    def badness(self, value: float, goal: float | None) -> float:
+        """The smaller, the better a value is; all are alike where the reference's own, ``goal``, is not known."""
+        if self is Direction.REFERENCE:
+            return 0.0 if goal is None else abs(value - goal)
+        return value if self is Direction.LOWER else -value
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Definition:
     """One metric, to the last detail that changes its value.
 
@@ -69,11 +162,10 @@ class Definition:
     unit : of the scaled value; empty where it has none.
     scale : the factor that the source prints its numbers with.
     pooling, direction : see `Pooling` and `Direction`.
-    inputs : names of the arrays, in the order of the function's arguments.
+    inputs : in the order of the function's arguments.
     min_frames : a clip with fewer does not count; for `Pooling.DATA_SET`, all clips together.
     function : arrays in, float out; NaN where the metric is not defined (no blink has no duration).
     perfect : value of a data set scored against itself; None where it is the reference's own value.
-    weights : name in ``manifests/weights.toml`` of the network that makes the inputs; empty where none is needed.
     warning : what a reader has to know before comparing numbers.
     unpaired : what a bootstrap calls where only the first input is drawn and the rest stay whole, as clusters of the
         reference do; None where all inputs are drawn together.
@@ -81,20 +173,29 @@ class Definition:
 
     id: str
     name: str
-    published_as: str
+    published_as: str = ""
     formula: str
     source: str
-    unit: str
+    unit: str = ""
     scale: float
     pooling: Pooling
     direction: Direction
-    inputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
     min_frames: int
     function: Callable[..., float]
     perfect: float | None
-    weights: str = ""
     warning: str = ""
     unpaired: Callable[..., float] | None = None
+
+    @property
+    def weights(self) -> str:
+        """Name in ``manifests/weights.toml`` of the network that makes the inputs; empty where none is needed."""
+        return next((i.quantity.value.network for i in self.inputs if i.quantity.value.network), "")
+
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the size of pictures and their codec matter."""
+        return any(i.quantity.is_seen for i in self.inputs)
 
     def clip_score(self, clip: Clip) -> float:
         """Value of one clip; NaN where it does not count."""
@@ -102,7 +203,7 @@ class Definition:
             raise ValueError(f"{self.id}: {self.pooling.value}; score the data set")
         if self.num_frames(clip) < self.min_frames:
             return math.nan
-        return self.scale * self.function(*(clip[name] for name in self.inputs))
+        return self.scale * self.function(*(clip[i] for i in self.inputs))
 
     def score(self, clips: Sequence[Clip]) -> float:
         """Value of a data set; NaN where no clip counts."""
@@ -111,7 +212,7 @@ class Definition:
             return self.pool([self.clip_score(clip) for clip in clips], frames)
         if sum(frames) < self.min_frames:
             return math.nan
-        return self.scale * self.function(*([clip[name] for clip in clips] for name in self.inputs))
+        return self.scale * self.function(*([clip[i] for clip in clips] for i in self.inputs))
 
     def score_drawn(self, clips: Sequence[Clip], drawn: Sequence[int]) -> float:
         """Value of the clips at some positions, one of which may come several times, for `Pooling.DATA_SET`."""
@@ -119,7 +220,7 @@ class Definition:
         if self.unpaired is None:
             return self.score(chosen)
         first, *rest = self.inputs
-        whole = ([clip[name] for clip in clips] for name in rest)
+        whole = ([clip[i] for clip in clips] for i in rest)
         return self.scale * self.unpaired([clip[first] for clip in chosen], *whole)
 
     def pool(self, values: Sequence[float], frames: Sequence[int]) -> float:
@@ -134,9 +235,4 @@ class Definition:
 
     def of_reference(self) -> Definition:
         """The same metric of the reference in the prediction's place: what `Direction.REFERENCE` compares with."""
-        return replace(self, inputs=tuple(name.replace(f"{PREDICTED}.", f"{REFERENCE}.") for name in self.inputs))
-
-
-def pair(quantity: str) -> tuple[str, str]:
-    """The inputs of a metric that compares prediction and reference."""
-    return f"{PREDICTED}.{quantity}", f"{REFERENCE}.{quantity}"
+        return replace(self, inputs=tuple(i.of_reference() for i in self.inputs))

@@ -1,4 +1,4 @@
-"""Networks that turn frames into the embeddings that metrics compare: by quantity, with the weights they need."""
+"""Networks that turn frames into the embeddings that metrics compare, a network a quantity."""
 
 from __future__ import annotations
 
@@ -9,32 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.weights import find_weights
+from stages.evaluate.metrics.definition import Quantity
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH_FRAMES = 32
-NETWORKS = {  # quantity, and module of stages.evaluate.metrics.networks -> weights, width of the embedding
-    "inception": ("inception_2015_12_05", 2048),
-    "arcface": ("arcface_r100_ms1mv3", 512),
-    "vggface2": ("facenet_vggface2", 512),
-    "hopenet": ("hopenet_robust_alpha1", 2048),
-}
+NETWORKS = tuple(quantity for quantity in Quantity if quantity.value.network)
 
 
 @dataclass(frozen=True)
 class Embedding:
     """A network with its weights, on a device."""
 
-    quantity: str
+    quantity: Quantity
     network: nn.Module
     device: str
 
     @classmethod
-    def load(cls, quantity: str, device: str) -> Embedding:
-        """The network of a quantity of `NETWORKS`; `WeightsError` where its weights are missing."""
-        weights, _ = NETWORKS[quantity]
-        (checkpoint,) = find_weights(weights).paths()
+    def load(cls, quantity: Quantity, device: str) -> Embedding:
+        """The network of one of `NETWORKS`; `WeightsError` where its weights are missing."""
+        (checkpoint,) = find_weights(quantity.value.network).paths()
         return cls(quantity, _module(quantity).load(checkpoint).eval().to(device), device)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
@@ -46,12 +41,13 @@ class Embedding:
         with torch.inference_mode():
             starts = range(0, len(frames), BATCH_FRAMES)
             parts = [self._embed(torch.from_numpy(frames[start : start + BATCH_FRAMES])) for start in starts]
-            return torch.cat(parts).numpy() if parts else np.empty((0, NETWORKS[self.quantity][1]), np.float32)
+            return torch.cat(parts).numpy() if parts else np.empty((0, self.quantity.value.width), np.float32)
 
     def _embed(self, frames: Tensor) -> Tensor:
         pictures = frames.to(self.device).permute(0, 3, 1, 2).float()
         return self.network(_module(self.quantity).prepare(pictures)).cpu()
 
 
-def _module(quantity: str) -> Any:
+def _module(quantity: Quantity) -> Any:
+    """The file of ``networks/`` that bears the quantity's name."""
     return importlib.import_module(f"stages.evaluate.metrics.networks.{quantity}")

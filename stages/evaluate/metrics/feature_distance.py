@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.evaluate.metrics.definition import Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair
 
 _ECCV2022 = "Zhou et al., ECCV 2022 (ViCo), Table 3"
@@ -45,25 +45,24 @@ def mean_euclidean_distance(predicted: np.ndarray, reference: np.ndarray) -> flo
     return float(np.linalg.norm(predicted.astype(np.float64) - reference, axis=1).mean())
 
 
-def _l1(id: str, name: str, published_as: str, quantity: str, scale: float) -> Definition:
+def _l1(quantity: Quantity, scale: float, *, id: str, name: str, published_as: str) -> Definition:
     return Definition(
         id=id,
         name=name,
         published_as=published_as,
         formula=f"mean of |predicted - reference| over frames and dimensions of {quantity}, times {scale:g}",
         source=f"{_ECCV2022}; issue 15 of dc3ea9f/vico_challenge_baseline",
-        unit="",
         scale=scale,
         pooling=Pooling.FRAMES,
         direction=Direction.LOWER,
-        inputs=pair(quantity),
+        inputs=quantity.pair,
         min_frames=1,
         function=mean_absolute_difference,
         perfect=0.0,
     )
 
 
-def _l2(quantity: str, norm: bool) -> Definition:
+def _l2(quantity: Quantity, norm: bool) -> Definition:
     formula = "mean over frames of the Euclidean norm" if norm else "mean over frames and dimensions of the square"
     return Definition(
         id=f"fd_{quantity}_elp_{'norm' if norm else 'squared'}",
@@ -71,11 +70,10 @@ def _l2(quantity: str, norm: bool) -> Definition:
         published_as="FD x10^3, ELP Table 1",
         formula=f"{formula} of predicted - reference, times 1000",
         source=_ELP,
-        unit="",
         scale=1000.0,
         pooling=Pooling.FRAMES,
         direction=Direction.LOWER,
-        inputs=pair(quantity),
+        inputs=quantity.pair,
         min_frames=1,
         function=mean_euclidean_distance if norm else mean_squared_difference,
         perfect=0.0,
@@ -83,16 +81,16 @@ def _l2(quantity: str, norm: bool) -> Definition:
     )
 
 
+_PARTS = (Quantity.ANGLE, Quantity.EXP, Quantity.TRANS)
+_VICO, _CHALLENGE = "FD x100, ViCo Table 3, MFR-Net Table 1", "ViCo challenge 2023; HSP Table 1"
+
 DEFINITIONS = (
+    *(_l1(q, 100.0, id=f"fd_{q}_eccv2022", name=f"FD {q}", published_as=_VICO) for q in _PARTS),
     *(
-        _l1(f"fd_{quantity}_eccv2022", f"FD {quantity}", "FD x100, ViCo Table 3, MFR-Net Table 1", quantity, 100.0)
-        for quantity in ("angle", "exp", "trans")
+        _l1(q, 1.0, id=f"{q}fd_l1_2022", name=f"{str(q).title()}FD (2022, L1)", published_as="ViCo challenge 2022")
+        for q in _PARTS
     ),
-    *(
-        _l1(f"{quantity}fd_l1_2022", f"{quantity.title()}FD (2022, L1)", "ViCo challenge 2022", quantity, 1.0)
-        for quantity in ("angle", "exp", "trans")
-    ),
-    _l1("expl1_2023", "ExpL1", "ViCo challenge 2023; HSP Table 1", "exp", 1.0),
-    _l1("posel1_2023", "PoseL1", "ViCo challenge 2023; HSP Table 1", "pose", 1.0),
-    *(_l2(quantity, norm) for quantity in ("exp", "pose") for norm in (False, True)),
+    _l1(Quantity.EXP, 1.0, id="expl1_2023", name="ExpL1", published_as=_CHALLENGE),
+    _l1(Quantity.POSE, 1.0, id="posel1_2023", name="PoseL1", published_as=_CHALLENGE),
+    *(_l2(quantity, norm) for quantity in (Quantity.EXP, Quantity.POSE) for norm in (False, True)),
 )

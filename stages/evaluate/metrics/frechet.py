@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.evaluate.metrics.definition import SPEAKER, Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import MismatchError, check, check_pair, check_sets
 
 NEWTON_SCHULZ_STEPS = 100
@@ -127,18 +127,17 @@ def paired_frechet_distance(predicted: np.ndarray, reference: np.ndarray, speake
 _PER_CLIP_WARNING = "grows as clips get shorter: compare only data sets with clips of the same lengths"
 
 
-def _coefficients(quantity: str, pooled: bool) -> Definition:
+def _coefficients(quantity: Quantity, pooled: bool) -> Definition:
     return Definition(
         id=f"{quantity}fd_frechet_{'pooled' if pooled else 'per_clip'}",
-        name=f"{quantity.title()}FD (Frechet, {'pooled' if pooled else 'per clip'})",
+        name=f"{str(quantity).title()}FD (Frechet, {'pooled' if pooled else 'per clip'})",
         published_as="ViCo challenge 2023; HSP Table 1" if pooled else "FD of Dyadic-Interaction-Modeling",
         formula=f"Frechet distance of {quantity}, {'frames of all clips together' if pooled else 'mean over clips'}",
         source="Chang et al., MM 2023 (HSP), section 3" if pooled else "mymetrics.py of Dyadic-Interaction-Modeling",
-        unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET if pooled else Pooling.CLIPS,
         direction=Direction.LOWER,
-        inputs=pair(quantity),
+        inputs=quantity.pair,
         min_frames=2,
         function=frechet_pooled if pooled else frechet_of_clip,
         perfect=0.0,
@@ -148,18 +147,17 @@ def _coefficients(quantity: str, pooled: bool) -> Definition:
     )
 
 
-def _paired(quantity: str) -> Definition:
+def _paired(quantity: Quantity) -> Definition:
     return Definition(
         id=f"pfd_{quantity}_frechet_per_clip",
         name=f"P-FD {quantity}",
         published_as="P-FD of Dyadic-Interaction-Modeling",
         formula=f"Frechet distance of {quantity} of listener and speaker side by side, mean over clips",
         source="Ng et al., CVPR 2022; mymetrics.py of Dyadic-Interaction-Modeling",
-        unit="",
         scale=1.0,
         pooling=Pooling.CLIPS,
         direction=Direction.LOWER,
-        inputs=(*pair(quantity), f"{SPEAKER}.{quantity}"),
+        inputs=(*quantity.pair, quantity.speaker),
         min_frames=2,
         function=paired_frechet_distance,
         perfect=0.0,
@@ -175,23 +173,23 @@ def _fid(piq: bool) -> Definition:
         formula="Frechet distance of Inception features of the frames of all clips together"
         + (", matrix root by piq's Newton-Schulz iteration" if piq else ""),
         source="Heusel et al., NeurIPS 2017; compute_fid.py of vico_challenge_baseline; fid.py of piq 0.8",
-        unit="",
         scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.LOWER,
-        inputs=pair("inception"),
+        inputs=Quantity.INCEPTION.pair,
         min_frames=2,
         function=frechet_pooled_piq if piq else frechet_pooled,
         perfect=None if piq else 0.0,
-        weights="inception_2015_12_05",
         warning="falls with the number of frames; with fewer than 2048 its covariance has no full rank"
         + ("; too large where the covariance is ill-conditioned, as then" if piq else ""),
     )
 
 
+_MOTION = (Quantity.EXP, Quantity.POSE)
+
 DEFINITIONS = (
-    *(_coefficients(quantity, pooled) for quantity in ("exp", "pose") for pooled in (True, False)),
-    *(_paired(quantity) for quantity in ("exp", "pose")),
+    *(_coefficients(quantity, pooled) for quantity in _MOTION for pooled in (True, False)),
+    *(_paired(quantity) for quantity in _MOTION),
     _fid(piq=False),
     _fid(piq=True),
 )

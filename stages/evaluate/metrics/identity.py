@@ -14,9 +14,11 @@ VGGFace2 features, with an arrow downwards and values of a distance.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from stages.evaluate.metrics.definition import Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair
 
 
@@ -49,60 +51,59 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def _csim(id: str, name: str, published_as: str, network: str, formula: str) -> Definition:
-    distance = formula.startswith("1 -")
-    pairs = formula.endswith("all pairs of frames of a clip")
-    return Definition(
-        id=id,
-        name=name,
-        published_as=published_as,
-        formula=formula,
-        source="MFR-Net (MM 2023), section 4.2.1" if network == "vggface2" else "compute_csim.py of the ViCo baseline",
-        unit="",
-        scale=1.0,
-        pooling=Pooling.FRAMES,
-        direction=Direction.LOWER if distance else Direction.HIGHER,
-        inputs=pair(network),
-        min_frames=1,
-        function=cosine_distance if distance else cosine_of_all_pairs if pairs else cosine_similarity,
-        perfect=None if pairs else 0.0 if distance else 1.0,
-        weights={"arcface": "arcface_r100_ms1mv3", "vggface2": "facenet_vggface2"}[network],
-    )
-
+_CSIM = Definition(
+    id="csim_arcface",
+    name="CSIM",
+    published_as="CSIM, ViCo challenge 2023; HSP Table 1",
+    formula="mean over frames of the cosine",
+    source="compute_csim.py of the ViCo baseline",
+    scale=1.0,
+    pooling=Pooling.FRAMES,
+    direction=Direction.HIGHER,
+    inputs=Quantity.ARCFACE.pair,
+    min_frames=1,
+    function=cosine_similarity,
+    perfect=1.0,
+)
+_OF_VGGFACE2 = replace(
+    _CSIM,
+    id="csim_vggface2",
+    name="CSIM (VGGFace2)",
+    published_as="",
+    source="MFR-Net (MM 2023), section 4.2.1",
+    inputs=Quantity.VGGFACE2.pair,
+)
 
 DEFINITIONS = (
-    _csim(
-        "csim_arcface", "CSIM", "CSIM, ViCo challenge 2023; HSP Table 1", "arcface", "mean over frames of the cosine"
+    _CSIM,
+    replace(
+        _CSIM,
+        id="csim_arcface_all_pairs",
+        name="CSIM (all pairs)",
+        published_as="CSIM, ViCo challenge 2022",
+        formula="mean cosine of all pairs of frames of a clip",
+        function=cosine_of_all_pairs,
+        perfect=None,
     ),
-    _csim(
-        "csim_arcface_all_pairs",
-        "CSIM (all pairs)",
-        "CSIM, ViCo challenge 2022",
-        "arcface",
-        "mean cosine of all pairs of frames of a clip",
+    _OF_VGGFACE2,
+    replace(
+        _OF_VGGFACE2,
+        id="csim_distance_vggface2",
+        name="CSIM distance (VGGFace2)",
+        published_as="CSIM, MFR-Net Table 2 (lower is better)",
+        formula="1 - mean over frames of the cosine",
+        direction=Direction.LOWER,
+        function=cosine_distance,
+        perfect=0.0,
     ),
-    _csim("csim_vggface2", "CSIM (VGGFace2)", "", "vggface2", "mean over frames of the cosine"),
-    _csim(
-        "csim_distance_vggface2",
-        "CSIM distance (VGGFace2)",
-        "CSIM, MFR-Net Table 2 (lower is better)",
-        "vggface2",
-        "1 - mean over frames of the cosine",
-    ),
-    Definition(
+    replace(
+        _CSIM,
         id="identity_cosine_3dmm",
         name="Identity cosine (3DMM)",
         published_as="",
         formula="mean over frames of the cosine of fitted identity coefficients",
         source="this project: the shape of the head alone, no network of recognition",
-        unit="",
-        scale=1.0,
-        pooling=Pooling.FRAMES,
-        direction=Direction.HIGHER,
-        inputs=pair("identity"),
-        min_frames=1,
-        function=cosine_similarity,
-        perfect=1.0,
+        inputs=Quantity.IDENTITY.pair,
         warning="not CSIM: it sees the geometry of the head, neither skin nor hair, and people look alike to it",
     ),
 )

@@ -14,12 +14,12 @@ photosynthesis-team/piq 0.8, which ``compute_base_metrics.py`` of dc3ea9f/vico_c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 
-from stages.evaluate.metrics.definition import Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair
 
 PSNR_FLOOR = 1e-8  # added to the mean squared error
@@ -99,31 +99,42 @@ def ssim_full_size(predicted: np.ndarray, reference: np.ndarray) -> float:
     return float(ssim_of_frames(predicted, reference, shrink=False).mean())
 
 
-def _quality(id: str, name: str, published_as: str, formula: str, function: Callable[..., float]) -> Definition:
-    is_psnr = function is psnr
-    return Definition(
-        id=id,
-        name=name,
-        published_as=published_as,
-        formula=f"{formula}, mean over frames",
-        source="Wang et al., TIP 2004; piq 0.8; compute_base_metrics.py of dc3ea9f/vico_challenge_baseline",
-        unit="dB" if is_psnr else "",
-        scale=1.0,
-        pooling=Pooling.FRAMES,
-        direction=Direction.HIGHER,
-        inputs=pair("frames"),
-        min_frames=1,
-        function=function,
-        perfect=80.0 if is_psnr else 1.0,
-        warning="depends on the size of the picture and on the codec that both went through",
-    )
-
-
 _PUBLISHED = "ViCo Table 4; ViCo challenge; HSP Table 1; MFR-Net Table 2"
 _SSIM = "SSIM, Gaussian window of 11x11 px with sigma 1.5, mean of R, G and B"
+_quality = partial(
+    Definition,
+    source="Wang et al., TIP 2004; piq 0.8; compute_base_metrics.py of dc3ea9f/vico_challenge_baseline",
+    scale=1.0,
+    pooling=Pooling.FRAMES,
+    direction=Direction.HIGHER,
+    inputs=Quantity.FRAMES.pair,
+    min_frames=1,
+    warning="depends on the size of the picture and on the codec that both went through",
+)
 
 DEFINITIONS = (
-    _quality("psnr_piq", "PSNR", f"PSNR, {_PUBLISHED}", "10 log10(1 / (mean squared error + 1e-8)), RGB to 1", psnr),
-    _quality("ssim_piq", "SSIM", f"SSIM, {_PUBLISHED}", f"{_SSIM}, shrunk by round(shorter side / 256) first", ssim),
-    _quality("ssim_full_size", "SSIM (full size)", "", f"{_SSIM}, as large as they are", ssim_full_size),
+    _quality(
+        id="psnr_piq",
+        name="PSNR",
+        published_as=f"PSNR, {_PUBLISHED}",
+        formula="10 log10(1 / (mean squared error + 1e-8)), RGB to 1, mean over frames",
+        unit="dB",
+        function=psnr,
+        perfect=80.0,
+    ),
+    _quality(
+        id="ssim_piq",
+        name="SSIM",
+        published_as=f"SSIM, {_PUBLISHED}",
+        formula=f"{_SSIM}, shrunk by round(shorter side / 256) first, mean over frames",
+        function=ssim,
+        perfect=1.0,
+    ),
+    _quality(
+        id="ssim_full_size",
+        name="SSIM (full size)",
+        formula=f"{_SSIM}, as large as they are, mean over frames",
+        function=ssim_full_size,
+        perfect=1.0,
+    ),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.evaluate.metrics.definition import Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair
 
 OUTER_LIPS = (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181)  # MediaPipe's, in the order of points 48 to 59
@@ -44,14 +44,13 @@ DEFINITIONS = (
     Definition(
         id="lmd_lips_facemesh",
         name="Lip LMD (FaceMesh)",
-        published_as="",
         formula="mean of |predicted - reference| over x and y of twenty lip points, all frames",
         source="compute_lmd.py of dc3ea9f/vico_challenge_baseline, with MediaPipe's points",
         unit="px",
         scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.LOWER,
-        inputs=pair("landmarks"),
+        inputs=Quantity.LANDMARKS.pair,
         min_frames=1,
         function=lip_distance_px,
         perfect=0.0,

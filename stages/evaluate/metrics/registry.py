@@ -1,41 +1,29 @@
-"""All metrics: every module's definitions by id, in the order in which a table prints them."""
+"""The registry of metrics is the folder listing: every file here that holds `DEFINITIONS` takes part.
+
+A new metric is one entry in a file's tuple, or a new file with one; it then stands in tables, documents and ``--help``.
+"""
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache
+from pathlib import Path
 
-from stages.evaluate.metrics import (
-    blinks,
-    diversity,
-    feature_distance,
-    frechet,
-    identity,
-    image_quality,
-    lip_distance,
-    sharpness,
-    synchrony_definitions,
-    variety,
-)
 from stages.evaluate.metrics.definition import Definition
 
-MODULES = (
-    feature_distance,
-    frechet,
-    variety,
-    synchrony_definitions,
-    blinks,
-    image_quality,
-    sharpness,
-    identity,
-    lip_distance,
-    diversity,
+FOLDER = Path(__file__).resolve().parent
+FIRST = (  # files whose metrics tables print first, in this order; the others follow by name
+    *("feature_distance", "frechet", "variety", "synchrony", "blinks"),
+    *("image_quality", "sharpness", "identity", "lip_distance"),
 )
 
 
 @lru_cache(maxsize=1)
 def definitions() -> dict[str, Definition]:
-    """Every definition by its id."""
-    every = [definition for module in MODULES for definition in module.DEFINITIONS]
+    """Every definition by its id, in the order in which tables print them."""
+    others = sorted({path.stem for path in FOLDER.glob("[a-z]*.py")} - set(FIRST))
+    modules = [importlib.import_module(f"stages.evaluate.metrics.{name}") for name in (*FIRST, *others)]
+    every = [definition for module in modules for definition in getattr(module, "DEFINITIONS", ())]
     found = {definition.id: definition for definition in every}
     assert len(found) == len(every), "two definitions share an id"
     return found

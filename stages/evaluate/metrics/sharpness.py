@@ -23,7 +23,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stages.evaluate.metrics.definition import PREDICTED, Definition, Direction, Pooling
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check
 
 BLOCK_PX = 64
@@ -200,11 +200,10 @@ DEFINITIONS = (
         published_as="CPBD, ViCo Table 4; ViCo challenge; HSP Table 1; MFR-Net Table 2",
         formula="share of edge widths whose blur is noticed with a probability below 64 %, mean over frames",
         source="Narvekar and Karam, TIP 2011; python-cpbd 1.0.7, which compute_cpbd.py of the ViCo baseline runs",
-        unit="",
         scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.HIGHER,
-        inputs=(f"{PREDICTED}.frames",),
+        inputs=(Quantity.FRAMES.predicted,),
         min_frames=1,
         function=cpbd,
         perfect=None,

@@ -16,11 +16,14 @@ al., Psychological Methods 2002; ELP's window is 4 s, its lags and its step are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from pipeline.clock import FPS
 from stages.evaluate.metrics.correlation import lagged, pearson
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair, check_sets
 
 STS_STEP_S = 0.1  # dt of the published code, whatever the frame rate
@@ -103,3 +106,125 @@ def short_time_distance_concatenated(predicted: Sequence[np.ndarray], reference:
     """STS of all clips one after the other: the jumps from clip to clip count, as in the published code."""
     check_sets(predicted, reference)
     return short_time_distance(np.concatenate(predicted), np.concatenate(reference))
+
+
+_DIM = "Boese0601/Dyadic-Interaction-Modeling"
+_ELP = "Song et al., ICCV 2023 (ELP), section 4.1"
+_GROWS = "grows with the square root of frames times dimensions: compare only the same frames"
+
+
+def _rpcc(quantity: Quantity) -> tuple[Definition, Definition]:
+    flat = Definition(
+        id=f"rpcc_{quantity}_flat",
+        name=f"RPCC {quantity} (flat)",
+        published_as=f"RPCC of {_DIM}",
+        formula=f"|r(reference, speaker) - r(predicted, speaker)| of {quantity}; clips, frames, dimensions in one row",
+        source=f"{_ELP}; mymetrics.py of {_DIM}",
+        scale=1.0,
+        pooling=Pooling.DATA_SET,
+        direction=Direction.LOWER,
+        inputs=(*quantity.pair, quantity.speaker),
+        min_frames=2,
+        function=residual_correlation,
+        perfect=0.0,
+        warning="r of one row also sees that dimensions have different means",
+    )
+    of_dimensions = replace(
+        flat,
+        id=f"rpcc_{quantity}_per_dimension",
+        name=f"RPCC {quantity} (per dimension)",
+        published_as="",
+        formula=f"difference of |mean over dimensions of r| with the speaker of {quantity}, mean over clips",
+        source=f"{_ELP}; calc_pearson of sanjayss34/lm-listener",
+        pooling=Pooling.CLIPS,
+        function=residual_correlation_of_dimensions,
+        warning="",
+    )
+    return flat, of_dimensions
+
+
+def _tlcc(quantity: Quantity) -> Definition:
+    return Definition(
+        id=f"tlcc_{quantity}_react",
+        name=f"TLCC {quantity} (REACT)",
+        published_as="TLCC (FRSyn) of REACT 2023, there at 25 fps",
+        formula=f"|lag| of the highest r with the speaker, mean over dimensions of {quantity}, lags below 2 s",
+        source="TLCC.py of reactmultimodalchallenge/baseline_react2023",
+        unit="frames",
+        scale=1.0,
+        pooling=Pooling.CLIPS,
+        direction=Direction.REFERENCE,
+        inputs=(quantity.predicted, quantity.speaker),
+        min_frames=TLCC_LAGS_FRAMES + 2,
+        function=partial(peak_lag, max_lag_frames=TLCC_LAGS_FRAMES),
+        perfect=None,
+        warning="REACT ranks lower as better: a listener that copies the speaker at once has 0",
+    )
+
+
+def _wtlcc(quantity: Quantity) -> tuple[Definition, Definition]:
+    peak = Definition(
+        id=f"wtlcc_{quantity}_4s_peak",
+        name=f"WTLCC {quantity} (peak)",
+        published_as="WTLCC, ELP Table 1",
+        formula=f"highest r with the speaker at lags up to 2 s, mean over dimensions of {quantity}, mean over windows "
+        "of 4 s, mean over clips",
+        source=f"{_ELP}; Boker et al., Psychological Methods 2002",
+        scale=1.0,
+        pooling=Pooling.CLIPS,
+        direction=Direction.REFERENCE,
+        inputs=(quantity.predicted, quantity.speaker),
+        min_frames=WINDOW_FRAMES,
+        function=windowed_peak,
+        perfect=None,
+        warning="lags, step and summary are ours: the paper publishes only the window",
+    )
+    difference = replace(
+        peak,
+        id=f"wtlcc_{quantity}_4s_l1",
+        name=f"WTLCC {quantity} (L1)",
+        formula=f"mean |difference| of the curves of r over lags up to 2 s of {quantity}, windows of 4 s",
+        direction=Direction.LOWER,
+        inputs=(*quantity.pair, quantity.speaker),
+        function=windowed_difference,
+        perfect=0.0,
+        warning=f"{peak.warning}; ELP describes a difference but prints raw values",
+    )
+    return peak, difference
+
+
+def _sts(quantity: Quantity) -> tuple[Definition, Definition]:
+    formula = f"sqrt(sum of squared differences of the changes from frame to frame of {quantity} / 0.1 s)"
+    concatenated = Definition(
+        id=f"sts_{quantity}_concatenated",
+        name=f"STS {quantity} (concatenated)",
+        published_as=f"STS of {_DIM}",
+        formula=f"{formula}, all clips one after the other",
+        source=f"Moeller-Levet et al., IDA 2003; eval_utils.py of {_DIM}",
+        scale=1.0,
+        pooling=Pooling.DATA_SET,
+        direction=Direction.LOWER,
+        inputs=quantity.pair,
+        min_frames=2,
+        function=short_time_distance_concatenated,
+        perfect=0.0,
+        warning=f"{_GROWS}; the jumps between clips count",
+    )
+    per_clip = replace(
+        concatenated,
+        id=f"sts_{quantity}_per_clip",
+        name=f"STS {quantity} (per clip)",
+        published_as="",
+        formula=f"{formula}, mean over clips",
+        pooling=Pooling.CLIPS,
+        function=short_time_distance,
+        warning=_GROWS,
+    )
+    return concatenated, per_clip
+
+
+DEFINITIONS = tuple(
+    definition
+    for quantity in (Quantity.EXP, Quantity.POSE)
+    for definition in (*_rpcc(quantity), _tlcc(quantity), *_wtlcc(quantity), *_sts(quantity))
+)

@@ -1,14 +1,18 @@
-"""Variety: how much a listener moves (V-D) and how many different things it does (SI-D).
+"""Variety: how much a listener moves (V-D, diversity), how many things it does (SI-D), how far its answers lie apart.
 
 Conventions
 -----------
-Coefficients are (frame, dimension). Both are properties of one data set; the reference's own value is the goal.
+Coefficients and embeddings are (frame, dimension), several samples of them (frame, sample, dimension). All are
+properties of one data set. A still listener has none; noise has a lot: the reference's own value is the goal.
 
 Source
 ------
 Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
 three definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
-``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``.
+``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``. Diversity: Zhang et al., "SadTalker", CVPR
+2023, whose method MFR-Net (MM 2023, section 4.2.1) follows: "standard deviation of the head motion feature embeddings
+extracted from the generated frames using Hopenet". Neither published the code; that the embeddings are the pooled
+features before Hopenet's three heads is our reading.
 """
 
 from __future__ import annotations
@@ -18,15 +22,15 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from stages.evaluate.metrics.definition import PREDICTED, Definition, Direction, Pooling, pair
+from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import MismatchError, check, check_sets
 
 LOG_FLOOR = 1e-6  # inside the logarithm of SI-D, as published; one cluster gives -1.4e-6 and not 0
 SI_D_PRESETS = {  # quantity, number of clusters -> who publishes numbers with it
-    ("exp", 40): "SI-D of Dyadic-Interaction-Modeling",
-    ("pose", 20): "SI-D of Dyadic-Interaction-Modeling",
-    ("exp", 15): "SI-D of Learning to Listen",
-    ("pose", 9): "SI-D of Learning to Listen",
+    (Quantity.EXP, 40): "SI-D of Dyadic-Interaction-Modeling",
+    (Quantity.POSE, 20): "SI-D of Dyadic-Interaction-Modeling",
+    (Quantity.EXP, 15): "SI-D of Learning to Listen",
+    (Quantity.POSE, 9): "SI-D of Learning to Listen",
 }
 
 
@@ -54,6 +58,18 @@ def mean_variance(clip: np.ndarray) -> float:
     """Mean over dimensions of the variance along the time of one clip."""
     validate([clip])
     return float(clip.astype(np.float64).var(axis=0).mean())
+
+
+def spread(embeddings: Sequence[np.ndarray]) -> float:
+    """Standard deviation over all frames, mean over dimensions."""
+    validate(embeddings)
+    return float(np.concatenate(embeddings).astype(np.float64).std(axis=0).mean())
+
+
+def sample_spread(samples: np.ndarray) -> float:
+    """Standard deviation over samples (frame, sample, dimension), mean over frames and dimensions."""
+    check(samples, ndim=3)
+    return float(samples.astype(np.float64).std(axis=1).mean())
 
 
 def cluster_entropy(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
@@ -96,7 +112,7 @@ def entropy_bit(labels: np.ndarray, k: int) -> float:
     return float(-(share * np.log2(share + LOG_FLOOR)).sum())
 
 
-def _v_d(quantity: str, kind: str) -> Definition:
+def _v_d(quantity: Quantity, kind: str) -> Definition:
     formula, pooling, function, source = {
         "flat": ("all values of all clips as one sequence", Pooling.DATA_SET, flat_variance, "mymetrics.py"),
         "sum": ("the sum over dimensions, all clips together", Pooling.DATA_SET, summed_variance, "eval_utils.py"),
@@ -109,11 +125,10 @@ def _v_d(quantity: str, kind: str) -> Definition:
         published_as=f"Var of {code}",
         formula=f"variance of {quantity}: {formula}",
         source=f"Ng et al., CVPR 2022; {source} of {code}",
-        unit="",
         scale=1.0,
         pooling=pooling,
         direction=Direction.REFERENCE,
-        inputs=(f"{PREDICTED}.{quantity}",),
+        inputs=(quantity.predicted,),
         min_frames=2,
         function=function,
         perfect=None,
@@ -121,7 +136,7 @@ def _v_d(quantity: str, kind: str) -> Definition:
     )
 
 
-def si_d(quantity: str, k: int, published_as: str) -> Definition:
+def si_d(quantity: Quantity, k: int, published_as: str) -> Definition:
     """SI-D with k clusters; `SI_D_PRESETS` are those with published numbers."""
     return Definition(
         id=f"sid_{quantity}_k{k}",
@@ -133,7 +148,7 @@ def si_d(quantity: str, k: int, published_as: str) -> Definition:
         scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.REFERENCE,
-        inputs=pair(quantity),
+        inputs=quantity.pair,
         min_frames=k,
         function=partial(cluster_entropy, k=k),
         perfect=None,
@@ -142,7 +157,47 @@ def si_d(quantity: str, k: int, published_as: str) -> Definition:
     )
 
 
+def _diversity(quantity: Quantity, *, id: str, published_as: str = "", unit: str = "") -> Definition:
+    return Definition(
+        id=id,
+        name=f"Diversity ({quantity})",
+        published_as=published_as,
+        formula=f"standard deviation of {quantity} over all generated frames, mean over dimensions",
+        source="Zhang et al., CVPR 2023 (SadTalker); MFR-Net (MM 2023), section 4.2.1",
+        unit=unit,
+        scale=1.0,
+        pooling=Pooling.DATA_SET,
+        direction=Direction.HIGHER,
+        inputs=(quantity.predicted,),
+        min_frames=2,
+        function=spread,
+        perfect=None,
+        warning="noise is diverse: compare with the reference's own value",
+    )
+
+
+def _sample_spread(quantity: Quantity, samples: Quantity) -> Definition:
+    return Definition(
+        id=f"sample_spread_{quantity}",
+        name=f"Spread of samples ({quantity})",
+        formula=f"standard deviation of {quantity} over the samples of a clip, frame by frame, mean over dimensions",
+        source="this project",
+        scale=1.0,
+        pooling=Pooling.FRAMES,
+        direction=Direction.HIGHER,
+        inputs=(samples.predicted,),
+        min_frames=1,
+        function=sample_spread,
+        perfect=None,
+        warning="noise spreads too, and there is one truth a clip to compare with, which has no spread",
+    )
+
+
 DEFINITIONS = (
-    *(_v_d(quantity, kind) for quantity in ("exp", "pose") for kind in ("flat", "sum", "per_clip")),
+    *(_v_d(quantity, kind) for quantity in (Quantity.EXP, Quantity.POSE) for kind in ("flat", "sum", "per_clip")),
     *(si_d(quantity, k, published_as) for (quantity, k), published_as in SI_D_PRESETS.items()),
+    _diversity(Quantity.HOPENET, id="diversity_hopenet", published_as="Diversity, MFR-Net Table 2"),
+    _diversity(Quantity.ANGLE, id="diversity_fitted_angle", unit="rad"),
+    _sample_spread(Quantity.EXP, Quantity.EXP_SAMPLES),
+    _sample_spread(Quantity.POSE, Quantity.POSE_SAMPLES),
 )

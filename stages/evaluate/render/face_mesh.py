@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from stages.evaluate.render.take import Motion
+from stages.evaluate.render.scene import Motion
 from stages.morphable.basis import NUM_POINTS, Basis, BasisError
 from stages.morphable.camera import placement_of
 from stages.morphable.rotation import rotation_matrix

@@ -16,8 +16,8 @@ from stages.evaluate.render.face_mesh import OUTLINE, mesh_of, triangles
 from stages.evaluate.render.fusion import Fusion, Segmenter, without_person
 from stages.evaluate.render.lids import shut, unrolled
 from stages.evaluate.render.openings import Openings
+from stages.evaluate.render.scene import Scene
 from stages.evaluate.render.surroundings import Surroundings
-from stages.evaluate.render.take import Take
 from stages.evaluate.render.warp import TriangleWarp, sample
 from stages.morphable.basis import Basis
 
@@ -33,11 +33,11 @@ class MeshWarp:
         self._basis = basis
         self._segmenter = Segmenter()
 
-    def render(self, take: Take) -> Iterator[np.ndarray]:
-        """The frames of a take: uint8 RGB (side, side, 3) each."""
-        (pose,) = mesh_of(take.pose, self._basis, take.side_px)
-        portrait = Portrait(take.picture, pose, self._segmenter.background(take.picture))
-        for points, closed in zip(mesh_of(take.motion, self._basis, take.side_px), take.closed, strict=True):
+    def render(self, scene: Scene) -> Iterator[np.ndarray]:
+        """The frames of a scene: uint8 RGB (side, side, 3) each."""
+        (pose,) = mesh_of(scene.pose, self._basis, scene.side_px)
+        portrait = Portrait(scene.picture, pose, self._segmenter.background(scene.picture))
+        for points, closed in zip(mesh_of(scene.motion, self._basis, scene.side_px), scene.closed, strict=True):
             yield portrait.draw(points, float(closed))
 
 

@@ -1,4 +1,4 @@
-"""PIRenderer as a renderer of takes: windows of coefficients, the published checkpoint, PCHG's background fusion.
+"""PIRenderer as a renderer of scenes: windows of coefficients, the published checkpoint, PCHG's background fusion.
 
 Ren et al., ICCV 2021; coefficients are those of Deep3DFaceRecon, which the published weights were trained with. The
 network works at 256 px; the reference is brought to that size and the result back to the reference's. As in the ViCo
@@ -18,7 +18,8 @@ import torch
 from schemas.coefficients import Layout
 from stages.evaluate.render.fusion import Fusion, Segmenter
 from stages.evaluate.render.pirender_net import SIDE_PX, WINDOW_FRAMES, Generator
-from stages.evaluate.render.take import Motion, Take
+from stages.evaluate.render.scene import Motion, Scene
+from stages.morphable.checkpoint import filled, read_checkpoint
 
 BATCH_FRAMES = 8
 CHECKPOINT_KEYS = ("net_G_ema", "net_G")  # what holds the generator; the published file has both and uses the average
@@ -34,18 +35,18 @@ class PIRender:
     """
 
     def __init__(self, checkpoint: Path, device: str = "cpu", *, plain: bool = False) -> None:
-        self._network = Generator("zeros" if plain else "border").eval().to(device)
-        self._network.load_state_dict(generator_weights(checkpoint))
+        network = Generator("zeros" if plain else "border")
+        self._network = filled(network, generator_weights(checkpoint), checkpoint).eval().to(device)
         self._segmenter = None if plain else Segmenter()
         self._device = device
 
-    def render(self, take: Take) -> Iterator[np.ndarray]:
-        """The frames of a take: uint8 RGB (side, side, 3) each."""
+    def render(self, scene: Scene) -> Iterator[np.ndarray]:
+        """The frames of a scene: uint8 RGB (side, side, 3) each."""
         fusion = None
         if self._segmenter is not None:
-            fusion = Fusion(take.picture, self._segmenter.background(take.picture))
-        size = (take.side_px, take.side_px)
-        for rgb in self.pictures(take.picture, windows(semantics(take.motion, take.side_px))):
+            fusion = Fusion(scene.picture, self._segmenter.background(scene.picture))
+        size = (scene.side_px, scene.side_px)
+        for rgb in self.pictures(scene.picture, windows(semantics(scene.motion, scene.side_px))):
             frame = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
             if fusion is not None and self._segmenter is not None:
                 frame = fusion.fuse(frame, self._segmenter.background(frame))
@@ -68,13 +69,10 @@ def generator_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
     Raises
     ------
-    ValueError : it has none under the published names.
+    UserError : it has none under the published names.
     """
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    for key in CHECKPOINT_KEYS:
-        if key in stored:
-            return {name.removeprefix("module."): value for name, value in stored[key].items()}
-    raise ValueError(f"{checkpoint}: expected a dict with {' or '.join(CHECKPOINT_KEYS)}, found {', '.join(stored)}")
+    stored = read_checkpoint(checkpoint, *CHECKPOINT_KEYS)
+    return {name.removeprefix("module."): value for name, value in stored.items()}
 
 
 def semantics(motion: Motion, side_px: int) -> np.ndarray:

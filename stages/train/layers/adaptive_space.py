@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.clock import frames_in
+from schemas.errors import UserError
 from stages.train.layers.sequence import MaskedConv
-
-FPS = 30
 
 
 class AudioEncoder(nn.Module):
@@ -164,7 +164,7 @@ class BlinkDecoder(nn.Module):
     def __init__(self, attitudes: int, heads: int, codes: int, channels: int, width: int) -> None:
         super().__init__()
         if heads % 8:
-            raise ValueError(f"elp: heads must be a multiple of 8, found {heads}; --set heads=128")
+            raise UserError(f"elp: heads must be a multiple of 8, found {heads}; --set heads=128")
         self.read = OpenedConv(attitudes, codes, channels, taps=1)
         self.halve = nn.ModuleList(
             nn.Conv2d(channels, channels, (3, 4), stride=(1, 2), padding=(1, 1)) for _ in range(3)
@@ -186,7 +186,7 @@ def lasting_gumbel_noise(shape: torch.Size, memory_s: float, generator: torch.Ge
 
     The normal numbers behind it form an autoregressive process with correlation exp(-t / ``memory_s``).
     """
-    keep = math.exp(-1 / (memory_s * FPS)) if memory_s > 0 else 0.0
+    keep = math.exp(-1 / frames_in(memory_s)) if memory_s > 0 else 0.0
     white = torch.randn(shape, generator=generator, device=generator.device)
     frames = [white[:, 0]]
     for frame in range(1, shape[1]):

@@ -41,9 +41,8 @@ from torch.nn import functional
 
 from pipeline.stage import setting
 from stages.train.layers import adaptive_space
-from stages.train.layers.schedule import cosine
 from stages.train.layers.sequence import both_frames, changes, distance, inside, moving_deviation
-from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine, masked_mean
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.stage import setting
-from stages.train.layers.schedule import cosine
 from stages.train.layers.se_resnet import SEResNet34, SqueezeExcite
 from stages.train.layers.sequence import BidirectionalGru, MaskedConv, distance, inside, motion_distance
-from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings
+from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine
 
 CEPSTRUM = 42  # of the acoustic features: 14 coefficients, their differences, and the differences of those
 LAYERS = 6  # of the GRU, in each of two directions

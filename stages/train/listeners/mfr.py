@@ -37,8 +37,7 @@ from torch.nn import functional
 
 from pipeline.stage import setting
 from stages.train.layers.diffusion import add_noise, cosine_signal, denoise
-from stages.train.layers.schedule import cosine
-from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine, masked_mean
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from pipeline.stage import setting
-from stages.train.layers.schedule import cosine
 from stages.train.layers.sequence import MaskedBatchNorm, distance, motion_distance
-from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine, masked_mean
 
 
 @dataclass(frozen=True)

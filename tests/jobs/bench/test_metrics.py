@@ -9,6 +9,7 @@ import pytest
 from jobs.bench import metrics as metric_speed
 from jobs.bench import reference_metrics
 from stages.evaluate.metrics import image_quality, sharpness
+from stages.evaluate.metrics.definition import Quantity
 
 
 def test_both_ways_have_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,5 +42,5 @@ def test_the_table_sums_the_metrics_and_divides(monkeypatch: pytest.MonkeyPatch)
 
 def test_made_up_clips_have_what_every_metric_of_motion_needs() -> None:
     (clip,) = metric_speed.made_up_clips(1, 50)
-    assert np.isfinite(clip["predicted.exp"]).all() and clip["speaker.pose"].shape == (50, 6)
-    assert clip["reference.blink"].dtype == bool
+    assert np.isfinite(clip[Quantity.EXP.predicted]).all() and clip[Quantity.POSE.speaker].shape == (50, 6)
+    assert clip[Quantity.BLINK.reference].dtype == bool

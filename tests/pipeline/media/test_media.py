@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.clock import SAMPLE_RATE_HZ, Span, map_to_grid
-from pipeline.media.reader import Limits, MediaError, SourceReader
+from pipeline.media.reader import MediaError, ReadingLimits, SourceReader
 from tests.labs.media import (
     Recipe,
     clicks,
@@ -264,7 +264,7 @@ def test_pixels_do_not_depend_on_the_number_of_threads(readers: Readers) -> None
     box = np.array([[[30.3, 5.1, 130.3, 105.1]]])
     results = []
     for threads in (1, 3):
-        with SourceReader(path, Limits(threads=threads)) as reader:
+        with SourceReader(path, ReadingLimits(threads=threads)) as reader:
             pts = reader.frame_times().pts[:30]
             results.append([crops for _, crops in reader.crops(pts, np.repeat(box, 30, axis=0), 64)])
             results[-1] += [rgb for _, rgb in reader.frames(pts, size=(96, 54))]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.clock import Span
-from pipeline.media.reader import MEDIA_REASONS, Limits, MediaError, SourceReader
+from pipeline.media.reader import MEDIA_REASONS, MediaError, ReadingLimits, SourceReader
 from tests.labs.media import Recipe, make_source, remux
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -27,9 +27,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_source(tmp_path_factory.mktemp("film") / "film", recipe)
 
 
-def reason_of(path: Path, limits: Limits | None = None) -> str:
+def reason_of(path: Path, limits: ReadingLimits | None = None) -> str:
     """The reason for which reading everything of a file fails."""
-    with SourceReader(path, limits or Limits(wall_s=30)) as reader, pytest.raises(MediaError) as caught:
+    with SourceReader(path, limits or ReadingLimits(wall_s=30)) as reader, pytest.raises(MediaError) as caught:
         reader.info()
         reader.audio(Span(Fraction(0), Fraction(1)))
         list(reader.frames(reader.frame_times().pts))
@@ -100,7 +100,7 @@ def test_damage_never_hangs_or_escapes(film: Path, tmp_path: Path) -> None:
         broken[rng.integers(0, len(data), 10 + 30 * trial)] ^= 0x55
         path = tmp_path / f"{trial}.mp4"
         path.write_bytes(broken.tobytes())
-        with SourceReader(path, Limits(wall_s=20)) as reader:
+        with SourceReader(path, ReadingLimits(wall_s=20)) as reader:
             try:
                 pts = reader.frame_times().pts
                 reader.audio(Span(Fraction(0), Fraction(3)))
@@ -110,14 +110,14 @@ def test_damage_never_hangs_or_escapes(film: Path, tmp_path: Path) -> None:
 
 
 def test_limits_hold(film: Path, tmp_path: Path) -> None:
-    assert reason_of(film, Limits(max_side_px=600)) == "too_large"
-    assert reason_of(film, Limits(max_duration_s=3.9)) == "too_large"
+    assert reason_of(film, ReadingLimits(max_side_px=600)) == "too_large"
+    assert reason_of(film, ReadingLimits(max_duration_s=3.9)) == "too_large"
     large = make_source(tmp_path / "large", Recipe(".mp4", X264, {"acodec": "aac"}, num_frames=6, size=(3840, 2160)))
-    assert reason_of(large, Limits(memory_bytes=400 << 20)) == "out_of_memory"
+    assert reason_of(large, ReadingLimits(memory_bytes=400 << 20)) == "out_of_memory"
 
 
 def test_a_reader_that_hangs_is_stopped_in_time(film: Path) -> None:
-    with SourceReader(film, Limits(wall_s=2)) as reader:
+    with SourceReader(film, ReadingLimits(wall_s=2)) as reader:
         frames = reader.frames(reader.frame_times().pts)
         next(frames)
         os.kill(child_of(reader), signal.SIGSTOP)
@@ -128,7 +128,7 @@ def test_a_reader_that_hangs_is_stopped_in_time(film: Path) -> None:
 
 
 def test_a_reader_that_runs_wild_is_stopped_by_the_kernel(film: Path) -> None:
-    with SourceReader(film, Limits(cpu_s=1)) as reader, pytest.raises(MediaError) as caught:
+    with SourceReader(film, ReadingLimits(cpu_s=1)) as reader, pytest.raises(MediaError) as caught:
         while True:
             list(reader.frames(reader.frame_times().pts, size=(1920, 1080)))
     assert caught.value.reason == "timed_out"
@@ -168,8 +168,10 @@ def test_the_child_dies_with_its_parent(film: Path) -> None:
 
 def test_inside_the_sandbox_there_are_no_files_and_no_network() -> None:
     program = (
-        "import socket, sys; from pipeline.media.child import confine; from pipeline.media.sandbox import Limits\n"
-        "confine(Limits())\n"
+        "import socket, sys\n"
+        "from pipeline.media.child import confine\n"
+        "from pipeline.media.sandbox import ReadingLimits\n"
+        "confine(ReadingLimits())\n"
         "def attempt(action):\n"
         "    try: action()\n"
         "    except OSError as error: return error.errno\n"

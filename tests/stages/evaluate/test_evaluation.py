@@ -11,19 +11,22 @@ import pytest
 
 from schemas.coefficients import MixedCoefficientsError
 from schemas.errors import UserError
-from schemas.score import ALL, REFERENCE_RUN, Score
+from schemas.score import ALL, REFERENCE_RUN, Score, ScoreSpace
 from stages.evaluate.evaluation import Evaluation, Request, evaluate, in_this_process
-from stages.evaluate.metrics.definition import Direction
+from stages.evaluate.metrics.definition import Direction, Quantity
 from stages.evaluate.metrics.registry import definitions, find_definition
-from stages.evaluate.runs import OF_SAMPLES, Policy, open_run
+from stages.evaluate.runs import Policy, open_run
 from stages.evaluate.scoring import score_all
 from tests.labs.predictions import FITTER, LabClip, moving_clip, write_data_set, write_prediction
 
 SEQUENCES = tuple(
     name
     for name, metric in definitions().items()
-    if not {i.split(".")[1] for i in metric.inputs} & {"frames", "landmarks", "identity", *OF_SAMPLES}
-    and not metric.weights
+    if not metric.sees_pictures
+    and not any(
+        one.quantity in (Quantity.LANDMARKS, Quantity.IDENTITY) or one.quantity.value.of_samples
+        for one in metric.inputs
+    )
 )
 
 
@@ -44,8 +47,11 @@ def run(reference: Path, predicted: Path, *metrics: str, **changes: object) -> t
     """Scores of one prediction."""
     chosen = tuple(find_definition(name) for name in metrics or SEQUENCES)
     runs = (open_run("run", predicted, None),)
-    done = evaluate(Request(reference, runs, chosen, ("test", "ood"), Policy(**changes)), in_this_process)
-    return score_all(done, in_this_process, seed=0)[0], done
+    splits = ("test", "ood")
+    request = Request(reference=reference, runs=runs, metrics=chosen, splits=splits, policy=Policy(**changes))
+    done = evaluate(request, in_this_process)
+    found = score_all(done, in_this_process, seed=0)
+    return found.scores, replace(done, not_computed={**done.not_computed, **found.undefined})
 
 
 def value(scores: list[Score], metric: str, split: str = "test", attitude: str = ALL) -> Score:
@@ -93,9 +99,9 @@ def test_a_score_says_all_that_decides_what_it_may_be_compared_with(reference: P
     scores, _ = run(reference, reference, "fd_exp_eccv2022", "blink_rate")
     key = value(scores, "fd_exp_eccv2022").key
     assert (key.data, key.split, key.scale, key.resolution) == ("lab", "test", 100.0, "")
-    assert key.space == "lab version 1 with lab_basis (sha256 0123456789ab)"
+    assert str(key.space) == "lab version 1 with lab_basis (sha256 0123456789ab)"
     assert "all frames" in key.pooling
-    assert value(scores, "blink_rate").key.space == "blink version 1"
+    assert value(scores, "blink_rate").key.space == ScoreSpace("blink", 1)
 
 
 def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:
     assert value(scores, "fd_angle_eccv2022").value == pytest.approx(20, rel=1e-5)
     assert value(scores, "fd_angle_eccv2022").num_samples == 2
     assert value(scores, "fd_angle_eccv2022").num_frames == 280
-    assert {row.sample for row in done.measured[0].clip_scores()} == {0, 1}
+    assert {row.sample for row in done.runs[0].clip_scores()} == {0, 1}
 
 
 def test_samples_are_spread_by_what_lies_between_them(reference: Path, tmp_path: Path) -> None:
@@ -135,13 +141,13 @@ def test_a_policy_says_what_becomes_of_another_length(
     short = write_prediction(tmp_path / "short", clips(), lambda name, values: values[:-5])
     if frames is None:
         scores, done = run(reference, short, "fd_angle_eccv2022", length=policy)
-        assert not scores and "policy: skip" in done.measured[0].notes[0]
+        assert not scores and "policy: skip" in done.runs[0].notes[0]
         return
     scores, done = run(reference, short, "fd_angle_eccv2022", length=policy)
     found = value(scores, "fd_angle_eccv2022")
     assert found.num_frames == frames
     assert (found.value > 0) == (distance > 0)
-    assert "150 frames, predicted 145" in done.measured[0].notes[0]
+    assert "150 frames, predicted 145" in done.runs[0].notes[0]
 
 
 def test_a_missing_clip_is_an_error_or_is_listed(reference: Path, tmp_path: Path) -> None:
@@ -149,7 +155,7 @@ def test_a_missing_clip_is_an_error_or_is_listed(reference: Path, tmp_path: Path
     with pytest.raises(UserError, match="misses the reference in 1 clips: two; predict them"):
         run(reference, part, "fd_angle_eccv2022")
     scores, done = run(reference, part, "fd_angle_eccv2022", missing="skip")
-    assert value(scores, "fd_angle_eccv2022").num_clips == 1 and "two" in done.measured[0].notes[0]
+    assert value(scores, "fd_angle_eccv2022").num_clips == 1 and "two" in done.runs[0].notes[0]
 
 
 def test_coefficients_of_two_fitters_are_refused(reference: Path, tmp_path: Path) -> None:
@@ -197,9 +203,10 @@ def test_missing_weights_are_named_with_what_to_do(reference: Path, tmp_path: Pa
     monkeypatch.setenv("VICO_CACHE", str(tmp_path))
     films = tmp_path / "films"
     films.mkdir()
-    request = Request(reference, (open_run("run", reference, films),), (find_definition("csim_arcface"),), ("test",))
-    reference_clips = write_data_set(tmp_path / "with_video", [_filmed(clip, tmp_path) for clip in clips()[:1]])
-    done = evaluate(replace(request, reference=reference_clips), in_this_process)
+    filmed = write_data_set(tmp_path / "with_video", [_filmed(clip, tmp_path) for clip in clips()[:1]])
+    metrics = (find_definition("csim_arcface"),)
+    runs = (open_run("run", reference, films),)
+    done = evaluate(Request(reference=filmed, runs=runs, metrics=metrics, splits=("test",)), in_this_process)
     assert "weights `arcface_r100_ms1mv3` missing, get them with" in done.not_computed["run", "csim_arcface"]
 
 
@@ -218,7 +225,7 @@ def test_a_clip_too_short_for_a_metric_does_not_count(tmp_path: Path) -> None:
     root = write_data_set(tmp_path / "reference", made)
     scores, done = run(root, root, "wtlcc_exp_4s_peak", "fd_exp_eccv2022")
     assert value(scores, "wtlcc_exp_4s_peak").num_clips == 1
-    assert [r.value for r in done.measured[0].clip_scores() if r.clip_id == "short" and math.isnan(r.value)]
+    assert [r.value for r in done.runs[0].clip_scores() if r.clip_id == "short" and math.isnan(r.value)]
     short = write_data_set(tmp_path / "short", made[1:])
     _, done = run(short, short, "wtlcc_exp_4s_peak")
     assert "120 frames" in done.not_computed["run", "wtlcc_exp_4s_peak"]
@@ -228,9 +235,10 @@ def test_pairs_of_runs_are_compared_on_the_same_clips(reference: Path, tmp_path:
     near = write_prediction(tmp_path / "near", clips(), lambda name, values: values + 0.1)
     far = write_prediction(tmp_path / "far", clips(), lambda name, values: values + 0.3)
     runs = tuple(open_run(path.name, path, None) for path in (near, far))
-    request = Request(reference, runs, (find_definition("fd_angle_eccv2022"),), ("test",))
-    _, differences = score_all(evaluate(request, in_this_process), in_this_process, seed=0)
-    (difference,) = [d for d in differences if d.key.attitude == ALL]
+    metrics = (find_definition("fd_angle_eccv2022"),)
+    request = Request(reference=reference, runs=runs, metrics=metrics, splits=("test",))
+    found = score_all(evaluate(request, in_this_process), in_this_process, seed=0)
+    (difference,) = [d for d in found.differences if d.key.attitude == ALL]
     assert (difference.first, difference.second) == ("near", "far")
     assert difference.value == pytest.approx(-20, rel=1e-4) and difference.decided
     assert difference.high - difference.low < 1e-3  # every clip differs by the same

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from jobs.bench.facenet import batched_nms, import_facenet
 from pipeline.media.reader import SourceReader
 from stages.faces.boxes import best_first, iou, non_maximum_suppression
 from stages.faces.detector import FaceDetector, Faces, ladder_face_px
-from stages.faces.facenet import batched_nms, import_facenet
-from stages.faces.looker import MIN_FACE_PX
+from stages.faces.scan import MIN_FACE_PX
 
 BOX_TOLERANCE_PX = 0.5
 QUICK = ("a_dyadic/interview_tv_splitscreen.mp4", "vico/donfyjh9ge50.mp4")

@@ -36,9 +36,9 @@ def small(basis: Basis) -> Basis:
     )
 
 
-def faces(basis: Basis) -> list[learning.Track]:
+def faces(basis: Basis) -> list[learning.PersonTrack]:
     truths = [moving_face(30, seed, basis) for seed in range(PEOPLE)]
-    return [learning.Track(f"p{k}", upright(truth.landmarks(basis))) for k, truth in enumerate(truths)]
+    return [learning.PersonTrack(f"p{k}", upright(truth.landmarks(basis))) for k, truth in enumerate(truths)]
 
 
 def test_the_shipped_basis_is_small_and_in_the_documented_units(basis: Basis) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from schemas.errors import UserError
 from stages.train.loop import ahead, train
-from stages.train.plan import continue_run
+from stages.train.run_folder import continue_run
 from tests.labs.trainer import CPU, changed, planned, rows_of, small_set, trained, weights_of
 
 PROJECT = Path(__file__).resolve().parents[3]

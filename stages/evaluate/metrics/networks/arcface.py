@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from stages.evaluate.metrics.networks.convolution import resized
+from stages.morphable.checkpoint import filled, read_checkpoint
 
 SIDE_PX = 112
 DEPTHS, WIDTHS = (3, 13, 30, 3), (64, 128, 256, 512)
@@ -65,9 +65,7 @@ class ArcFace(nn.Module):
 
 def load(checkpoint: Path) -> ArcFace:
     """The network with the weights of ``backbone.pth``."""
-    network = ArcFace()
-    network.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    return network
+    return filled(ArcFace(), read_checkpoint(checkpoint), checkpoint)
 
 
 def prepare(frames: Tensor) -> Tensor:

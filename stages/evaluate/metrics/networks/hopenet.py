@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.evaluate.metrics.networks.convolution import resized
+from stages.morphable.checkpoint import filled, read_checkpoint
 from stages.morphable.resnet50 import ResNet50
 
 SIDE_PX = 224
@@ -21,10 +22,8 @@ HEADS = ("fc_yaw.", "fc_pitch.", "fc_roll.", "fc_finetune.")  # in the checkpoin
 
 def load(checkpoint: Path) -> ResNet50:
     """The network with the published weights, less those of the heads."""
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = ResNet50()
-    network.load_state_dict({key: value for key, value in stored.items() if not key.startswith(HEADS)})
-    return network
+    stored = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith(HEADS)}
+    return filled(ResNet50(), stored, checkpoint)
 
 
 def prepare(frames: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.evaluate.metrics.networks.convolution import NormedConvolution, resized
+from stages.morphable.checkpoint import filled, read_checkpoint
 
 SIDE_PX = 299
 CLASSES = 1008
@@ -155,9 +156,7 @@ class Inception(nn.Module):
 
 def load(checkpoint: Path) -> Inception:
     """The network with the weights of ``pt_inception-2015-12-05-6726825d.pth``."""
-    network = Inception()
-    network.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    return network
+    return filled(Inception(), read_checkpoint(checkpoint), checkpoint)
 
 
 def prepare(frames: Tensor) -> Tensor:

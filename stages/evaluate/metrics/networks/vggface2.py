@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.evaluate.metrics.networks.convolution import NORM_EPS, NormedConvolution, resized
+from stages.morphable.checkpoint import filled, read_checkpoint
 
 SIDE_PX = 160
 GREY, GREY_RANGE = 127.5, 128.0
@@ -107,10 +108,8 @@ class InceptionResnet(nn.Module):
 
 def load(checkpoint: Path) -> InceptionResnet:
     """The network with the published weights, less those of the classifier that it was trained with."""
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = InceptionResnet()
-    network.load_state_dict({key: value for key, value in stored.items() if not key.startswith("logits.")})
-    return network
+    stored = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith("logits.")}
+    return filled(InceptionResnet(), stored, checkpoint)
 
 
 def prepare(frames: Tensor) -> Tensor:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
-from stages.evaluate.leaderboard.boards import Board, challenge_rankings, make_boards, why_apart
+from schemas.score import ALL, REFERENCE_RUN, Comparable, Score, ScoreSpace
+from stages.evaluate.leaderboard.boards import Board, make_boards, why_apart
 from stages.evaluate.leaderboard.published import read_published
+from stages.evaluate.leaderboard.ranking import challenge_rankings
 from stages.evaluate.metrics.registry import find_definition
 
 METRIC = find_definition("fd_exp_eccv2022")
-DEEP3D = "deep3d version 1 with deep3d (sha256 0123456789ab)"
-KEY = Comparable(METRIC.id, "vico", "test", ALL, DEEP3D, METRIC.scale, METRIC.pooling.value, "")
+DEEP3D = ScoreSpace("deep3d", 1, (("deep3d", "0123456789abcdef"),))
+KEY = Comparable(
+    metric=METRIC.id,
+    data="vico",
+    split="test",
+    attitude=ALL,
+    space=DEEP3D,
+    scale=METRIC.scale,
+    pooling=METRIC.pooling.value,
+    resolution="",
+)
 
 
 def score(value: float, run: str = "ours", key: Comparable = KEY) -> Score:
-    return Score(run, key, value, value - 1, value + 1, 40, 9000, 1, 0)
+    counts = {"num_clips": 40, "num_frames": 9000, "num_samples": 1, "left_out": 0}
+    return Score(run=run, key=key, value=value, low=value - 1, high=value + 1, **counts)
 
 
 def boards(*scores: Score) -> list[Board]:
@@ -34,7 +45,7 @@ def test_a_run_on_the_same_data_in_the_same_space_is_ranked_among_the_published(
 
 
 def test_a_run_that_differs_in_one_thing_stands_alone() -> None:
-    for change in ({"data": "mine"}, {"space": "landmark_gn version 1"}, {"scale": 1.0}, {"pooling": "other"}):
+    for change in ({"data": "mine"}, {"space": ScoreSpace("landmark_gn", 1)}, {"scale": 1.0}, {"pooling": "other"}):
         first = boards(score(14.0, key=replace(KEY, **change)))[0]
         assert [row.name for row in first.rows] == ["ours"] and first.rows[0].rank is None  # one alone is no first
         theirs = next(b for b in boards() if b.key.metric == METRIC.id and b.key.data == "vico")
@@ -66,7 +77,7 @@ def test_runs_with_equal_scores_share_a_rank() -> None:
 
 def test_closeness_to_the_references_own_value_ranks_where_that_is_the_goal() -> None:
     metric = find_definition("vd_exp_sum")
-    key = Comparable(metric.id, "mine", "test", ALL, DEEP3D, 1.0, metric.pooling.value, "")
+    key = replace(KEY, metric=metric.id, data="mine", scale=1.0, pooling=metric.pooling.value)
     board = boards(score(9.0, "lively", key), score(4.5, "near", key), score(5.0, REFERENCE_RUN, key))[0]
     assert board.goal == 5.0
     assert [(row.name, row.rank) for row in board.rows] == [("near", 1), ("lively", 2)]

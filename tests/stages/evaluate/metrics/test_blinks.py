@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.evaluate.metrics import blinks
-from stages.evaluate.metrics.definition import Direction
+from stages.evaluate.metrics.definition import Direction, Quantity
 from stages.evaluate.metrics.registry import definitions
 
+PREDICTED, REFERENCE = Quantity.BLINK.pair
 CLIP_FRAMES = 240  # two windows
 
 
@@ -57,8 +58,8 @@ def test_a_window_in_which_only_one_blinks_counts_as_nothing_found() -> None:
 
 def test_clips_without_a_blink_do_not_count() -> None:
     metric = definitions()["blink_wtlcc_4s"]
-    still = {"predicted.blink": closed(), "reference.blink": closed()}
-    same = {"predicted.blink": closed((50, 4)), "reference.blink": closed((50, 4))}
+    still = {PREDICTED: closed(), REFERENCE: closed()}
+    same = {PREDICTED: closed((50, 4)), REFERENCE: closed((50, 4))}
     assert math.isnan(metric.clip_score(still))
     assert metric.score([still, same]) == pytest.approx(1)
 
@@ -66,7 +67,7 @@ def test_clips_without_a_blink_do_not_count() -> None:
 def test_more_blinking_is_not_better_but_closer_is() -> None:
     rate = definitions()["blink_rate"]
     assert rate.direction is Direction.REFERENCE
-    clip = {"predicted.blink": closed((0, 3), (20, 3)), "reference.blink": closed((40, 3))}
+    clip = {PREDICTED: closed((0, 3), (20, 3)), REFERENCE: closed((40, 3))}
     assert rate.score([clip]) == 2 * rate.of_reference().score([clip])
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jobs.bench.facenet import import_facenet
 from pipeline.weights import CACHE_VARIABLE, WeightsError, find_weights
+from stages.evaluate.evaluation import no_weights
+from stages.evaluate.metrics.definition import Quantity
 from stages.evaluate.metrics.embeddings import NETWORKS, Embedding
 from stages.evaluate.metrics.networks import arcface, hopenet, inception, vggface2
 from stages.evaluate.metrics.registry import definitions
-from stages.evaluate.obstacles import no_weights
-from stages.faces.facenet import import_facenet
 from stages.morphable.resnet50 import ResNet50
 
 
@@ -68,7 +69,7 @@ def test_the_network_of_vggface2_is_facenet_pytorchs_and_its_checkpoint_loads(
     stored = {**theirs.state_dict(), "logits.weight": torch.zeros(3, 512), "logits.bias": torch.zeros(3)}
     torch.save(stored, weights.root() / file)
     frames = np.random.default_rng(0).integers(0, 256, (2, 96, 120, 3), np.uint8)
-    found = Embedding.load("vggface2", "cpu")(frames)
+    found = Embedding.load(Quantity.VGGFACE2, "cpu")(frames)
     pictures = functional.interpolate(torch.from_numpy(frames).permute(0, 3, 1, 2).float(), (160, 160), mode="bilinear")
     np.testing.assert_allclose(found, theirs((pictures - 127.5) / 128), atol=1e-6)
     assert no_weights(definitions()["csim_vggface2"]) == ""
@@ -118,21 +119,21 @@ def test_arcface_has_the_parameters_of_the_published_checkpoint() -> None:
 
 def test_arcface_embeds_whole_frames_of_any_size() -> None:
     network = by_formula(arcface.ArcFace)
-    embedding = Embedding("arcface", network, "cpu")
+    embedding = Embedding(Quantity.ARCFACE, network, "cpu")
     frames = np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3), np.uint8)
     found = embedding(frames)
-    assert found.shape == (2, NETWORKS["arcface"][1]) and np.isfinite(found).all() and found.std() > 0.01
+    assert found.shape == (2, Quantity.ARCFACE.value.width) and np.isfinite(found).all() and found.std() > 0.01
     assert embedding(frames[:0]).shape == (0, 512)
     with pytest.raises(ValueError, match="uint8"):
         embedding(frames / 255)
 
 
-@pytest.mark.parametrize("quantity", NETWORKS)
+@pytest.mark.parametrize("quantity", NETWORKS, ids=str)
 def test_without_its_weights_a_metric_says_what_to_do(
-    quantity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantity: Quantity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    name = NETWORKS[quantity][0]
+    name = quantity.value.network
     metrics = [metric for metric in definitions().values() if metric.weights == name]
     assert metrics
     for metric in metrics:

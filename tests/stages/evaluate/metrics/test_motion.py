@@ -1,4 +1,4 @@
-"""Feature distance, variety, diversity, identity and lip distance: golden numbers, laws and known cases."""
+"""Feature distance, variety, identity and lip distance: golden numbers, laws and known cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from scipy.cluster.vq import vq
 from scipy.spatial.distance import cosine
 from scipy.stats import entropy
 
-from stages.evaluate.metrics import diversity, feature_distance, identity, lip_distance, variety
+from stages.evaluate.metrics import feature_distance, identity, lip_distance, variety
+from stages.evaluate.metrics.definition import Quantity
 from stages.evaluate.metrics.registry import definitions
 from tests.labs.evaluation import PARTS, People, golden_clips, golden_scores, part_of
 
@@ -35,7 +36,7 @@ def stored(shared: Path) -> People:
 @pytest.mark.parametrize("part", ["angle", "exp", "trans"])
 def test_feature_distances_are_the_golden_ones(part: str, golden: Any, stored: People) -> None:
     pairs = zip(*part_of(stored, part)[:2], strict=True)
-    clips = [{f"predicted.{part}": predicted, f"reference.{part}": reference} for predicted, reference in pairs]
+    clips = [dict(zip(Quantity[part.upper()].pair, pair, strict=True)) for pair in pairs]
     expected = golden["feature_distance_l1"]["values"][part]
     assert definitions()[f"fd_{part}_eccv2022"].score(clips) == pytest.approx(expected, rel=1e-6)
     assert definitions()[f"{part}fd_l1_2022"].score(clips) == pytest.approx(expected / 100, rel=1e-6)
@@ -119,12 +120,12 @@ def test_variety_grows_with_the_square_and_does_not_see_a_shift(seed: int, shift
     for variance in (variety.flat_variance, variety.summed_variance):
         assert variance(moved) == pytest.approx(scale**2 * variance(clips))
     assert variety.mean_variance(moved[0]) == pytest.approx(scale**2 * variety.mean_variance(clips[0]))
-    assert diversity.spread(moved) == pytest.approx(scale * diversity.spread(clips))
+    assert variety.spread(moved) == pytest.approx(scale * variety.spread(clips))
 
 
 def test_published_numbers_of_clusters_are_presets_and_others_can_be_had() -> None:
     assert {"sid_exp_k40", "sid_pose_k20", "sid_exp_k15", "sid_pose_k9"} <= set(definitions())
-    own = variety.si_d("exp", 5, published_as="")
+    own = variety.si_d(Quantity.EXP, 5, published_as="")
     assert own.id == "sid_exp_k5" and "log2(5)" in own.warning
 
 
@@ -133,8 +134,8 @@ def test_published_numbers_of_clusters_are_presets_and_others_can_be_had() -> No
 
 def test_still_heads_have_no_diversity_and_clips_that_differ_do() -> None:
     still = np.ones((10, 4))
-    assert diversity.spread([still]) == 0
-    assert diversity.spread([still, 3 * still]) == pytest.approx(1)
+    assert variety.spread([still]) == 0
+    assert variety.spread([still, 3 * still]) == pytest.approx(1)
 
 
 @settings(max_examples=20, deadline=None)

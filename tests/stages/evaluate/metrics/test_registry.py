@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,24 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.weights import registry as weights
-from stages.evaluate.metrics.definition import (
-    PREDICTED,
-    QUANTITIES,
-    REFERENCE,
-    SPEAKER,
-    Clip,
-    Definition,
-    Direction,
-    Pooling,
-)
-from stages.evaluate.metrics.embeddings import NETWORKS
+from stages.evaluate import metrics
+from stages.evaluate.metrics import registry
+from stages.evaluate.metrics.definition import Clip, Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.registry import definitions, find_definition
 from stages.evaluate.metrics.validation import MismatchError
 from tests.labs.evaluation import as_inputs, made_up_clip, noisy
 
 LENGTHS = (125, 150)
 EVERY = list(definitions().values())
-OF_FLOATS = [one for one in EVERY if one.inputs[0] not in ("predicted.blink", "predicted.frames")]
+OF_FLOATS = [one for one in EVERY if one.inputs[0].quantity not in (Quantity.BLINK, Quantity.FRAMES)]
 COMPARING = [one for one in EVERY if one.direction is not Direction.REFERENCE and len(one.inputs) > 1]
 
 OF_MOTION = ("vd_", "sts_", "rpcc_", "tlcc_", "wtlcc_", "diversity_", "sample_spread_")
@@ -116,11 +109,8 @@ def test_a_frame_without_numbers_is_refused(metric: Definition, itself: list[Cli
 @pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.id)
 def test_a_definition_leaves_nothing_open(metric: Definition) -> None:
     assert metric.name and metric.formula and metric.source and metric.min_frames >= 1
-    for name in metric.inputs:
-        whose, what = name.split(".")
-        assert whose in (PREDICTED, REFERENCE, SPEAKER) and what in QUANTITIES
-    networks = {NETWORKS[what][0] for what in (name.split(".")[1] for name in metric.inputs) if what in NETWORKS}
-    assert networks == ({metric.weights} if metric.weights else set())
+    networks = {one.quantity.value.network for one in metric.inputs}
+    assert networks == {metric.weights}
     assert not metric.weights or metric.weights in weights()
 
 
@@ -128,6 +118,18 @@ def test_no_metric_of_ours_is_printed_under_a_published_name() -> None:
     published = {metric.name for metric in EVERY if metric.published_as}
     assert not published & {metric.name for metric in EVERY if not metric.published_as}
     assert len({metric.name for metric in EVERY}) == len(EVERY)
+
+
+def test_a_metric_is_one_entry_in_any_file_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (registry.FOLDER / "lip_distance.py").read_text(encoding="utf-8")
+    (tmp_path / "chin.py").write_text(source.replace("lmd_lips_facemesh", "chin_facemesh"), encoding="utf-8")
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
+    try:
+        definitions.cache_clear()
+        assert list(definitions()) == [*(one.id for one in EVERY), "chin_facemesh"]
+    finally:
+        definitions.cache_clear()
 
 
 def test_an_unknown_id_lists_the_known_ones() -> None:
@@ -151,7 +153,7 @@ def test_frames_weigh_clips_by_length_and_clips_do_not(clips: list[tuple[float, 
 def test_the_micro_average_of_a_distance_is_the_distance_of_all_frames(itself: list[Clip]) -> None:
     metric = definitions()["fd_exp_eccv2022"]
     clips = data_set(3, 0.5)
-    apart = np.concatenate([clip["predicted.exp"] - clip["reference.exp"] for clip in clips])
+    apart = np.concatenate([clip[Quantity.EXP.predicted] - clip[Quantity.EXP.reference] for clip in clips])
     assert metric.score(clips) == pytest.approx(100 * np.abs(apart).mean())
 
 

@@ -9,8 +9,8 @@ import pytest
 from stages.evaluate.render.face_mesh import EYES, MOUTH, OUTLINE, mesh_of, triangles
 from stages.evaluate.render.lids import shut, unrolled
 from stages.evaluate.render.mesh_warp import MeshWarp
+from stages.evaluate.render.scene import Scene
 from stages.evaluate.render.surroundings import Surroundings
-from stages.evaluate.render.take import Take
 from stages.evaluate.render.warp import TriangleWarp, sample
 from stages.morphable.basis import BasisError
 from tests.labs.rendering import (
@@ -38,30 +38,30 @@ def renderer(sitter: Sitter) -> MeshWarp:
     return MeshWarp(sitter.basis)
 
 
-def drawn(renderer: MeshWarp, take: Take) -> list[np.ndarray]:
-    return list(renderer.render(take))
+def drawn(renderer: MeshWarp, scene: Scene) -> list[np.ndarray]:
+    return list(renderer.render(scene))
 
 
-def mesh(sitter: Sitter, take: Take) -> np.ndarray:
-    return mesh_of(take.motion, sitter.basis, SIDE_PX)
+def mesh(sitter: Sitter, scene: Scene) -> np.ndarray:
+    return mesh_of(scene.motion, sitter.basis, SIDE_PX)
 
 
 # --- what comes back from the picture
 
 
 def test_a_fit_to_the_rendered_frames_gives_the_coefficients_back(sitter: Sitter, renderer: MeshWarp) -> None:
-    take = sitter.acting(FRAMES)
-    points = landmarks(drawn(renderer, take))
-    assert np.linalg.norm((points - mesh(sitter, take))[..., :2], axis=-1).mean() < 2  # px
+    scene = sitter.acting(FRAMES)
+    points = landmarks(drawn(renderer, scene))
+    assert np.linalg.norm((points - mesh(sitter, scene))[..., :2], axis=-1).mean() < 2  # px
     found = fitted(points)
     for axis, (low, high) in enumerate(((0.8, 1.25), (0.6, 1.1), (0.95, 1.05))):  # pitch, yaw, roll
-        wanted, got = take.motion.angle[:, axis], found.angle[:, axis]
+        wanted, got = scene.motion.angle[:, axis], found.angle[:, axis]
         assert np.corrcoef(wanted, got)[0, 1] > 0.97
         # FaceMesh guesses depth from light and shade, which do not turn with a picture: it sees less of a turn
         assert low < np.polyfit(wanted, got, 1)[0] < high
-    wanted_px, got_px = mesh(sitter, take).mean(1), mesh_of(found, sitter.basis, SIDE_PX).mean(1)
+    wanted_px, got_px = mesh(sitter, scene).mean(1), mesh_of(found, sitter.basis, SIDE_PX).mean(1)
     assert np.abs(wanted_px - got_px)[:, :2].max() < 3
-    wanted, got = mouth_aspect(mesh(sitter, take)), mouth_aspect(mesh_of(found, sitter.basis, SIDE_PX))
+    wanted, got = mouth_aspect(mesh(sitter, scene)), mouth_aspect(mesh_of(found, sitter.basis, SIDE_PX))
     assert np.ptp(wanted) > 0.15
     assert np.corrcoef(wanted, got)[0, 1] > 0.97
     assert np.sqrt(np.mean((wanted - got) ** 2)) < 0.15 * np.ptp(wanted)
@@ -73,10 +73,10 @@ def test_a_blink_closes_the_eyes(sitter: Sitter, renderer: MeshWarp, by: str) ->
     zeros = np.zeros((12, 3))
     if by == "expression":
         closing = expression(sitter.basis, {RIGHT_LIDS: -0.11, LEFT_LIDS: -0.11})
-        take = sitter.move(zeros, zeros, steps[:, None] * closing)
+        scene = sitter.move(zeros, zeros, steps[:, None] * closing)
     else:
-        take = sitter.move(zeros, zeros, np.zeros((12, 64)), steps)
-    seen = eye_aspect(landmarks(drawn(renderer, take)))
+        scene = sitter.move(zeros, zeros, np.zeros((12, 64)), steps)
+    seen = eye_aspect(landmarks(drawn(renderer, scene)))
     assert seen[0] > 0.15
     assert seen[5:7].max() < 0.4 * seen[0]
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from schemas.errors import UserError
 from stages.evaluate.render.pirender import PIRender, generator_weights, semantics, windows
 from stages.evaluate.render.pirender_net import Generator, Rendered
-from stages.evaluate.render.take import Motion, Take
+from stages.evaluate.render.scene import Motion, Scene
 
 KEYS = "pirender_state_dict_keys.json"
 
@@ -107,12 +108,12 @@ def test_a_take_is_rendered_in_its_own_size_with_and_without_fusion(checkpoint: 
     side, count = 384, 1
     crop = np.tile([1.0, 190.0, 190.0], (count, 1))
     motion = Motion(np.zeros(80), np.zeros((count, 64)), np.zeros((count, 3)), np.zeros((count, 3)), crop)
-    take = Take(cv2.resize(picture, (side, side)), motion, motion, np.zeros(count))
-    plain, fused = (list(PIRender(checkpoint, plain=plain).render(take)) for plain in (True, False))
+    scene = Scene(cv2.resize(picture, (side, side)), motion, motion, np.zeros(count))
+    plain, fused = (list(PIRender(checkpoint, plain=plain).render(scene)) for plain in (True, False))
     assert [frame.shape for frame in (*plain, *fused)] == [(side, side, 3)] * 2
     corner = np.s_[:40, :40]  # background: pasted from the reference
-    assert np.abs(fused[0][corner].astype(int) - take.picture[corner]).max() <= 1
-    assert np.abs(plain[0][corner].astype(int) - take.picture[corner]).mean() > 20  # untrained weights paint over it
+    assert np.abs(fused[0][corner].astype(int) - scene.picture[corner]).max() <= 1
+    assert np.abs(plain[0][corner].astype(int) - scene.picture[corner]).mean() > 20  # untrained weights paint over it
 
 
 def test_a_crop_of_384_px_becomes_one_of_256_px() -> None:
@@ -139,5 +140,8 @@ def test_border_padding_repeats_what_zeros_leave_black() -> None:
 
 def test_a_checkpoint_of_another_layout_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match="expected a dict with net_G_ema or net_G, found state_dict"):
+    with pytest.raises(UserError, match="expected a dict with net_G_ema or net_G, found state_dict"):
         generator_weights(tmp_path / "x.pt")
+    torch.save({"net_G": {"fc.weight": torch.zeros(1)}}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="x.pt: expected the weights of Generator, found others: .*fc.weight"):
+        PIRender(tmp_path / "x.pt")

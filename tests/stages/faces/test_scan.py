@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stages.faces.boxes import iou
 from stages.faces.detector import FaceDetector, Faces
-from stages.faces.looker import Looker, boxes_between
+from stages.faces.scan import Looker, boxes_between
 
 SEARCH_EVERY = 5
 NUM_LOOKS = 11  # the first, and two times five

@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 from pipeline.stage import Reject
 from stages.faces.cuts import CutFinder
 from stages.faces.detector import Faces
-from stages.faces.pair import REJECTS, PairRules, find_pair
-from stages.faces.scan import Pictures, Scan, boxes_over_time, detected_over_time
-from stages.faces.tracks import Track, link, longest_run_s, people, yaw_rad
+from stages.faces.people import (
+    REJECTS,
+    FaceTrack,
+    PairRules,
+    boxes_over_time,
+    detected_over_time,
+    find_pair,
+    link,
+    longest_run_s,
+    people,
+    yaw_rad,
+)
+from stages.faces.scan import Pictures, Scan
 
 PICTURE_PX = (1280, 720)
 FRONTAL = np.array([[-0.2, -0.1], [0.2, -0.1], [0.0, 0.1], [-0.15, 0.3], [0.15, 0.3]])  # in box widths from the middle
@@ -57,7 +67,7 @@ def scanned(looks: list[Faces]) -> tuple[Scan, Pictures]:
     return Scan(np.arange(0, num_pictures, 5), looks, finder), pictures
 
 
-def pair_of(looks: list[Faces], **rules: float) -> tuple[Track, Track]:
+def pair_of(looks: list[Faces], **rules: float) -> tuple[FaceTrack, FaceTrack]:
     scan, pictures = scanned(looks)
     return find_pair(scan, pictures, PICTURE_PX, replace(PairRules(), **rules))
 

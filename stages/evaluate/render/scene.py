@@ -1,4 +1,7 @@
-"""Takes of a prediction data set: its coefficients beside the reference pictures of the data set it belongs to."""
+"""Scenes: one picture of a person and how that person is to move; what renderers are given.
+
+They are made of a data set and a prediction for it: coefficients of the one beside reference pictures of the other.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,72 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.dataset.read import one_fitter, read_clips, read_description
+from pipeline.dataset.read import media_file, one_fitter, read_clips, read_description
 from pipeline.media.encode import read_video
 from schemas.errors import UserError
-from stages.evaluate.render.take import Motion, Take
 
 MOTION = ("exp", "angle", "trans")
 OPTIONAL = ("crop", "blink")  # of predictions
 TRUTH = ("identity", *MOTION, "crop", "coeffs_valid", "video")
 
-Row = Mapping[str, Any]
+ClipRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Clip:
+class Motion:
+    """Coefficients of one face: identity (80,) or (frame, 80), exp (frame, 64), angle, trans and crop (frame, 3).
+
+    Columns of the stage ``threedmm`` without their role; ``crop`` is in pixels of the picture, y up.
+    """
+
+    identity: np.ndarray
+    exp: np.ndarray
+    angle: np.ndarray
+    trans: np.ndarray
+    crop: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip to render.
+
+    Attributes
+    ----------
+    picture : uint8 RGB (side, side, 3), the reference.
+    pose : the coefficients of that picture, one frame.
+    motion : those to render, all finite.
+    closed : (frame,), how far a blink closes the eyes beyond what the expression says, 0 to 1.
+    """
+
+    picture: np.ndarray
+    pose: Motion
+    motion: Motion
+    closed: np.ndarray
+
+    @property
+    def side_px(self) -> int:
+        return len(self.picture)
+
+
+class Renderer(Protocol):
+    """Renders scenes, one after the other."""
+
+    def render(self, scene: Scene) -> Iterator[np.ndarray]:
+        """The frames of a scene: uint8 RGB (side, side, 3) each."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipToRender:
     """One clip to render: its row in the data set and in the predictions."""
 
     data: Path
-    truth: Row
-    predicted: Row
+    truth: ClipRow
+    predicted: ClipRow
 
     @property
     def clip_id(self) -> str:
@@ -36,13 +82,14 @@ class Clip:
 
     @property
     def sound(self) -> Path:
-        return self.data / str(self.truth["audio"])
+        return media_file(self.data, str(self.truth["audio"]))
 
-    def take(self) -> Take:
+    def scene(self) -> Scene:
         """What a renderer needs; decodes the reference picture."""
         truth, predicted, count = self.truth, self.predicted, self.truth["num_frames"]
         frame = reference_frame(truth)
-        (picture,) = islice(read_video(self.data / truth["listener_video"]), frame, frame + 1)
+        video = media_file(self.data, truth["listener_video"])
+        (picture,) = islice(read_video(video), frame, frame + 1)
         pose = {name: truth[f"listener_{name}"][frame : frame + 1] for name in (*MOTION, "crop")}
         motion = {name: held(predicted[f"listener_{name}"]) for name in MOTION}
         motion["crop"] = held(predicted.get("listener_crop", pose["crop"].repeat(count, 0)))
@@ -51,10 +98,10 @@ class Clip:
         identity = truth["listener_identity"]
         of_frames = identity.ndim > 1  # Deep3DFaceRecon has one a frame
         still = {"identity": identity[frame : frame + 1].repeat(count, 0) if of_frames else identity}
-        return Take(picture, Motion(**still, **pose), Motion(**still, **motion), closed)
+        return Scene(picture, Motion(**still, **pose), Motion(**still, **motion), closed)
 
 
-def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Clip]:
+def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[ClipToRender]:
     """The clips of a prediction data set, each beside its row in the data set.
 
     Raises
@@ -71,13 +118,17 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
     rows = read_clips(predictions, [*(f"listener_{name}" for name in MOTION), *optional])
     chosen = [row for row in rows if split in (None, row["split"])]
     if problems := [problem for row in chosen for problem in _wrong(row, truths.get(row["clip_id"]))]:
-        raise UserError(f"{predictions} against {data}: " + "; ".join(problems))
+        listing = "; ".join(problems)
+        raise UserError(
+            f"{predictions} against {data}: {listing}; predict anew from that data set: python -m jobs.predict"
+        )
     if not chosen:
-        raise UserError(f"{predictions}: no clips{'' if split is None else f' of the split {split!r}'}")
-    return [Clip(data, truths[row["clip_id"]], row) for row in chosen]
+        of_split = "" if split is None else f" of the split {split!r}"
+        raise UserError(f"{predictions}: expected clips{of_split}, found none; choose another --split")
+    return [ClipToRender(data, truths[row["clip_id"]], row) for row in chosen]
 
 
-def _wrong(predicted: Row, truth: Row | None) -> Iterator[str]:
+def _wrong(predicted: ClipRow, truth: ClipRow | None) -> Iterator[str]:
     name = predicted["clip_id"]
     if truth is None:
         yield f"clip {name} is not in the data set"
@@ -89,9 +140,11 @@ def _wrong(predicted: Row, truth: Row | None) -> Iterator[str]:
     for column in MOTION:
         if not np.isfinite(predicted[f"listener_{column}"]).all(axis=1).any():
             yield f"clip {name}: listener_{column} is finite in no frame"
+    if not truth["listener_coeffs_valid"].any():
+        yield f"clip {name}: the data set has coefficients of no frame of its listener"
 
 
-def reference_frame(truth: Row) -> int:
+def reference_frame(truth: ClipRow) -> int:
     """The frame that renderers start from: the first with coefficients and, if any has, with open eyes.
 
     The ViCo challenge gave the first frame. One in the midst of a blink would leave a face without eyes.

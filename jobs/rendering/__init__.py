@@ -1,1 +1,0 @@
-"""From data sets to takes: what `jobs.render` renders, clip by clip."""
