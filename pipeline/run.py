@@ -15,7 +15,10 @@ import math
 import os
 import pickle
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +69,8 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
             job_config=JobConfig(_py_driver_sys_path=[str(PROJECT)]),
             _temp_dir=folder,
         )
+    if threading.current_thread() is threading.main_thread():  # Ray's own handler ends the process where it stands
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def test_a_build_that_is_told_to_end_leaves_no_process_and_no_folder_of_ray(toy:
         until((toy.folder / "busy").exists, "the stage at work")
         assert len(Snapshot.now().folders - before.folders) == 1
         process.terminate()
-    assert process.returncode == 1
+    assert process.returncode == 128 + signal.SIGTERM
     before.end_what_came()
 
 
