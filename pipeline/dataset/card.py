@@ -83,13 +83,7 @@ def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
         markdown_table(
             ["stage", "version", "settings", "weights (sha256)", "code (sha256)"],
             [
-                [
-                    name,
-                    str(s.version),
-                    f"`{json.dumps(s.settings)}`",
-                    _short_hashes(s.weights),
-                    s.code_sha256[:12],
-                ]
+                [name, str(s.version), f"`{json.dumps(s.settings)}`", _short_hashes(s.weights), s.code_sha256[:12]]
                 for name, s in description.stages.items()
             ],
         ),
@@ -103,8 +97,7 @@ def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
         *_sources_blocks(description.sources),
         "## Licences",
         markdown_table(
-            ["source", "file", "licence"],
-            [[name, s.file, _cell(s.licence)] for name, s in description.sources.items()],
+            ["source", "file", "licence"], [[name, s.file, _cell(s.licence)] for name, s in description.sources.items()]
         ),
     ]
     return "\n\n".join(blocks) + "\n"

@@ -15,14 +15,7 @@ from PIL import Image
 
 from pipeline.clock import SAMPLE_RATE_HZ, Span, map_to_grid
 from pipeline.media.reader import MediaError, ReadingLimits, SourceReader
-from tests.labs.media import (
-    Recipe,
-    clicks,
-    make_source,
-    read_number,
-    reference_frames,
-    remux,
-)
+from tests.labs.media import Recipe, clicks, make_source, read_number, reference_frames, remux
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 20}
 OPEN_GOP = {**X264, "x264-params": "open-gop=1:bframes=3:b-adapt=0"}
