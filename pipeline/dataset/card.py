@@ -59,10 +59,7 @@ def write_card(store: Store, description: Description, tasks: Sequence[ClipTask]
 def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
     """The dataset card in Markdown, with the header that ``datasets.load_dataset`` reads.
 
-    Parameters
-    ----------
-    description : what `describe_dataset` returned.
-    tasks : the published clips, for the counts of the ViCo paper's Table 2.
+    ``tasks`` are the published clips, for the counts of the ViCo paper's Table 2.
     """
     blocks = [
         _header(description),
