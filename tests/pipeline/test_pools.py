@@ -25,9 +25,8 @@ def placed(sizes: list[PoolSize], nodes: list[Node], choose: Callable[[int], int
     """Ray's scheduler at its worst: actors come in any order, and each goes anywhere it fits."""
     cpus = [round(node.cpus * 10_000) for node in nodes]
     gpus = [[10_000] * int(node.gpus) for node in nodes]
-    actors = [
-        (round(size.cpus * 10_000), round(size.group.gpus * 10_000)) for size in sizes for _ in range(size.copies)
-    ]
+    wishes = [[(round(size.cpus * 10_000), round(size.group.gpus * 10_000))] * size.copies for size in sizes]
+    actors = sum(wishes, [])
     while actors:
         cpu, gpu = actors.pop(choose(len(actors)))
         open_ = [(n, taken) for n in range(len(nodes)) if cpus[n] >= cpu for taken in places(gpus[n], gpu)]
