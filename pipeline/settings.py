@@ -141,9 +141,7 @@ def describe(settings_type: type) -> list[tuple[str, str, str]]:
     """(key, default, meaning) of every setting, for ``--help`` and the docs."""
     rows = []
     for field in dataclasses.fields(settings_type):
-        choices = field.metadata.get("choices", ())
-        meaning = field.metadata.get("meaning", "")
-        if choices:
-            meaning += f" (one of {', '.join(map(str, choices))})"
+        choices = ", ".join(map(str, field.metadata.get("choices", ())))
+        meaning = field.metadata.get("meaning", "") + (f" (one of {choices})" if choices else "")
         rows.append((field.name, repr(field.default), meaning))
     return rows

@@ -92,10 +92,8 @@ class RunReport:
         lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
         lines += self._failed_batches()
         if not self.enough:
-            lines.append(
-                f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}: "
-                "see the clips above, or lower min_yield"
-            )
+            short = f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}"
+            lines.append(f"{short}: see the clips above, or lower min_yield")
         return "\n".join(lines)
 
     def _failed_batches(self) -> list[str]:
