@@ -202,10 +202,9 @@ _hints = cache(get_type_hints)
 def _made(kind: Any, value: Any) -> Any:
     """A value of a field's type from what a file says, without what later versions may add."""
     origin, inner = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         known = {key: _made(hint, value[key]) for key, hint in _hints(kind).items() if key in value}
-        return kind(**known)  # type: ignore[operator]  # a class, of the two things that a dataclass can be
-
+        return kind(**known)
     if origin is tuple:
         kinds = repeat(inner[0], len(value)) if inner[-1] is Ellipsis else inner
         return tuple(_made(one, element) for one, element in zip(kinds, value, strict=True))
