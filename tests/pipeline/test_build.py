@@ -137,8 +137,7 @@ def test_a_damaged_data_set_is_found(toy: ToyProject) -> None:
     (root / "shards" / "ood-00000-of-00001.parquet").write_bytes(b"PAR1")
     (root / "columns" / "wave" / "part-00000.parquet").unlink()
     description = json.loads((root / "dataset.json").read_text())
-    description["missing"] = []
-    (root / "dataset.json").write_text(json.dumps(description))
+    (root / "dataset.json").write_text(json.dumps({**description, "missing": []}))
     findings = "\n".join(check_dataset(root))
     found = ("note.txt is missing", "ood-00000-of-00001.parquet: cannot be read", "lacks fingerprint", "disagree")
     assert [text for text in found if text not in findings] == []

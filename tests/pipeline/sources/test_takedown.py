@@ -70,12 +70,11 @@ def test_a_line_beside_a_copy_of_the_shards_hides_a_clip_at_once(toy: Withdrawin
 
 
 def test_a_clip_can_come_back(toy: Withdrawing) -> None:
-    toy.takedown = ("b",)
+    root, toy.takedown = toy.folder / "out", ("b",)
     toy.build()
-    (toy.folder / "out" / "takedown.txt").unlink()
+    (root / "takedown.txt").unlink()
     toy.takedown = ()
-    assert computed(toy.build()) == {"wave": 1, "peak": 1}
-    assert "b_000000_000002" in published(toy.folder / "out")
+    assert computed(toy.build()) == {"wave": 1, "peak": 1} and "b_000000_000002" in published(root)
 
 
 def test_values_come_with_their_shapes_and_a_column_that_is_not_there_names_those_that_are(toy: Withdrawing) -> None:
