@@ -51,13 +51,9 @@ class Answer:
 
 
 def ask(stage: Stage, clips: Sequence[Clip]) -> list[Answer]:
-    """A stage's answers, one a clip; an exception is an answer too.
+    """A stage's answers, one a clip; an exception is an answer too. `OSError` if the machine is in trouble, not a clip.
 
     Where clips fail together they are asked one by one, so that none pays for another, and each row says so.
-
-    Raises
-    ------
-    OSError : the machine is in trouble, not the clip.
     """
     try:
         said: list[Any] = list(stage.process_part(list(clips)))
