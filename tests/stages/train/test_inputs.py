@@ -12,12 +12,7 @@ from schemas.coefficients import MixedCoefficientsError
 from schemas.column import Column
 from schemas.errors import UserError
 from stages.train.inputs import check_alike, inputs_of
-from tests.labs.trainer import changed, described, small_set
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_set(tmp_path_factory.mktemp("inputs") / "set", clips=5, frames=300)
+from tests.labs.trainer import changed, described
 
 
 def of(root: Path) -> Any:
@@ -42,24 +37,16 @@ def test_text_is_no_input(root: Path) -> None:
         inputs_of([root], "paper70", ("clip_id",))
 
 
-def other_fitter(description: dict[str, Any]) -> None:
-    description["stages"]["threedmm"]["settings"]["fitter"] = "deep3d"
-
-
-def other_sound(description: dict[str, Any]) -> None:
-    description["stages"]["acoustic"]["settings"]["preset"] = "vico45-code"
-
-
-def other_rate(description: dict[str, Any]) -> None:
-    description["fps"] = 25
+def made_with(stage: str, **settings: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda description: description["stages"][stage]["settings"].update(settings)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_fitter, "columns speaker_exp.*listener_exp.*landmark_gn.*found deep3d"),
-        (other_sound, "columns acoustic.*vico45-paper.*found.*vico45-code"),
-        (other_rate, "expected 30 frames a second, found 25"),
+        (made_with("threedmm", fitter="deep3d"), "columns speaker_exp.*listener_exp.*landmark_gn.*found deep3d"),
+        (made_with("acoustic", preset="vico45-code"), "columns acoustic.*vico45-paper.*found.*vico45-code"),
+        (lambda description: description.update(fps=25), "expected 30 frames a second, found 25"),
     ],
 )
 def test_data_made_otherwise_than_a_run_learned_from_are_refused(
@@ -71,15 +58,12 @@ def test_data_made_otherwise_than_a_run_learned_from_are_refused(
 
 
 def test_settings_that_do_not_touch_the_columns_read_are_no_reason(root: Path, tmp_path: Path) -> None:
-    def faster(description: dict[str, Any]) -> None:
-        description["stages"]["threedmm"]["settings"]["batch"] = 1
-        description["stages"]["asr"]["settings"]["no_speech"] = 0.5
-
-    other = described(root, tmp_path / "set", faster)
+    faster = described(root, tmp_path / "faster", made_with("threedmm", batch=1))
+    other = described(faster, tmp_path / "set", made_with("asr", no_speech=0.5))
     check_alike(other, of(other), of(root))
 
 
 def test_data_sets_of_two_fitters_are_not_learned_from_together(root: Path, tmp_path: Path) -> None:
-    other = described(root, tmp_path / "set", other_fitter)
+    other = described(root, tmp_path / "set", made_with("threedmm", fitter="deep3d"))
     with pytest.raises(MixedCoefficientsError, match="expected coefficients of one fitter"):
         inputs_of([root, other], "paper70", ())

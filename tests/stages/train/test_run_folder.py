@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from jobs import predict, train
 from schemas.errors import UserError
@@ -19,14 +18,9 @@ from stages.train.loop import Trainer
 from stages.train.prediction import Predictor
 from stages.train.run_folder import RunFolder
 from stages.train.training_log import Log
-from tests.labs.trainer import CPU, small_set, trained
+from tests.labs.trainer import CPU, trained
 
 NEXT = "python -m jobs.train"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_set(tmp_path_factory.mktemp("runs") / "set", clips=5, frames=300)
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +81,13 @@ def test_a_description_that_is_cut_off_or_no_json_is_refused(content: bytes, run
 
 
 def test_a_checkpoint_that_is_none_is_refused(run: RunFolder, files: dict[str, bytes]) -> None:
-    weights, device = load_file(run.checkpoint), torch.device("cpu")
+    weights = load_file(run.checkpoint)
     fewer = {name: weight for name, weight in weights.items() if name != "model.out.bias"}
-    save_file(weights, run.root / "without_note.safetensors")
-    save_file(fewer, run.root / "fewer.safetensors", {NOTE: "{}"})
-    bad = [b"", b"no weights", files["checkpoint.safetensors"][:-100]]
-    bad += [(run.root / name).read_bytes() for name in ("without_note.safetensors", "fewer.safetensors")]
-    for content in bad:
+    others = [save(weights), save(fewer, {NOTE: "{}"})]
+    for content in (b"", b"no weights", files["checkpoint.safetensors"][:-100], *others):
         run.checkpoint.write_bytes(content)
         with pytest.raises(UserError, match=rf"checkpoint\.safetensors: (no checkpoint|another listener).*{NEXT}"):
-            Predictor(run, device)
+            Predictor(run, CPU.device)
 
 
 def test_a_state_that_training_cannot_go_on_from_is_refused(run: RunFolder, files: dict[str, bytes]) -> None:
@@ -123,9 +114,7 @@ def test_what_jobs_train_does_not_know_is_a_line_and_status_2(
     assert_one_line(capsys.readouterr().err, said)
 
 
-def test_a_folder_that_is_no_run_is_not_predicted_with(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_run_predicts(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (root, tmp_path / "nowhere"):
         assert predict.main([str(folder), str(root), "--out", str(tmp_path / "said")]) == 2
         assert_one_line(capsys.readouterr().err, rf"run\.json: missing; this folder holds no run: .*{NEXT}")
