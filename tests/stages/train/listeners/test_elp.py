@@ -12,7 +12,6 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from stages.train.listener import Batch
 from stages.train.listeners.elp import energy_score, gumbel_softmax, lasting_gumbel_noise, mean_error
 from stages.train.sequence import moving_deviation
 from tests.labs.listeners import SIZES, random_batch
@@ -84,30 +83,21 @@ def test_the_style_is_the_deviation_around_each_frame() -> None:
         assert found[frame] == pytest.approx(near.std(axis=0), abs=1e-3)
 
 
-def noise(seed: int) -> Tensor:
-    return torch.randn(1, 40_000, 70, generator=draws(seed))
+@pytest.mark.parametrize(
+    ("loss", "varying", "best"), [(energy_score, 70, 1), (energy_score, 1, 1), (mean_error, 70, 0)]
+)
+def test_the_energy_score_is_least_for_samples_that_are_spread_as_the_truth(
+    loss: Callable[..., Tensor], varying: int, best: float
+) -> None:
+    """Against samples that are too alike and too unlike; the paper's loss alone prefers those that are all one.
 
-
-def best_width(loss: Callable[..., Tensor], one: Tensor, two: Tensor, batch: Batch) -> float:
-    """Where the loss of samples of some width is least."""
+    Also where samples differ in one coefficient and all of the truth tremble: what they cannot do does not widen them.
+    """
+    truth, *samples = (torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (1, 2, 3))
+    one, two = (sample * (torch.arange(70) < varying) for sample in samples)
+    batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
     parts = SIZES.motion.expression_and_pose
-    return min(WIDTHS, key=lambda width: float(loss(width * one, width * two, batch, parts)))
-
-
-def test_the_energy_score_is_least_for_samples_that_are_spread_as_the_truth() -> None:
-    """Against samples that are too alike and too unlike; the paper's loss alone prefers those that are all one."""
-    batch = replace(random_batch(), listener=noise(1), mask=torch.ones(1, 40_000, dtype=torch.bool))
-    one, two = (noise(seed) for seed in (2, 3))
-    assert best_width(energy_score, one, two, batch) == 1.0
-    assert best_width(mean_error, one, two, batch) == 0.0
-
-
-def test_noise_that_samples_cannot_have_does_not_widen_what_they_can() -> None:
-    """All coefficients of the truth tremble, samples differ in the first alone."""
-    batch = replace(random_batch(), listener=noise(1), mask=torch.ones(1, 40_000, dtype=torch.bool))
-    first = torch.eye(70)[0]
-    one, two = (first * noise(seed) for seed in (2, 3))
-    assert best_width(energy_score, one, two, batch) == 1.0
+    assert min(WIDTHS, key=lambda width: float(loss(width * one, width * two, batch, parts))) == best
 
 
 @torch.no_grad()
