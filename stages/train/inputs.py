@@ -52,7 +52,6 @@ class Inputs:
     ----------
     order : layout of motion, a key of `schemas.coefficients.ORDERS`.
     extra : columns that go into ``Batch.extra``.
-    fps : frames a second.
     attitudes : the vocabulary; a clip's attitude is its index.
     shapes : every column read -> its type and axes.
     makers : stage that made some of them -> which, and how.
@@ -102,11 +101,9 @@ def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
             raise UserError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}; {ANEW}")
     for stage, maker in wanted.makers.items():
         if (other := found.makers.get(stage)) != maker:
-            raise UserError(
-                f"{root}: columns {', '.join(maker.columns)}: the run learned from those that {stage!r} made with "
-                f"{maker.made}, found {other.made if other else 'those of another stage'}; build the data set with the "
-                f"same settings, or {ANEW}"
-            )
+            learned = f"the run learned from those that {stage!r} made with {maker.made}"
+            made = f"{other.made if other else 'those of another stage'}; build the data set with the same settings"
+            raise UserError(f"{root}: columns {', '.join(maker.columns)}: {learned}, found {made}, or {ANEW}")
     if found.fps != wanted.fps:
         raise UserError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}; {ANEW}")
 

@@ -99,10 +99,8 @@ class Predictor:
     def _batch(self, row: Mapping[str, Any]) -> Batch:
         run, label = self.run, row["attitude"] or NO_LABEL
         if label not in run.vocabulary:
-            raise UserError(
-                f"clip {row['clip_id']!r}: attitude: expected {', '.join(run.vocabulary)}, found {label}; name one for "
-                "all clips with --attitude"
-            )
+            wrong = f"attitude: expected {', '.join(run.vocabulary)}, found {label}"
+            raise UserError(f"clip {row['clip_id']!r}: {wrong}; name one for all clips with --attitude")
         arrays = blind(clip_arrays(row, run.inputs), run.inputs)
         (batch,) = self._whole(one_clip(row["clip_id"], label, arrays, run.inputs))
         return to_device(replace(batch, listener=torch.zeros_like(batch.listener)), self.device)
@@ -174,16 +172,11 @@ def check(predictors: Sequence[Predictor], root: Path) -> None:
 
 def _account(predictors: Sequence[Predictor], request: Request) -> Predicted:
     members = tuple(predictor.account() for predictor in predictors)
-    return Predicted(
-        listener="+".join(dict.fromkeys(member["listener"] for member in members)),
-        run=" ".join(member["run"] for member in members),
-        sha256=" ".join(member["sha256"] for member in members),
-        members=members,
-        causal=all(member["causal"] for member in members),
-        **asdict(request.draw),
-        attitude=request.attitude or "as in the reference",
-        reference=str(request.root),
-    )
+    listener = "+".join(dict.fromkeys(member["listener"] for member in members))
+    joined = {name: " ".join(member[name] for member in members) for name in ("run", "sha256")}
+    causal = all(member["causal"] for member in members)
+    asked = {**asdict(request.draw), "attitude": request.attitude or "as in the reference"}
+    return Predicted(listener, **joined, members=members, causal=causal, **asked, reference=str(request.root))
 
 
 def _predicted(predictors: Sequence[Predictor], request: Request, split: str) -> list[dict[str, Any]]:

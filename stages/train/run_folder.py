@@ -140,10 +140,8 @@ def begin_run(roots: Sequence[Path], name: str, preset: str, overrides: Mapping[
     """
     listener = find_listener(name)
     if preset and preset not in listener.presets:
-        known = ", ".join(listener.presets) or "none"
-        raise UserError(
-            f"listener {name!r}: unknown preset {preset!r}; its presets: {known}; python -m jobs.train --help"
-        )
+        found = f"unknown preset {preset!r}; its presets: {', '.join(listener.presets) or 'none'}"
+        raise UserError(f"listener {name!r}: {found}; python -m jobs.train --help")
     settings = resolve(name, listener.Settings, {**listener.presets.get(preset, {}), **overrides})
     inputs = inputs_of(roots, listener.layout(settings), listener.reads)
     corpus = _open_frames(roots, inputs, folder)

@@ -52,17 +52,15 @@ class Windows:
             motion[role], known[role] = _finite(self.scores.motion.to_z(self._take(role, rows)))
         audio, heard = _finite(self.scores.audio.to_z(self._take("audio", rows)))
         start = motion["listener"][torch.arange(len(picks)), known["listener"].int().argmax(dim=1)]
-        extra = self.corpus.arrays.keys() - {*ROLES, "audio"}
+        extra = sorted(self.corpus.arrays.keys() - {*ROLES, "audio"})
+        places = {name: self.place[picks] if name in self.corpus.per_clip else rows for name in extra}
         return Batch(
             **motion,
             audio=audio,
             reference=torch.zeros_like(start) if self.neutral_start else start,
             attitude=torch.from_numpy(self.attitude[picks]),
             mask=known["speaker"] & known["listener"] & heard,
-            extra={
-                name: self._take(name, self.place[picks] if name in self.corpus.per_clip else rows)
-                for name in sorted(extra)
-            },
+            extra={name: self._take(name, place) for name, place in places.items()},
         )
 
     def _take(self, name: str, rows: np.ndarray) -> Tensor:
