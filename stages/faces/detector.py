@@ -91,7 +91,7 @@ class FaceDetector:
         self._device = device
 
     def detect(self, frames: NDArray[np.uint8], min_face_px: float = DEFAULT_MIN_FACE_PX) -> list[Faces]:
-        """Faces of every frame of (frame, height, width, 3) uint8 RGB; smaller ones than given are not looked for."""
+        """Faces of every frame of (frame, height, width, 3) uint8 RGB; no smaller than ``min_face_px``."""
         import torch
 
         with torch.inference_mode():

@@ -213,9 +213,8 @@ def _check_face(name: str, person: FaceTrack, times_s: NDArray[np.float64], rule
     missing = np.ones(len(times_s) - 1, bool)
     missing[person.looks] = False
     away = np.zeros_like(missing)
-    away[person.looks] = np.abs(yaw_rad(np.concatenate([face.points for face in person.faces]))) > radians(
-        rules.max_yaw_deg
-    )
+    points = np.concatenate([face.points for face in person.faces])
+    away[person.looks] = np.abs(yaw_rad(points)) > radians(rules.max_yaw_deg)
     for reason, wrong in (("face_missing", missing), ("face_turned_away", away | missing)):
         seconds, start_s = longest_run_s(wrong, times_s)
         if seconds > rules.max_missing_s:

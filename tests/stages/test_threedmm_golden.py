@@ -166,9 +166,7 @@ def moving_clip(golden: Path, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("fitter", ["deep3d", "tddfa_v2"])
-def test_a_network_writes_the_declared_columns_of_a_clip(
-    fitter: str, golden: Path, shared: Path, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_network_fills_its_columns(fitter: str, golden: Path, shared: Path, checkpoint: Path, tmp_path: Path) -> None:
     weights = {"deep3d": checkpoint.parent, "tddfa_v2": shared / "models" / "3ddfa_v2"}[fitter]
     stage = ThreeDMM(ThreeDMM.Settings(fitter=fitter, weights=str(weights), batch=4))
     stage.setup("cpu")
