@@ -6,12 +6,11 @@ A document has its tables between two markers; the tests compare them with the c
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.dataset.write import PackSettings
 from pipeline.ledger.limits import Limits
 from pipeline.plan import Pipeline
@@ -150,22 +149,16 @@ def renew(text: str) -> str:
     return text
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.describe", description="Describe the project's parts.")
-    parser.add_argument("topics", nargs="*", help=f"{', '.join(TOPICS)}; default: all")
-    parser.add_argument("--write", action="store_true", help="renew the tables in docs/ instead of printing them")
-    options = parser.parse_args(arguments)
+@command(
+    option("topics", nargs="*", help=f"{', '.join(TOPICS)}; default: all"),
+    option("--write", action="store_true", help="renew the tables in docs/ instead of printing them"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Describe the project's parts."""
     if unknown := set(options.topics) - set(TOPICS):
         raise UserError(f"nothing to describe under {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
     if not options.write:
         print("\n\n".join(TOPICS[topic]() for topic in options.topics or TOPICS))
-        return 0
+        return
     for document in sorted(DOCS.glob("*.md")):
         document.write_text(renew(document.read_text(encoding="utf-8")), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.command import command
+from jobs.command import DATASET, command, option
 from jobs.vico.features import Features
 from jobs.vico.layouts import CHALLENGE_COLUMNS, RELEASE_COLUMNS, RELEASE_CSV
 from pipeline.dataset.read import media_file, read_clips, read_description
@@ -116,18 +115,12 @@ def _copy(source: Location, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.export_vico", description="Export in ViCo's layouts.")
-    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
-    parser.add_argument("--out", type=Path, required=True, help="where the layout goes")
-    parser.add_argument("--layout", choices=sorted(LAYOUTS), default="challenge", help="which one")
-    options = parser.parse_args(arguments)
+@command(
+    DATASET,
+    option("--out", type=Path, required=True, help="where the layout goes"),
+    option("--layout", choices=sorted(LAYOUTS), default="challenge", help="which one"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Export in ViCo's layouts."""
     count = export_vico(location(options.dataset), options.out, options.layout)
     print(f"{count} clips in the {options.layout} layout under {options.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

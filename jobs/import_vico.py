@@ -13,13 +13,11 @@ import argparse
 import csv
 import json
 import os
-import sys
 import wave
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import command, option
 from jobs.vico.clip_id import UNITS, find_unit, parse_clip_id
 from jobs.vico.layouts import Found, VicoClip, read_layout
 from pipeline.clock import seconds_of, whole_frames
@@ -116,20 +114,15 @@ def _manifest(out: Path, found: Found) -> str:
     return "\n".join(blocks)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.import_vico", description="Import a published ViCo folder.")
-    parser.add_argument("folder", type=Path, help="the folder with RLD_data.csv or train.csv")
-    parser.add_argument("--out", type=Path, required=True, help="where the manifest goes")
-    parser.add_argument("--time-unit", choices=UNITS, help="what the digits of clip ids mean, if you know")
-    options = parser.parse_args(arguments)
+@command(
+    option("folder", type=Path, help="the folder with RLD_data.csv or train.csv"),
+    option("--out", type=Path, required=True, help="where the manifest goes"),
+    option("--time-unit", choices=UNITS, help="what the digits of clip ids mean, if you know"),
+)
+def main(options: argparse.Namespace) -> int:
+    """Import a published ViCo folder."""
     found = import_vico(options.folder, options.out, options.time_unit)
     for problem in found.problems:
         print(problem)
     print(f"{len(found.clips)} clips, {len(found.problems)} problems: python -m jobs.build {options.out / MANIFEST}")
     return 1 if found.problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

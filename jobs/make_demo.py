@@ -8,11 +8,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import command, option
 from jobs.demo.conversation import SCENES, Scene
 from jobs.demo.film import Actor, write_film
 from jobs.demo.truth import scene_truth
@@ -70,15 +68,8 @@ def _manifest() -> str:
     return "\n".join([dataset, *sources])
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.make_demo", description="Make the demo's input.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    manifest = make_demo(parser.parse_args(arguments).out)
+@command(option("--out", type=Path, required=True, help="folder to write to"))
+def main(options: argparse.Namespace) -> None:
+    """Make the demo's input."""
+    manifest = make_demo(options.out)
     print(f"{manifest}: {sum(len(scene.turns) for scene in SCENES)} clips from {len(SCENES)} films")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

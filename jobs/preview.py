@@ -7,8 +7,7 @@ landmark_gn fitted one, the head's axes (x red, y green, z blue), the error of t
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.dataset.read import read_description
 from pipeline.dataset.store import Store
 from pipeline.media.encode import VideoWriter, read_video
@@ -194,18 +193,12 @@ def write_sheet(folder: Path, out: Path) -> None:
     cv2.imwrite(str(out), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.preview", description="Draw a clip with its columns.")
-    parser.add_argument("clip", type=Path, help="the clip's folder, OUT/media/CLIP_ID")
-    parser.add_argument("--out", type=Path, required=True, help="picture (.png) or video (.mp4) to write")
-    options = parser.parse_args(arguments)
+@command(
+    option("clip", type=Path, help="the clip's folder, OUT/media/CLIP_ID"),
+    option("--out", type=Path, required=True, help="picture (.png) or video (.mp4) to write"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Draw a clip with its columns."""
     write = write_film if options.out.suffix == ".mp4" else write_sheet
     write(options.clip, options.out)
     print(f"{options.out}: {options.clip.resolve().name}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.clock import FPS, Span, map_to_grid, seconds_of
 from pipeline.dataset.read import read_clips, read_description
 from pipeline.manifest.clips_csv import CSV_COLUMNS
@@ -95,17 +94,10 @@ def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
     return "\n".join(blocks)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.reextract", description="Prepare videos for extraction.")
-    parser.add_argument("videos", type=Path, help="a folder of videos <clip_id>.mp4")
-    parser.add_argument("--data", type=Path, required=True, help="the data set whose clips they show")
-    options = parser.parse_args(arguments)
-    manifest = write_manifest(options.videos, options.data)
-    print(f"python -m jobs.build {manifest} --out DIR")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+@command(
+    option("videos", type=Path, help="a folder of videos <clip_id>.mp4"),
+    option("--data", type=Path, required=True, help="the data set whose clips they show"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Prepare videos for extraction."""
+    print(f"python -m jobs.build {write_manifest(options.videos, options.data)} --out DIR")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.build import _parser
+from jobs.build import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "ray_job_kuberay.yaml"
@@ -68,7 +68,7 @@ def test_the_job_runs_a_build_that_our_command_line_takes(spec: dict[str, Any]) 
     assert (shell, flag) == ("sh", "-c")
     words = script.split("&&")[1].split()
     assert words[:3] == [".venv/bin/python", "-m", "jobs.build"]
-    options = _parser().parse_args(words[3:])
+    options = main.parser().parse_args(words[3:])
     assert options.address == "auto" and options.wait_s > 0
 
 

@@ -25,7 +25,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_job_and_option_that_it_names_exists() -> None:
-    options = build._parser().format_help()
+    options = build.main.parser().format_help()
     for line in "".join(blocks("sh")).splitlines():
         for job in re.findall(r"python -m jobs\.([\w.]+)", line):
             assert importlib.util.find_spec(f"jobs.{job}"), line
