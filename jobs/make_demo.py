@@ -6,14 +6,15 @@ Nothing is downloaded: the face is NASA's photograph in the scikit-image wheel, 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
 from jobs.command import command, option
-from jobs.demo.conversation import SCENES, Scene
+from jobs.demo.conversation import SCENES, Scene, Turn
 from jobs.demo.film import Actor, write_film
 from jobs.demo.truth import scene_truth
+from pipeline.manifest.clips_csv import CSV_COLUMNS
+from pipeline.manifest.write import manifest_text, write_csv
 from schemas.clip import SIDES
 
 MANIFEST = "demo.toml"
@@ -29,43 +30,19 @@ def make_demo(out: Path) -> Path:
     heads = {name: actor.head for name, actor in actors.items()}
     truth = {"sources": [scene_truth(scene, heads) for scene in SCENES]}
     (out / "truth.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")
-    _write_clips(out / "clips.csv")
-    (out / MANIFEST).write_text(_manifest(), encoding="utf-8")
+    write_csv(out / "clips.csv", CSV_COLUMNS, [_row(scene, turn) for scene in SCENES for turn in scene.turns])
+    dataset = {"name": "demo", "clips": "clips.csv", "min_yield": 0.5}
+    sources = [{"id": scene.source_id, "path": scene.file, "licence": LICENCE} for scene in SCENES]
+    (out / MANIFEST).write_text(manifest_text(dataset, sources), encoding="utf-8")
     return out / MANIFEST
 
 
-def _write_clips(path: Path) -> None:
-    rows = [row for scene in SCENES for row in _rows(scene)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _rows(scene: Scene) -> list[dict[str, str | float]]:
-    """The scene's clips as clips.csv has them."""
-    rows: list[dict[str, str | float]] = []
-    for turn in scene.turns:
-        people = {turn.role(side): scene.person(side) for side in SIDES}
-        rows.append(
-            {
-                "source": scene.source_id,
-                "start_s": float(turn.span.start_s),
-                "end_s": float(turn.span.end_s),
-                "speaker_side": turn.speaker_side,
-                "attitude": turn.attitude,
-                "speaker_id": people["speaker"],
-                "listener_id": people["listener"],
-                "split": turn.split,
-            }
-        )
-    return rows
-
-
-def _manifest() -> str:
-    sources = [f'[[sources]]\nid = "{s.source_id}"\npath = "{s.file}"\nlicence = "{LICENCE}"\n' for s in SCENES]
-    dataset = '[dataset]\nname = "demo"\nclips = "clips.csv"\nmin_yield = 0.5\n'
-    return "\n".join([dataset, *sources])
+def _row(scene: Scene, turn: Turn) -> list[str | float]:
+    """A clip as clips.csv has it."""
+    people = {turn.role(side): scene.person(side) for side in SIDES}
+    span = [float(turn.span.start_s), float(turn.span.end_s)]
+    labels = [turn.speaker_side, turn.attitude, people["speaker"], people["listener"], turn.split]
+    return [scene.source_id, *span, *labels]
 
 
 @command(option("--out", type=Path, required=True, help="folder to write to"))

@@ -53,15 +53,12 @@ def _on_ray(folder: RunFolder, workers: int, address: str) -> None:
     run.connect(address, workers, quiet=True)  # Ray Train's news are about itself; ours stand in the run's log
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
+        again = FailureConfig(max_failures=MAX_FAILURES)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"folder": str(folder.root)},
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
-            run_config=RunConfig(
-                name="train",
-                storage_path=str(folder.root / "ray"),
-                failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            ),
+            run_config=RunConfig(name="train", storage_path=str(folder.root / "ray"), failure_config=again),
         )
         with followed(folder.log):
             trainer.fit()

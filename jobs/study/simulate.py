@@ -17,7 +17,9 @@ from pathlib import Path
 
 from jobs.command import command, option
 from pipeline.build import Build, BuildOptions, Runner
+from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
+from pipeline.manifest.write import manifest_text, write_csv
 from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
@@ -58,16 +60,14 @@ class Figures:
 def make_project(folder: Path, clips: int) -> Path:
     """Sources of a few bytes and a manifest of so many clips; returns the manifest."""
     names = [f"s{number:06d}" for number in range(-(-clips // CLIPS_A_SOURCE))]
-    rows = ["source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"]
-    for number in range(clips):
-        start = number % CLIPS_A_SOURCE
-        rows.append(f"{names[number // CLIPS_A_SOURCE]},{start},{start + 1},left,,p,q,train")
+    places = [divmod(number, CLIPS_A_SOURCE) for number in range(clips)]
+    rows = [(names[source], start, start + 1, "left", "", "p", "q", "train") for source, start in places]
     for name in names:
         (folder / f"{name}.bin").write_text(name)
-    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
-    sources = "".join(f'[[sources]]\nid = "{name}"\npath = "{name}.bin"\nlicence = "none"\n' for name in names)
+    write_csv(folder / "clips.csv", CSV_COLUMNS, rows)
+    sources = [{"id": name, "path": f"{name}.bin", "licence": "none"} for name in names]
     manifest = folder / "simulated.toml"
-    manifest.write_text(f'[dataset]\nname = "simulated"\nclips = "clips.csv"\n{sources}')
+    manifest.write_text(manifest_text({"name": "simulated", "clips": "clips.csv"}, sources))
     return manifest
 
 
