@@ -41,19 +41,12 @@ NOSE_TIP = 4
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn over one role, an entry a frame: None where the data set says nothing.
+    """What is drawn over one role, an entry a frame: None where the data set says nothing."""
 
-    Attributes
-    ----------
-    landmarks, model : (frame, 478, 2) in px, NaN where not valid.
-    rotation : (frame, 3, 3) for column vectors, y up.
-    closed : bool (frame,).
-    """
-
-    landmarks: np.ndarray
+    landmarks: np.ndarray  # (frame, 478, 2) in px, NaN where not valid, as the model's
     model: np.ndarray | None
-    rotation: np.ndarray | None
-    closed: np.ndarray | None
+    rotation: np.ndarray | None  # (frame, 3, 3) for column vectors, y up
+    closed: np.ndarray | None  # bool (frame,)
 
 
 def clip_columns(folder: Path) -> tuple[dict[str, Any], Description]:

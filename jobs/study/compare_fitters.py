@@ -15,6 +15,7 @@ import numpy as np
 
 from jobs.command import command, option
 from pipeline.dataset.read import provenance_of, read_clips
+from pipeline.tables import markdown_table
 from schemas.column import ROLES
 from schemas.errors import UserError
 
@@ -53,14 +54,13 @@ def agreement(face: str, first: np.ndarray, second: np.ndarray) -> Agreement:
 
 def table(rows: Sequence[Agreement]) -> str:
     """All faces, and the medians over those whose angle moves."""
-    lines = [["face", *(f"{angle}: correlation, range, offset" for angle in ANGLES)], ["---"] * (1 + len(ANGLES))]
-    lines += [row.cells() for row in rows]
     last = ["**median** of those that move"]
     for k in range(len(ANGLES)):
         moving = [row.correlation[k] for row in rows if row.motion_deg[k] >= MOVING_DEG]
         offset = np.median([row.offset_deg[k] for row in rows])
         last.append(f"**{np.median(moving):.3f}** of {len(moving)}, {offset:+.1f}°" if moving else "none moves")
-    return "\n".join("| " + " | ".join(line) + " |" for line in [*lines, last])
+    header = ["face", *(f"{angle}: correlation, range, offset" for angle in ANGLES)]
+    return markdown_table(header, [*(row.cells() for row in rows), last])
 
 
 def angles_of(root: Path) -> Iterator[tuple[str, np.ndarray]]:

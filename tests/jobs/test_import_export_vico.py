@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 from pathlib import Path
 
 import ffmpeg
 import numpy as np
 import pytest
+import torch
 
 from jobs import export_vico, import_vico
 from jobs.vico.clip_id import HHMMSS, SECONDS, find_unit, parse_clip_id
+from jobs.vico.features import Features
 from pipeline.build import Build, BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import read_clips
+from pipeline.dataset.store import Store
 from pipeline.manifest.load import load_manifest
+from pipeline.media.encode import read_video
 from pipeline.part import run_here
+from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
 from schemas.dataset import BUILT, ColumnEntry, Description
 from tests.labs.media import ffmpeg_binary
@@ -34,12 +38,12 @@ def take_apart(video: Path, folder: Path, names: tuple[str, str, str]) -> None:
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     (folder / "audios").mkdir(exist_ok=True)
     source = ffmpeg.input(str(video))
+    outputs = [source.audio.output(str(folder / "audios" / f"{names[2]}.wav"), ac=1, ar=44100)]
     for name, x in ((names[0], 0), (names[1], "iw/2")):
         half = source.video.filter("crop", "iw/2", "ih", x, 0)
-        command = half.output(str(folder / "videos" / f"{name}.mp4"), crf=12, preset="veryfast")
-        subprocess.run(command.compile(cmd=ffmpeg_binary()), capture_output=True, check=True, stdin=subprocess.DEVNULL)
-    command = source.audio.output(str(folder / "audios" / f"{names[2]}.wav"), ac=1, ar=44100)
-    subprocess.run(command.compile(cmd=ffmpeg_binary()), capture_output=True, check=True, stdin=subprocess.DEVNULL)
+        outputs.append(half.output(str(folder / "videos" / f"{name}.mp4"), crf=12, preset="veryfast"))
+    for output in outputs:
+        output.global_args("-nostdin").run(cmd=ffmpeg_binary(), quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +90,6 @@ def test_a_release_is_built_with_its_own_ids_attitudes_people_and_splits(built: 
 
 @pytest.mark.shared
 def test_the_crops_are_the_published_ones_at_384_with_a_face_in_every_frame(built: Path) -> None:
-    from pipeline.media.encode import read_video
-
     for row in read_clips(built, ["speaker_video", "listener_video", "speaker_crop_box", "speaker_landmarks_valid"]):
         frames = list(read_video(built / row["speaker_video"]))
         assert len(frames) == row["num_frames"] and frames[0].shape == (384, 384, 3)
@@ -114,9 +116,6 @@ def test_export_and_import_give_the_same_data_set_again(built: Path, tmp_path: P
 
 def landmark_shift_px(first: Path, second: Path, clip_id: str, role: str) -> float:
     """Median distance of all landmarks between two builds: crops are encoded again on every way through."""
-    from pipeline.dataset.store import Store
-    from pipeline.plan import Pipeline
-
     pipeline = Pipeline([code for code in find_stages() if code.name in STAGES], {})
     column, found = pipeline.columns[f"{role}_landmarks"], []
     for root in (first, second):
@@ -128,8 +127,6 @@ def landmark_shift_px(first: Path, second: Path, clip_id: str, role: str) -> flo
 
 @pytest.mark.shared
 def test_the_baselines_features_are_written_as_it_reads_them(built: Path, tmp_path: Path) -> None:
-    import torch
-
     export_vico.export_vico(built, tmp_path, "challenge")
     features = tmp_path / "example" / "features"
     for row in read_clips(built, ["acoustic"]):
@@ -150,10 +147,6 @@ def described(columns: list[ColumnEntry], packed: list[str]) -> Description:
 
 
 def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
-    import torch
-
-    from jobs.vico.features import Features
-
     sizes = {"angle": 3, "exp": 64, "trans": 3, "crop": 3, "id": 80, "gamma": 27, "tex": 80}
     names = {f"{role}_{name}": size for role in ("speaker", "listener") for name, size in sizes.items()}
     columns = [ColumnEntry(name, f"fixed_size_list<element: float>[{size}]") for name, size in names.items()]
@@ -175,16 +168,14 @@ def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
 
 
 def test_a_data_set_without_coefficients_has_no_files_of_them(tmp_path: Path) -> None:
-    from jobs.vico.features import Features
-
     assert Features(tmp_path, described([], ["acoustic"])).columns == ["acoustic"]
 
 
 @pytest.mark.shared
 def test_what_is_missing_broken_or_unknown_is_listed_and_left_out(release: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
-    (folder / "videos").mkdir(parents=True)
-    (folder / "audios").mkdir()
+    for name in ("videos", "audios"):
+        (folder / name).mkdir(parents=True)
     good = CLIPS["cz7zhbn7aq0u"][0]
     for path in release.glob(f"*/{good}*"):
         (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
@@ -204,8 +195,8 @@ def test_what_is_missing_broken_or_unknown_is_listed_and_left_out(release: Path,
     found = import_vico.import_vico(folder, tmp_path / "out")
     assert [clip.clip_id for clip in found.clips] == [good]
     told = (tmp_path / "out" / "problems.txt").read_text()
-    for expected in ("stands there twice", "no speaker file", "no audio file", "attitude 'happy'", "clip_id '../"):
-        assert expected in told
+    told_of = ("stands there twice", "no speaker file", "no audio file", "attitude 'happy'", "clip_id '../")
+    assert all(expected in told for expected in told_of), told
     assert import_vico.main([str(tmp_path), "--out", str(tmp_path / "x")]) == 2
 
 
