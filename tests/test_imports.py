@@ -79,6 +79,11 @@ print(json.dumps([time.process_time() - start, [name for name in {HEAVY} if name
     assert not heavy and seconds < STAGE_IMPORT_S
 
 
+@pytest.mark.parametrize("program", [["-m", "jobs"], ["-c", "import jobs.setup"]], ids=["list", "setup"])
+def test_the_list_of_commands_and_the_setup_run_on_a_bare_python(program: list[str]) -> None:
+    subprocess.run([sys.executable, "-S", *program], cwd=ROOT, capture_output=True, check=True)  # no site-packages
+
+
 def test_a_package_of_ours_from_elsewhere_is_refused_with_both_places(tmp_path: Path) -> None:
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "__init__.py").touch()

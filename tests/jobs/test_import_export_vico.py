@@ -161,10 +161,7 @@ def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
     statistics = torch.load(tmp_path / "video_feats_mean_std.bin", weights_only=False)
     assert statistics["mean"][0] == pytest.approx((0 + 7) / 2)
     assert statistics["std"][0] == pytest.approx(np.std([0] * 5 + [7] * 5, ddof=1))
-
-
-def test_a_data_set_without_coefficients_has_no_files_of_them(tmp_path: Path) -> None:
-    assert Features(tmp_path, described([], ["acoustic"])).columns == ["acoustic"]
+    assert Features(tmp_path, described([], ["acoustic"])).columns == ["acoustic"]  # no coefficients, no files of them
 
 
 @pytest.mark.shared
