@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -22,84 +23,70 @@ STUDIES = sorted(path.stem for path in (JOBS / "study").glob("[!_]*.py"))
 VERBS = "add|build|choose|give|name|predict|rename|run|say"
 NEXT = re.compile(rf"python -m jobs|expected|allowed|known|there (are|is)|[;,] (\w+ )?({VERBS}) ", re.IGNORECASE)
 
-# Command -> command lines that cannot be right, with names of `world` in braces; `to` stands for `--out {out}`.
+# Command -> command lines that cannot be right, with names of `world` in braces: `{a,b}` stands for a line with each;
+# `to` stands for `--out {out}`.
 BAD = {
     "build": """
-        {absent} {to} | {note} {to} | {garbage} {to} | {empty} {to} | {manifest} --out {note}
-        {manifest} --out {note}/below | {manifest} {to} --redo nose | {manifest} {to} --set nose.x=1
-        {manifest} {to} --set blink.nose=1 | {manifest} {to} --set blink.threshold
-        {manifest} {to} --set blink.threshold=high | {manifest} {to} --set threedmm.basis=nose
-        {manifest} {to} --set threedmm.basis={absent} | {manifest} {to} --set threedmm.basis={garbage}
-        {manifest} {to} --set threedmm.basis={cut_basis} | {manifest} {to} --set threedmm.fitter=deep3d
-        {manifest} {to} --set threedmm.fitter=nose | {manifest} {to} --stage {absent} | {manifest} {to} --stage {note}
-        {manifest} {to} --stage {garbage} | {manifest} {to} --stage {empty} | {manifest} --out s3://
+        {absent,note,garbage,empty} {to} | {manifest} --out {note} | {manifest} --out {note}/below | {manifest} --out s3://
+        {manifest} {to} --redo nose | {manifest} {to} --set nose.x=1 | {manifest} {to} --set blink.nose=1
+        {manifest} {to} --set blink.threshold | {manifest} {to} --set blink.threshold=high
+        {manifest} {to} --set threedmm.basis=nose | {manifest} {to} --set threedmm.basis={absent,garbage,cut_basis}
+        {manifest} {to} --set threedmm.fitter=deep3d | {manifest} {to} --set threedmm.fitter=nose
+        {manifest} {to} --stage {absent,note,garbage,empty}
     """,
-    "check": "{absent} | {empty} | {note} | {unread} | s3://",
+    "check": "{absent,empty,note,unread} | s3://",
     "describe": "noses",
     "download": """
-        {absent} | {note} | {garbage} | {empty} | {manifest} --retry nose | {manifest} --set download.nose=1
-        {manifest} --set nose
+        {absent,note,garbage,empty} | {manifest} --retry nose | {manifest} --set download.nose=1 | {manifest} --set nose
     """,
     "evaluate": """
-        --reference {absent} --predicted {predicted} {to} | --reference {data} --predicted {absent} {to}
-        --reference {data} --predicted {empty} {to} | --reference {unread} --predicted {predicted} {to}
-        --reference {data} --predicted {unread} {to} | --reference {data} --predicted {note} {to}
+        --reference {absent,unread} --predicted {predicted} {to} | --reference {data} {to}
+        --reference {data} --predicted {absent,empty,unread,note} {to} | --reference {data} --videos {absent} {to}
         --reference {data} --predicted {cut} --split test {to} --address none
-        --reference {data} --videos {absent} {to} | --reference {data} {to}
         --reference {data} --videos {empty} {to} --address none
         --reference {data} --predicted {predicted} --split test --metrics fd_exp_eccv2022 --out {note} --address none
         --reference {data} --predicted {predicted} --metrics nose {to}
         --reference {data} --predicted {predicted} {predicted} {to}
         --reference {data} --predicted {predicted} {to} --split val --address none
     """,
-    "export_vico": "{absent} {to} | {empty} {to} | {note} {to} | {unread} {to} | {cut} {to} | {data} {to}",
-    "import_vico": "{absent} {to} | {empty} {to} | {note} {to} | {garbled} {to} | {headless} {to}",
+    "export_vico": "{absent,empty,note,unread,cut,data} {to}",
+    "import_vico": "{absent,empty,note,garbled,headless} {to}",
     "make_demo": "--out {note} | --out {note}/below",
     "predict": """
-        {absent} {data} {to} | {empty} {data} {to} | {run} {absent} {to} | {data} {to} | {run} {empty} {to}
-        {run} {unread} {to} | {run} {cut} {to} | {run} {note} {to} | {unread_run} {data} {to} | {other_run} {data} {to}
-        {garbage_run} {data} {to} | {cut_run} {data} {to} | {run} {data} --out {note} | {run} {data} --split val {to}
+        {absent,empty,unread_run,other_run,garbage_run,cut_run} {data} {to} | {data} {to}
+        {run} {absent,empty,unread,cut,note} {to} | {run} {data} --out {note} | {run} {data} --split val {to}
     """,
     "preview": """
-        {absent}/media/x --out {out}.png | {empty}/media/x --out {out}.png | {note} --out {out}.png
-        {data}/media/nobody --out {out}.png | {unread}/media/x --out {out}.png
+        {absent,empty,unread}/media/x --out {out}.png | {note} --out {out}.png | {data}/media/nobody --out {out}.png
     """,
-    "reextract": """
-        {absent} --data {data} | {empty} --data {data} | {note} --data {data} | {videos} --data {absent}
-        {videos} --data {empty} | {videos} --data {unread} | {videos} --data {cut} | {videos} --data {data}
-    """,
+    "reextract": "{absent,empty,note,videos} --data {data} | {videos} --data {absent,empty,unread,cut}",
     "render": """
-        {absent} --data {data} {to} | {empty} --data {data} {to} | {unread} --data {data} {to}
-        {predicted} --data {absent} {to} | {predicted} --data {empty} {to} | {predicted} --data {unread} {to}
-        {predicted} --data {cut} {to} | {cut} --data {data} {to} | {predicted} --data {data} {to} --renderer pirender
+        {absent,empty,unread,cut} --data {data} {to} | {predicted} --data {absent,empty,unread,cut} {to}
+        {predicted} --data {data} {to} --renderer pirender | {predicted} --data {data} {to} --split val
         {predicted} --data {data} {to} --renderer pirender --weights nose
         {predicted} --data {data} {to} --renderer pirender --weights {absent}
-        {predicted} --data {data} {to} --split val
     """,
-    "retry": "{absent} --class failed | {empty} --class failed | {note} --class failed | {data} --class nose",
+    "retry": "{absent,empty,note} --class failed | {data} --class nose",
     "setup": "",  # takes nothing
-    "status": "{absent} | {empty} | {note} | {unread_ledger} | s3://",
+    "status": "{absent,empty,note,unread_ledger} | s3://",
     "train": """
-        {absent} --listener random {to} | {empty} --listener random {to} | {note} --listener random {to}
-        {unread} --listener random {to} | {cut} --listener random {to} --num-workers 0 | {data} --listener nose {to}
-        {data} --listener vico_lstm --preset nose {to} | {data} --listener vico_lstm --set nose=1 {to}
-        {data} --listener vico_lstm --set nose {to} | {data} --listener vico_lstm --set epochs=many {to}
-        {data} --listener vico_lstm --out {run} | {data} --listener vico_lstm {to} --resume
-        {data} --listener vico_lstm --out {unread_run} --resume | {data} --listener random --out {note}
+        {absent,empty,note,unread} --listener random {to} | {cut} --listener random {to} --num-workers 0
+        {data} --listener nose {to} | {data} --listener vico_lstm --preset nose {to} | {data} --listener random --out {note}
+        {data} --listener vico_lstm --set nose=1 {to} | {data} --listener vico_lstm --set nose {to}
+        {data} --listener vico_lstm --set epochs=many {to} | {data} --listener vico_lstm --out {run}
+        {data} --listener vico_lstm {to} --resume | {data} --listener vico_lstm --out {unread_run} --resume
         {data} --listener vico_lstm --out {garbage_run} --resume --num-workers 0
     """,
     "weights": "fetch nose | check nose | fetch pirender nose",
     "bench": "--only noses | --only stages --video {absent} | --only stages --video {note} --end 2",
-    "study.compare_fitters": """
-        {absent} {data} | {data} {absent} | {empty} {data} | {unread} {data} | {note} {data} | {cut} {cut}
-    """,
+    "study.compare_fitters": "{absent,empty,unread,note} {data} | {data} {absent} | {cut} {cut}",
     "study.learn_basis": """
-        {absent} --name n {to} | {empty} --name n {to} | {unread} --name n {to} | {data} --name n {to}
-        {absent}.csv --name n {to} | {headless}/test.csv --name n {to} | {faces}/absent.csv --name n {to}
-        {faces}/film.csv --name n {to} | {faces}/picture.csv --name n {to} | {faces}/numbers.csv --name n {to}
+        {absent,empty,unread,data} --name n {to} | {absent}.csv --name n {to} | {headless}/test.csv --name n {to}
+        {faces}/absent.csv --name n {to} | {faces}/film.csv --name n {to} | {faces}/picture.csv --name n {to}
+        {faces}/numbers.csv --name n {to}
     """,
     "study.measure_speech": """
-        {absent} | {empty} | {note} | {speech} | {unread_speech} | {empty} --set nose.x=1 | {empty} --set asr.nose=1
+        {absent,empty,note,speech,unread_speech} | {empty} --set nose.x=1 | {empty} --set asr.nose=1
         {empty} --set asr.backend=whisper --set asr.model=base.en | {empty} --write {absent}
     """,
     "study.random_set": "--out {note} | --out {note}/below | {to} --clips 0 | {to} --clips 9 --frames 9",
@@ -107,8 +94,10 @@ BAD = {
 }  # fmt: skip
 
 
-def lines_of(text: str) -> list[str]:
-    return [line.strip() for line in re.split(r"\s\|\s|\n", text) if line.strip()]
+def lines_of(text: str) -> Iterator[str]:
+    for line in filter(None, map(str.strip, re.split(r"\s\|\s|\n", text))):
+        names = re.search(r"\{(\w+(,\w+)+)\}", line)
+        yield from (line.replace(names[0], f"{{{name}}}") for name in names[1].split(",")) if names else [line]
 
 
 CASES = [(name, line) for name, text in BAD.items() for line in lines_of(text)]
