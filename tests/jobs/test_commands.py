@@ -71,8 +71,9 @@ BAD = {
     "status": "{absent,empty,note,unread_ledger} | s3://",
     "train": """
         {absent,empty,note,unread} --listener random {to} | {cut} --listener random {to} --num-workers 0
-        {data} --listener nose {to} | {data} --listener vico_lstm --preset nose {to} | {data} --listener random --out {note}
+        {data} --listener nose {to} | {data} --listener vico_lstm --preset nose {to}
         {data} --listener vico_lstm --set nose=1 {to} | {data} --listener vico_lstm --set nose {to}
+        {data} --listener random --out {note}
         {data} --listener vico_lstm --set epochs=many {to} | {data} --listener vico_lstm --out {run}
         {data} --listener vico_lstm {to} --resume | {data} --listener vico_lstm --out {unread_run} --resume
         {data} --listener vico_lstm --out {garbage_run} --resume --num-workers 0
