@@ -128,7 +128,9 @@ def main(options: argparse.Namespace) -> None:
         runs=_runs(options.predicted, options.videos),
         metrics=_metrics(options.metrics),
         splits=tuple(options.split or _splits(options.reference)),
-        policy=Policy(options.on_length_mismatch, options.on_size_mismatch, options.on_missing_clip),
+        policy=Policy(
+            length=options.on_length_mismatch, size=options.on_size_mismatch, missing=options.on_missing_clip
+        ),
     )
     with _spreading(options.address, options.workers) as spread:
         report = make_report(evaluate(request, spread), spread, options.seed)
