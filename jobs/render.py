@@ -57,11 +57,9 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
     made = provenance_of(data)
     own = weights is not None and "/" in weights
     if made.fitter != RENDERERS[name] and not (name == "pirender" and own):
-        other = ", ".join(renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter) or "none of ours"
-        raise UserError(
-            f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; the renderer for these is {other}: "
-            "choose another --renderer"
-        )
+        others = [renderer for renderer, fitter in RENDERERS.items() if fitter == made.fitter]
+        remedy = f"choose --renderer {others[0]}" if others else f"build it with threedmm.fitter={RENDERERS[name]}"
+        raise UserError(f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; {remedy}")
     if name == "pirender":
         (exp,) = columns_of(data, ["listener_exp"]).values()
         if exp.axes[-1] != PIRENDER_EXPRESSION:

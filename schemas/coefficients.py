@@ -44,7 +44,7 @@ class Provenance:
     weights: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        loaded = ", ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in self.weights)
+        loaded = ", ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in self.weights) or "no weights"
         return f"{self.fitter} version {self.version} with {loaded}"
 
 

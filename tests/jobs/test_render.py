@@ -142,7 +142,7 @@ def test_pirender_says_whose_coefficients_it_wants_and_where_its_weights_come_fr
     arguments = [str(predictions), "--data", str(data), "--out", str(tmp_path / "out"), "--renderer", "pirender"]
     assert render.main(arguments) == 2
     said = capsys.readouterr().err
-    assert "pirender draws coefficients of deep3d, found landmark_gn" in said and "for these is mesh_warp" in said
+    assert "pirender draws coefficients of deep3d, found landmark_gn" in said and "choose --renderer mesh_warp" in said
     as_deep3d = tmp_path / "deep3d"
     shutil.copytree(data, as_deep3d, ignore=shutil.ignore_patterns("media"))
     text = (data / "dataset.json").read_text().replace('"landmark_gn"', '"deep3d"')
