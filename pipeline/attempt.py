@@ -6,8 +6,6 @@ alone; only troubles of the machine (a full or read-only disk) stop the build, b
 
 from __future__ import annotations
 
-import errno
-import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from pipeline.ledger.diary import Deaths
 from pipeline.ledger.limits import Limits
 from pipeline.stage import Reject, Stage
 from schemas.column import Column, ColumnError
+from schemas.errors import is_machine_trouble, words_of
 from schemas.outcome import CRASHED, FAILED, OK, OUT_OF_MEMORY, REJECTED, TIMED_OUT, Outcome
 
-MACHINE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENFILE, errno.EMFILE}
 MAX_REASON, MAX_DETAIL = 200, 2000  # characters
 
 
@@ -69,14 +67,6 @@ def ask(stage: Stage, clips: Sequence[Clip]) -> list[Answer]:
     return [Answer(one) for one in said]
 
 
-def is_machine_trouble(answer: Any) -> bool:
-    """Whether this is an error that every clip would meet: the disk is full or read-only, or files run out."""
-    if not isinstance(answer, OSError):
-        return False
-    words = _words(answer)  # a program such as ffmpeg reports in words alone
-    return answer.errno in MACHINE_TROUBLE or any(os.strerror(code) in words for code in MACHINE_TROUBLE)
-
-
 def as_outcome(stage: Stage, clip: Clip, answer: Answer, fingerprint: str) -> Outcome:
     """A stage's answer as a row: its columns checked, or the reason why there are none."""
     said = answer.said
@@ -101,14 +91,7 @@ def as_outcome(stage: Stage, clip: Clip, answer: Answer, fingerprint: str) -> Ou
 def _told(error: BaseException) -> tuple[str, str]:
     """Reason and detail of an error: its words, and its traceback where it was raised."""
     detail = "" if error.__traceback__ is None else "".join(traceback.format_exception(error))
-    return _utf8(f"{type(error).__name__}: {_words(error)}")[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:]
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # the stage's own class of error, with a fault of its own
-        return "an error that cannot be printed"
+    return _utf8(f"{type(error).__name__}: {words_of(error)}")[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:]
 
 
 def _utf8(text: str) -> str:

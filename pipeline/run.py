@@ -25,11 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.attempt import is_machine_trouble
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
-from schemas.errors import UserError
+from schemas.errors import UserError, is_machine_trouble
 
 PROJECT = Path(__file__).resolve().parent.parent
 POLL_S = 5.0  # between looks at a cluster that is growing

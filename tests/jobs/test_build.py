@@ -38,10 +38,7 @@ def test_mistakes_end_with_status_2_and_a_sentence(toy: ToyProject, capsys) -> N
     assert "unknown setting 'gian'; settings of 'wave': gain" in capsys.readouterr().err
     assert build.main([str(toy.folder / "none.toml"), "--out", str(toy.folder / "out")]) == 2
     assert "none.toml: cannot be read" in capsys.readouterr().err
-
-
-def test_a_folder_without_a_data_set_is_an_error(tmp_path, capsys) -> None:
-    assert check.main([str(tmp_path)]) == 2
+    assert check.main([str(toy.folder)]) == 2
     assert "holds no finished data set" in capsys.readouterr().err
 
 

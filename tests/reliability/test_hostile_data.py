@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.export_vico import Release
+from jobs.export_vico import copy_clip
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import media_file, read_clips
 from pipeline.media import sandbox
@@ -107,7 +107,7 @@ def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(their
         media_file(theirs, relative)
     row = {"clip_id": "a", "speaker_video": relative, "listener_video": relative, "audio": relative}
     with pytest.raises(UserError, match="a clip names the file"):
-        Release.copy(theirs, theirs.parent / "exported", row)
+        copy_clip(theirs, theirs.parent / "exported", row)
     path = first_shard(theirs)
     rewrite(path, "note", pa.array([relative] * pq.read_metadata(path).num_rows, pa.string()))
     assert any("outside the data set" in finding or "missing" in finding for finding in check_dataset(theirs))
