@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.weights import find_weights
 from stages.evaluate.metrics.definition import Quantity
+from stages.evaluate.metrics.validation import check_pictures
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,8 +37,7 @@ class Embedding:
         """Embeddings float32 (frame, dimension) of RGB frames, uint8 (frame, height, width, 3)."""
         import torch
 
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
+        check_pictures(frames)
         with torch.inference_mode():
             starts = range(0, len(frames), BATCH_FRAMES)
             parts = [self._embed(torch.from_numpy(frames[start : start + BATCH_FRAMES])) for start in starts]

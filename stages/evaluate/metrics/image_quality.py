@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
-from stages.evaluate.metrics.validation import check_pair
+from stages.evaluate.metrics.validation import check_pair, check_pictures
 
 PSNR_FLOOR = 1e-8  # added to the mean squared error
 SSIM_SIDE_PX = 256  # the side that SSIM shrinks pictures towards
@@ -31,9 +31,8 @@ C1, C2 = 0.01**2, 0.03**2  # k1 and k2 squared, for a range of 1
 def validate(predicted: np.ndarray, reference: np.ndarray) -> None:
     """Two arrays of RGB pictures, uint8 (frame, height, width, 3), of the same shape."""
     check_pair(predicted, reference, ndim=4)
-    for frames in (predicted, reference):
-        if frames.dtype != np.uint8 or frames.shape[-1] != 3:
-            raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
+    check_pictures(predicted)
+    check_pictures(reference)
 
 
 def psnr_of_frames(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:

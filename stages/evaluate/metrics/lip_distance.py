@@ -23,20 +23,15 @@ INNER_LIPS = (78, 82, 13, 312, 308, 317, 14, 87)  # 60 to 67
 LIPS = OUTER_LIPS + INNER_LIPS
 
 
-def validate(predicted: np.ndarray, reference: np.ndarray) -> None:
-    """Two arrays (frame, point, 2) of the same shape."""
-    check_pair(predicted, reference, ndim=3)
-
-
 def landmark_distance_px(predicted: np.ndarray, reference: np.ndarray) -> float:
     """Mean of ``|predicted - reference|`` over frames, points, x and y."""
-    validate(predicted, reference)
+    check_pair(predicted, reference, ndim=3)
     return float(np.abs(predicted.astype(np.float64) - reference).mean())
 
 
 def lip_distance_px(predicted: np.ndarray, reference: np.ndarray) -> float:
     """`landmark_distance_px` of the lips among MediaPipe's points (frame, 478, 2 or 3)."""
-    validate(predicted, reference)
+    check_pair(predicted, reference, ndim=3)
     return landmark_distance_px(predicted[:, LIPS, :2], reference[:, LIPS, :2])
 
 

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
-from stages.evaluate.metrics.validation import check
+from stages.evaluate.metrics.validation import check, check_pictures
 
 BLOCK_PX = 64
 LOW_CONTRAST = 50  # grey levels between a block's darkest and brightest pixel
@@ -42,16 +42,10 @@ STRIP_MARGIN_PX = 6  # 4 of the Gaussian, 1 of the gradient, 1 of the neighbours
 SURELY_EDGE_PIXELS = 4 * MIN_EDGE_PIXELS  # in the strip: roundings of a few pixels do not matter
 
 
-def validate(frames: np.ndarray) -> None:
-    """RGB pictures, uint8 (frame, height, width, 3)."""
-    check(frames, ndim=4)
-    if frames.dtype != np.uint8 or frames.shape[-1] != 3:
-        raise ValueError(f"expected RGB pictures, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
-
-
 def cpbd_of_frames(frames: np.ndarray) -> np.ndarray:
     """CPBD of every frame, (frame,)."""
-    validate(frames)
+    check(frames, ndim=4)
+    check_pictures(frames)
     return np.array([cpbd_of_picture(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames])
 
 

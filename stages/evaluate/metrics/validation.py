@@ -42,6 +42,12 @@ def check(values: np.ndarray, ndim: int) -> None:
         )
 
 
+def check_pictures(frames: np.ndarray) -> None:
+    """RGB pictures, uint8 (frame, height, width, 3); none is fine."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
+
+
 def check_sets(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> None:
     """Two data sets of the same clips: as many arrays (frame, dimension), and clip by clip the same shape."""
     if len(first) != len(second):
