@@ -30,8 +30,12 @@ class Embedding:
     @classmethod
     def load(cls, quantity: Quantity, device: str) -> Embedding:
         """The network of one of `NETWORKS`; `WeightsError` where its weights are missing."""
+        from stages.morphable.checkpoint import filled, read_checkpoint
+
         (checkpoint,) = find_weights(quantity.value.network).paths()
-        return cls(quantity, _module(quantity).load(checkpoint).eval().to(device), device)
+        module = _module(quantity)
+        stored = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith(module.UNUSED)}
+        return cls(quantity, filled(module.NETWORK(), stored, checkpoint).eval().to(device), device)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Embeddings float32 (frame, dimension) of RGB frames, uint8 (frame, height, width, 3)."""

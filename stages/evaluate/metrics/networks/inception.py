@@ -7,14 +7,11 @@ the average in the last block, and 1008 classes, which no feature depends on.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.evaluate.metrics.networks.convolution import NormedConvolution, resized
-from stages.morphable.checkpoint import filled, read_checkpoint
 
 SIDE_PX = 299
 CLASSES = 1008
@@ -154,9 +151,7 @@ class Inception(nn.Module):
         return x.mean((2, 3))
 
 
-def load(checkpoint: Path) -> Inception:
-    """The network with the weights of ``pt_inception-2015-12-05-6726825d.pth``."""
-    return filled(Inception(), read_checkpoint(checkpoint), checkpoint)
+UNUSED, NETWORK = (), Inception
 
 
 def prepare(frames: Tensor) -> Tensor:
