@@ -20,7 +20,6 @@ from pipeline.media.reader import MediaError, SourceReader
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Pooling, Quantity, Whose
 from stages.evaluate.metrics.embeddings import Embedding
 from stages.evaluate.metrics.registry import find_definition
-from stages.evaluate.metrics.validation import MismatchError
 from stages.evaluate.runs import Misfit, Policy
 
 CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB
@@ -28,25 +27,17 @@ CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One clip of one sample of one run.
-
-    Attributes
-    ----------
-    sample : number of the prediction among several for the same clip.
-    videos : of those people of whom there is one.
-    metrics : ids of the metrics to be computed of this clip, or for which it has to bring embeddings.
-    of_reference : the reference takes the prediction's place.
-    """
+    """One clip of one sample of one run."""
 
     clip_id: str
     split: str
     attitude: str | None
     num_frames: int
-    sample: int
+    sample: int  # number of the prediction among several for the same clip
     arrays: Clip
-    videos: Mapping[Whose, Path]
-    metrics: tuple[str, ...]
-    of_reference: bool
+    videos: Mapping[Whose, Path]  # of those people of whom there is one
+    metrics: tuple[str, ...]  # ids of those to be computed of this clip, or for which it has to bring embeddings
+    of_reference: bool  # the reference takes the prediction's place
     policy: Policy
 
     def definitions(self) -> list[Definition]:
@@ -78,12 +69,8 @@ class Measurement:
     misfit: tuple[Misfit, str] | None = None
 
 
-class VideoMismatch(MismatchError):
-    """Two videos do not fit."""
-
-    def __init__(self, misfit: Misfit, message: str) -> None:
-        super().__init__(message)
-        self.misfit = misfit
+class VideoMismatch(ValueError):
+    """Two videos do not fit: how, and in words."""
 
 
 def work_on(task: Comparison) -> Measurement:
@@ -94,8 +81,8 @@ def work_on(task: Comparison) -> Measurement:
         try:
             _look(task, definitions, seen, result)
         except (MediaError, VideoMismatch) as error:
-            misfit = error.misfit if isinstance(error, VideoMismatch) else Misfit.UNREADABLE
-            return Measurement(misfit=(misfit, f"{task.clip_id}: {error}"))
+            misfit, words = error.args if isinstance(error, VideoMismatch) else (Misfit.UNREADABLE, error)
+            return Measurement(misfit=(misfit, f"{task.clip_id}: {words}"))
     arrays = {**task.arrays, **result.arrays}
     for definition in definitions:
         if definition.pooling is not Pooling.DATA_SET and definition.id not in result.values:
@@ -113,8 +100,6 @@ def valid_frames(definition: Definition, arrays: Clip) -> tuple[dict[Input, np.n
     if len({len(values) for values in inputs.values()}) != 1 or not floats:
         return inputs, 0
     valid = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in floats])
-    if valid.all():
-        return inputs, 0
     return {one: values[valid] for one, values in inputs.items()}, int((~valid).sum())
 
 

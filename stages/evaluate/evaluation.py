@@ -224,14 +224,10 @@ def _with_all_samples(tasks: list[Comparison], metrics: Sequence[Definition]) ->
         values: dict[str, list[np.ndarray]] = defaultdict(list)
         for task in tasks:
             values[task.clip_id].append(task.arrays[one])
-        together = {clip_id: _stacked(samples) for clip_id, samples in values.items()}
+        shortest = {clip_id: min(map(len, samples)) for clip_id, samples in values.items()}
+        together = {name: np.stack([v[: shortest[name]] for v in samples], 1) for name, samples in values.items()}
         tasks = [replace(task, arrays={**task.arrays, one: together[task.clip_id]}) for task in tasks]
     return tasks
-
-
-def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
-    shortest = min(map(len, samples))
-    return np.stack([values[:shortest] for values in samples], axis=1)
 
 
 def _settled(plan: _Plan, results: Sequence[Measurement], policy: Policy) -> EvaluatedRun:
@@ -261,29 +257,24 @@ def obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], packe
     for one in (metric.of_reference() if run.name == REFERENCE_RUN else metric).inputs:
         if one.quantity.value.of_samples and len(run.samples) < 2:
             return "one sample has no spread: python -m jobs.predict --samples 5"
-        if one.quantity.is_seen:
-            reason = _no_pictures(one.whose, run, clips)
-        elif one.whose is not Whose.PREDICTED:
-            there = all(one in clip.arrays for clip in clips)
-            reason = "" if there else f"the reference holds no column {', '.join(one.columns())}"
-        else:
-            reason = _no_columns(one, packed)
-        if reason:
+        if reason := _lacking(one, run, clips, packed):
             return reason
     return no_weights(metric)
 
 
-def _no_pictures(whose: Whose, run: Run, clips: Sequence[ReferenceClip]) -> str:
-    if whose is Whose.PREDICTED:
+def _lacking(one: Input, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
+    """Why an input is not there; empty if it is."""
+    if one.quantity.is_seen and one.whose is Whose.PREDICTED:
         there = all(sample.videos for sample in run.samples)
         return "" if there else "no videos: python -m jobs.render PRED --out VIDEOS, then --videos VIDEOS"
-    there = all(clip.video if whose is Whose.REFERENCE else clip.speaker_video for clip in clips)
-    return "" if there else f"the {whose.value} has no videos of all its clips"
-
-
-def _no_columns(one: Input, packed: Sequence[Sequence[str]]) -> str:
-    missing = dict.fromkeys(name for names in packed for name in one.columns() if name not in names)
-    return f"the predictions hold no column {', '.join(missing)}" if missing else ""
+    if one.quantity.is_seen:
+        there = all(clip.video if one.whose is Whose.REFERENCE else clip.speaker_video for clip in clips)
+        return "" if there else f"the {one.whose.value} has no videos of all its clips"
+    if one.whose is Whose.PREDICTED:
+        missing = dict.fromkeys(name for names in packed for name in one.columns() if name not in names)
+        return f"the predictions hold no column {', '.join(missing)}" if missing else ""
+    there = all(one in clip.arrays for clip in clips)
+    return "" if there else f"the reference holds no column {', '.join(one.columns())}"
 
 
 def no_weights(metric: Definition) -> str:

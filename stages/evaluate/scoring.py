@@ -29,38 +29,27 @@ COSTLY_DIMENSIONS = 512  # from which on a Frechet distance takes seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One score to be: a metric of a run on some clips, with what each clip brings, a list a sample.
-
-    ``values`` and ``frames`` are (sample, clip); ``arrays`` holds a mapping a clip where the metric needs all clips.
-    """
+    """One score to be: a metric on some clips, with what each clip brings, a list a sample."""
 
     run: str
     key: Comparable
-    metric: str
-    values: np.ndarray
-    frames: np.ndarray
+    metric: Definition  # bound to the inputs of the run
+    values: np.ndarray  # (sample, clip)
+    frames: np.ndarray  # (sample, clip)
     left_out: int
-    arrays: Sequence[Sequence[Clip]]
+    arrays: Sequence[Sequence[Clip]]  # a mapping a clip where the metric needs all clips
     clip_ids: tuple[str, ...]
     seed: int
-
-    def definition(self) -> Definition:
-        """The metric, bound to the inputs of this run."""
-        metric = find_definition(self.metric)
-        return metric.of_reference() if self.run == REFERENCE_RUN else metric
 
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of an evaluation, the differences between its runs, and the metrics that are defined nowhere.
-
-    ``undefined`` holds the reason by run and metric, ``notes`` say what is defined for no clip of a single split.
-    """
+    """All scores of an evaluation, the differences between its runs, and the metrics that are defined nowhere."""
 
     scores: list[Score]
     differences: list[Difference]
-    undefined: dict[tuple[str, str], str]
-    notes: list[str]
+    undefined: dict[tuple[str, str], str]  # the reason by run and metric
+    notes: list[str]  # what is defined for no clip of a single split
 
 
 def score_all(done: Evaluation, spread: Spread, seed: int) -> Scores:
@@ -100,7 +89,7 @@ def _need(least: int) -> str:
 
 def replicate(group: Group) -> Replicates:
     """The value of a group and of its resampled clips."""
-    metric, clips = group.definition(), len(group.clip_ids)
+    metric, clips = group.metric, len(group.clip_ids)
     if metric.pooling is not Pooling.DATA_SET:
         values = _mean_of_samples(group.values)
         weights = np.ones(clips) if metric.pooling is Pooling.CLIPS else group.frames.mean(axis=0)
@@ -150,18 +139,18 @@ def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
 def _group(run: str, key: Comparable, clips: Sequence[Sequence[ComparedClip]], seed: int) -> Group:
     """The group of these clips, a list a sample."""
     metric = find_definition(key.metric)
-    bound = metric.of_reference() if run == REFERENCE_RUN else metric
+    metric = metric.of_reference() if run == REFERENCE_RUN else metric
     arrays: list[list[Clip]] = []
     if metric.pooling is Pooling.DATA_SET:
-        valid = [[valid_frames(bound, clip.arrays()) for clip in sample] for sample in clips]
+        valid = [[valid_frames(metric, clip.arrays()) for clip in sample] for sample in clips]
         arrays = [[inputs for inputs, _ in sample] for sample in valid]
-        found = [[Measured(math.nan, bound.num_frames(inputs), gone) for inputs, gone in sample] for sample in valid]
+        found = [[Measured(math.nan, metric.num_frames(inputs), gone) for inputs, gone in sample] for sample in valid]
     else:
         found = [[clip.result.values[metric.id] for clip in sample] for sample in clips]
     return Group(
         run=run,
         key=key,
-        metric=metric.id,
+        metric=metric,
         values=np.array([[one.value for one in sample] for sample in found]),
         frames=np.array([[one.num_frames for one in sample] for sample in found]),
         left_out=sum(one.left_out for sample in found for one in sample),
@@ -198,9 +187,10 @@ def _space(metric: Definition, done: Evaluation) -> ScoreSpace:
 
 
 def _score(group: Group, found: Replicates) -> Score:
-    metric = group.definition()
     low, high = found.interval()
-    if metric.pooling is Pooling.DATA_SET and low < 0:  # distances, variances, entropies: a normal interval knows no 0
+    if (
+        group.metric.pooling is Pooling.DATA_SET and low < 0
+    ):  # distances, variances, entropies: a normal interval knows no 0
         low = 0.0
     counts = np.isfinite(_mean_of_samples(group.values)) if not group.arrays else np.ones(len(group.clip_ids), bool)
     samples = len(group.frames)

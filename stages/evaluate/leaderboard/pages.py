@@ -126,16 +126,13 @@ def _compared(report: Report) -> Iterator[tuple[Metric, list[Board]]]:
 
 @dataclass(frozen=True)
 class Card:
-    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value.
-
-    ``low`` is where the card begins, ``scale`` percent of its width a unit.
-    """
+    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value."""
 
     metric: Definition
     scores: list[Score]
     goal: Score | None
-    low: float
-    scale: float
+    low: float  # where the card begins
+    scale: float  # percent of its width a unit
 
     @property
     def headline(self) -> bool:

@@ -12,7 +12,7 @@ from pipeline.settings import read_text
 from schemas.clip import ATTITUDES
 from schemas.errors import UserError
 from schemas.score import ALL, Comparable, ScoreSpace
-from stages.evaluate.metrics.definition import Definition, Direction
+from stages.evaluate.metrics.definition import Direction
 from stages.evaluate.metrics.registry import definitions
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "manifests" / "published_scores.toml"
@@ -44,10 +44,10 @@ FLAGS = {  # what is said of a number -> whether it may still be ranked among ot
 
 TABLE_KEYS = ("id", "paper", "table", "title", "data", "space", "resolution", "columns", "rows")
 PLACE = ("method", "split", "attitude")  # of a row of numbers, before them
-RULE_KEYS = (*PLACE, "columns", "flag", "note")
+RULE_KEYS = (*PLACE, "columns", "note")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """A metric as the leaderboard needs it: one of ours, or one that a paper prints without defining it."""
 
@@ -58,19 +58,6 @@ class Metric:
     scale: float
     pooling: str
     sees_pictures: bool
-
-    @classmethod
-    def of(cls, definition: Definition) -> Metric:
-        """One of ours."""
-        return cls(
-            id=definition.id,
-            name=definition.name,
-            better=definition.direction,
-            meaning=definition.formula,
-            scale=definition.scale,
-            pooling=definition.pooling.value,
-            sees_pictures=definition.sees_pictures,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +90,11 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
         content = tomllib.loads(read_text(path, LIMIT_BYTES))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from None
-    _only_keys(content, ("papers", "metrics", "tables"), str(path))
-    metrics = {id: Metric.of(definition) for id, definition in definitions().items()}
+    _check_keys(content, (), str(path), ("papers", "metrics", "tables"))
+    metrics = {
+        d.id: Metric(d.id, d.name, d.direction, d.formula, d.scale, d.pooling.value, d.sees_pictures)
+        for d in definitions().values()
+    }
     for id, entry in content.get("metrics", {}).items():
         metrics[id] = _own_metric(id, entry, metrics, path)
     tables = content.get("tables", [])
@@ -116,23 +106,13 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
 
 def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], path: Path) -> Metric:
     where = f"{path}: metric {id!r}"
-    _only_keys(entry, ("name", "better", "meaning"), where)
+    _check_keys(entry, ("name", "better", "meaning"), where)
     if id in known:
         raise UserError(f"{where}: is the id of one of our definitions; choose another")
-    if missing := {"name", "better", "meaning"} - set(entry):
-        raise UserError(f"{where}: expected {', '.join(sorted(missing))}")
     if entry["better"] not in (direction.name.lower() for direction in Direction):
         raise UserError(f"{where}: better: expected lower, higher or reference, found {entry['better']!r}")
     better = Direction[entry["better"].upper()]
-    return Metric(
-        id=id,
-        name=entry["name"],
-        better=better,
-        meaning=entry["meaning"],
-        scale=1.0,
-        pooling=UNPUBLISHED,
-        sees_pictures=False,
-    )
+    return Metric(id, entry["name"], better, entry["meaning"], scale=1.0, pooling=UNPUBLISHED, sees_pictures=False)
 
 
 def _scores(
@@ -169,17 +149,15 @@ def _scores(
 def _check_table(
     table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], where: str
 ) -> None:
-    _only_keys(table, (*TABLE_KEYS, "flags"), where)
-    if missing := [key for key in TABLE_KEYS if key not in table]:
-        raise UserError(f"{where}: expected {', '.join(missing)}")
+    _check_keys(table, TABLE_KEYS, where, ("flags",))
     if table["paper"] not in papers:
         raise UserError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
     if unknown := [metric for metric in table["columns"].values() if metric not in metrics]:
         raise UserError(f"{where}: unknown metrics {', '.join(unknown)}; define them under [metrics]")
     for rule in table.get("flags", []):
-        _only_keys(rule, RULE_KEYS, f"{where}: flags")
-        if rule.get("flag") not in FLAGS:
-            raise UserError(f"{where}: unknown flag {rule.get('flag')!r}; known: {', '.join(FLAGS)}")
+        _check_keys(rule, ("flag",), f"{where}: flags", RULE_KEYS)
+        if rule["flag"] not in FLAGS:
+            raise UserError(f"{where}: unknown flag {rule['flag']!r}; known: {', '.join(FLAGS)}")
         if unknown := set(rule.get("columns", [])) - set(table["columns"]):
             raise UserError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
 
@@ -217,6 +195,9 @@ def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[s
     )
 
 
-def _only_keys(found: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    if unknown := sorted(set(found) - set(allowed)):
-        raise UserError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(allowed)}")
+def _check_keys(found: Mapping[str, Any], needed: Sequence[str], where: str, others: Sequence[str] = ()) -> None:
+    known = (*needed, *others)
+    if unknown := sorted(set(found) - set(known)):
+        raise UserError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(known)}")
+    if missing := sorted(set(needed) - set(found)):
+        raise UserError(f"{where}: expected {', '.join(missing)}")

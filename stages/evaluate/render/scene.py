@@ -26,34 +26,23 @@ ClipRow = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Motion:
-    """Coefficients of one face: identity (80,) or (frame, 80), exp (frame, 64), angle, trans and crop (frame, 3).
+    """Coefficients of one face: columns of the stage ``threedmm`` without their role."""
 
-    Columns of the stage ``threedmm`` without their role; ``crop`` is in pixels of the picture, y up.
-    """
-
-    identity: np.ndarray
-    exp: np.ndarray
-    angle: np.ndarray
+    identity: np.ndarray  # (80,) or (frame, 80)
+    exp: np.ndarray  # (frame, 64)
+    angle: np.ndarray  # (frame, 3), as are the next two
     trans: np.ndarray
-    crop: np.ndarray
+    crop: np.ndarray  # in pixels of the picture, y up
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip to render.
+    """One clip to render."""
 
-    Attributes
-    ----------
-    picture : uint8 RGB (side, side, 3), the reference.
-    pose : the coefficients of that picture, one frame.
-    motion : those to render, all finite.
-    closed : (frame,), how far a blink closes the eyes beyond what the expression says, 0 to 1.
-    """
-
-    picture: np.ndarray
-    pose: Motion
-    motion: Motion
-    closed: np.ndarray
+    picture: np.ndarray  # uint8 RGB (side, side, 3), the reference
+    pose: Motion  # the coefficients of that picture, one frame
+    motion: Motion  # those to render, all finite
+    closed: np.ndarray  # (frame,), how far a blink closes the eyes beyond what the expression says, 0 to 1
 
     @property
     def side_px(self) -> int:
