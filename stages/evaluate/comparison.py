@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -124,14 +125,9 @@ def _look(task: Comparison, definitions: list[Definition], seen: set[Input], res
 
 
 def _chunks(task: Comparison, people: list[Whose]) -> Iterator[dict[Input, np.ndarray]]:
-    """Chunks of frames of one or both videos, of one length and size.
-
-    Raises
-    ------
-    VideoMismatch : lengths or sizes differ and the policy does not say what to do.
-    """
-    readers = {whose: SourceReader(task.videos[whose]) for whose in people}
-    try:
+    """Chunks of frames of one or both videos, of one length and size; `VideoMismatch` as the policy has it."""
+    with ExitStack() as opened:
+        readers = {whose: opened.enter_context(SourceReader(task.videos[whose])) for whose in people}
         positions = _positions({whose: len(reader.frame_times().pts) for whose, reader in readers.items()}, task)
         streams = {
             whose: (rgb for _, rgb in reader.frames(reader.frame_times().pts[positions[whose]]))
@@ -142,9 +138,6 @@ def _chunks(task: Comparison, people: list[Whose]) -> Iterator[dict[Input, np.nd
             if not all(taken.values()):
                 return
             yield _one_size({Input(whose, Quantity.FRAMES): np.stack(rgb) for whose, rgb in taken.items()}, task)
-    finally:
-        for reader in readers.values():
-            reader.close()
 
 
 def _positions(lengths: dict[Whose, int], task: Comparison) -> dict[Whose, np.ndarray]:

@@ -119,10 +119,8 @@ class _Plan:
 def evaluate(request: Request, spread: Spread) -> Evaluation:
     """Do the work on every clip of every run.
 
-    Raises
-    ------
-    UserError : clips are missing or do not fit, and the policy does not say what to do; weights cannot be read.
-    MixedCoefficientsError : coefficients of several fitters were to be compared.
+    `UserError` where clips are missing or do not fit, and the policy does not say what to do, or weights cannot be
+    read; `MixedCoefficientsError` where coefficients of several fitters were to be compared.
     """
     description = read_description(request.reference)
     clips = read_reference(request.reference, request.splits, request.metrics)

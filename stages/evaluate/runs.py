@@ -37,10 +37,7 @@ class Misfit(Enum):
     """How a prediction can fail to fit the reference, in words, and what a person can do then."""
 
     MISSING = ("misses", "predict them, choose other --split, or say --on-missing-clip skip")
-    LENGTH = (
-        "has other lengths than",
-        "predict at the reference's length, or say with --on-length-mismatch what to do",
-    )
+    LENGTH = ("has other lengths than", "predict at its length, or say with --on-length-mismatch what to do")
     SIZE = ("has other sizes than", "render at the reference's size, or say --on-size-mismatch resize")
     UNREADABLE = ("has broken videos of", "render them again, or say --on-missing-clip skip")
 
@@ -159,12 +156,7 @@ def _media(root: Path, name: str | None) -> Path | None:
 
 
 def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dict[Input, np.ndarray]]:
-    """Arrays of every predicted clip, by its id.
-
-    Raises
-    ------
-    UserError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
-    """
+    """Arrays of every predicted clip, by its id; `UserError` where frames not declared invalid are not finite."""
     packed = read_description(root).packed
     inputs = (one for metric in metrics for one in metric.inputs if one.whose is Whose.PREDICTED)
     names = [*_columns(inputs, packed), *([VALID] if VALID in packed else [])]

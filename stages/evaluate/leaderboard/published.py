@@ -80,12 +80,7 @@ class PublishedScore:
 
 
 def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[PublishedScore]]:
-    """All metrics, ours and the papers' own, and every printed number.
-
-    Raises
-    ------
-    UserError : the file is no such list; says which table and what was expected.
-    """
+    """All metrics, ours and the papers' own, and every printed number; `UserError` names the table that is wrong."""
     try:
         content = tomllib.loads(read_text(path, LIMIT_BYTES))
     except tomllib.TOMLDecodeError as error:

@@ -12,13 +12,7 @@ class MismatchError(ValueError):
 
 
 def check_pair(predicted: np.ndarray, other: np.ndarray, ndim: int) -> None:
-    """Two arrays of the same shape with this many axes, and without NaN.
-
-    Raises
-    ------
-    MismatchError : lengths or sizes differ; says both.
-    ValueError : other number of axes, no frames, or numbers that are not finite.
-    """
+    """Two arrays of the same shape with this many axes, and without NaN; else `MismatchError` or `ValueError`."""
     if len(predicted) != len(other):
         raise MismatchError(
             f"expected as many frames as the other sequence, {len(other)}, found {len(predicted)}; "

@@ -48,10 +48,8 @@ class Rendered:
 class Generator(nn.Module):
     """Pictures (n, 3, 256, 256) in [-1, 1] and windows (n, 73, 27) in, `Rendered` out.
 
-    Parameters
-    ----------
-    padding : what the flow finds beyond the picture: black (``zeros``), as published, or its border, repeated, as in
-        PCHG (Huang et al., ACM MM 2022, "Image Boundary Inpainting").
+    Beyond the picture the flow finds black (``zeros``), as published, or the picture's border, repeated, as in PCHG
+    (Huang et al., ACM MM 2022, "Image Boundary Inpainting").
     """
 
     def __init__(self, padding: Padding = "zeros") -> None:

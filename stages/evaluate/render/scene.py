@@ -93,10 +93,8 @@ class ClipToRender:
 def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[ClipToRender]:
     """The clips of a prediction data set, each beside its row in the data set.
 
-    Raises
-    ------
-    UserError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
-    MixedCoefficientsError : the two hold coefficients of different making.
+    `UserError` where a clip is not in the data set, has another length there, or has no coefficients, or none is left;
+    `MixedCoefficientsError` where the two hold coefficients of different making.
     """
     packed = read_description(predictions).packed
     one_fitter([data, predictions])
@@ -107,10 +105,8 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
     rows = read_clips(predictions, [*(f"listener_{name}" for name in MOTION), *optional])
     chosen = [row for row in rows if split in (None, row["split"])]
     if problems := [problem for row in chosen for problem in _wrong(row, truths.get(row["clip_id"]))]:
-        listing = "; ".join(problems)
-        raise UserError(
-            f"{predictions} against {data}: {listing}; predict anew from that data set: python -m jobs.predict"
-        )
+        remedy = "predict anew from that data set: python -m jobs.predict"
+        raise UserError(f"{predictions} against {data}: {'; '.join(problems)}; {remedy}")
     if not chosen:
         of_split = "" if split is None else f" of the split {split!r}"
         raise UserError(f"{predictions}: expected clips{of_split}, found none; choose another --split")
