@@ -5,10 +5,8 @@ the mean of their places, cut to a whole number: both of two winners are first. 
 sum of places counted from 0: the printed scores of HSP (MM 2023, Table 1: 7, 9, 15) are consistent with it when teams
 that the paper does not list are in the table.
 
-Source
-------
-``evaluations/scoring_example.py`` of dc3ea9f/vico_challenge_baseline (commit 16424c0), described, not copied; the
-challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
+Source: ``evaluations/scoring_example.py`` of dc3ea9f/vico_challenge_baseline (commit 16424c0), described, not copied;
+the challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
 """Blinks: whether a listener blinks when the reference does (blink WTLCC), how often and for how long.
 
-Conventions
------------
-A sequence is bool (frame,), True where the eyes are closed, at 30 fps. A run of True is one blink. Where a number is
-not defined (no blink has no duration) it is NaN and does not count.
+Conventions: A sequence is bool (frame,), True where the eyes are closed, at 30 fps. A run of True is one blink. Where a
+number is not defined (no blink has no duration) it is NaN and does not count.
 
-Source
-------
-Song et al., "Emotional Listener Portrait", ICCV 2023, section 4.1: WTLCC of generated and real blinks, whose lags, step
-and summary are not published. Rate and duration are the usual two statistics of blinking.
+Source: Song et al., "Emotional Listener Portrait", ICCV 2023, section 4.1: WTLCC of generated and real blinks, whose
+lags, step and summary are not published. Rate and duration are the usual two statistics of blinking.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
 """Feature distance: how far predicted coefficients lie from the reference, frame by frame.
 
-Conventions
------------
-Coefficients are (frame, dimension), raw: neither normalised nor whitened; frame t is compared with frame t. The value
-depends on the fitter whose coefficients they are.
+Conventions: Coefficients are (frame, dimension), raw: neither normalised nor whitened; frame t is compared with frame
+t. The value depends on the fitter whose coefficients they are.
 
-Source
-------
-Zhou et al., "Responsive Listening Head Generation", ECCV 2022, section 5.3 and Table 3; the author's answer in issue 15
-of dc3ea9f/vico_challenge_baseline; Song et al., "Emotional Listener Portrait", ICCV 2023, section 4.1.
+Source: Zhou et al., "Responsive Listening Head Generation", ECCV 2022, section 5.3 and Table 3; the author's answer in
+issue 15 of dc3ea9f/vico_challenge_baseline; Song et al., "Emotional Listener Portrait", ICCV 2023, section 4.1.
 """
 
 from __future__ import annotations

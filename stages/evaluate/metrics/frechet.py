@@ -2,16 +2,12 @@
 
 ``|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2))`` with covariances that divide by n - 1, in float64.
 
-Conventions
------------
-Samples are (sample, dimension); a sample is a frame. Whether frames of all clips are pooled before the distance is
-taken, or distances of single clips are averaged, changes the value several times over: the estimate falls with the
-number of frames, and for a clip of ViCo's length it measures the sample size more than the motion (two sequences of the
-same distribution, 64 dimensions, autocorrelation .95: 4.07 at 90 frames, 1.31 at 1000, .18 at 10 000).
+Conventions: Samples are (sample, dimension); a sample is a frame. Whether frames of all clips are pooled before the
+distance is taken, or distances of single clips are averaged, changes the value several times over: the estimate falls
+with the number of frames, and for a clip of ViCo's length it measures the sample size more than the motion (two
+sequences of the same distribution, 64 dimensions, autocorrelation .95: 4.07 at 90 frames, 1.31 at 1000, .18 at 10 000).
 
-Source
-------
-Heusel et al., NeurIPS 2017; Dowson and Landau, J. Multivariate Analysis 1982. Per clip: ``mymetrics.py`` of
+Source: Heusel et al., NeurIPS 2017; Dowson and Landau, J. Multivariate Analysis 1982. Per clip: ``mymetrics.py`` of
 Boese0601/Dyadic-Interaction-Modeling. Newton-Schulz: ``fid.py`` of photosynthesis-team/piq, which the challenge ran.
 """
 

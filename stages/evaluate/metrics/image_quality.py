@@ -1,14 +1,10 @@
 """PSNR and SSIM of predicted frames against the reference, with the conventions of piq.
 
-Conventions
------------
-Frames are RGB, uint8 (frame, height, width, 3), with 255 as the range; prediction and reference have one size. Values
-are of single frames first, (frame,), then their mean. PSNR cannot exceed 80 dB. SSIM first shrinks by
+Conventions: Frames are RGB, uint8 (frame, height, width, 3), with 255 as the range; prediction and reference have one
+size. Values are of single frames first, (frame,), then their mean. PSNR cannot exceed 80 dB. SSIM first shrinks by
 ``round(shorter side / 256)``, half to even: 384 px by 2, 640 px by 2 as well.
 
-Source
-------
-Wang et al., "Image Quality Assessment", TIP 2004 (SSIM, equation 13); ``psnr.py`` and ``ssim.py`` of
+Source: Wang et al., "Image Quality Assessment", TIP 2004 (SSIM, equation 13); ``psnr.py`` and ``ssim.py`` of
 photosynthesis-team/piq 0.8, which ``compute_base_metrics.py`` of dc3ea9f/vico_challenge_baseline runs.
 """
 

@@ -1,14 +1,10 @@
 """Lip landmark distance (LMD): how far the predicted lips lie from the reference, in pixels.
 
-Conventions
------------
-Landmarks are MediaPipe's (frame, 478, 2 or 3) in px of the crop; twenty of them stand where the lip points 48-67 of the
-68-point scheme lie, and only x and y count. The value depends on the size of the picture.
+Conventions: Landmarks are MediaPipe's (frame, 478, 2 or 3) in px of the crop; twenty of them stand where the lip points
+48-67 of the 68-point scheme lie, and only x and y count. The value depends on the size of the picture.
 
-Source
-------
-``compute_lmd.py`` of dc3ea9f/vico_challenge_baseline, which takes its points from face_alignment; with MediaPipe's the
-numbers are others, hence the other name.
+Source: ``compute_lmd.py`` of dc3ea9f/vico_challenge_baseline, which takes its points from face_alignment; with
+MediaPipe's the numbers are others, hence the other name.
 """
 
 from __future__ import annotations

@@ -5,17 +5,15 @@ probability of ``1 - exp(-(width / w)^3.6)``, w = 5 px in blocks of low contrast
 of edges whose probability, rounded to whole percent, is below 64. Widths are whole and a width of w has 63 %, so that
 is the share of widths up to w.
 
-Conventions
------------
-Pictures are 8 bit grey, (height, width), by OpenCV's conversion from RGB; what is left beside the blocks of 64 px does
-not count. As in python-cpbd: the square of the gradient is compared with the root of its mean, an ideal step has no
-edge since both its columns are equally strong, and a pixel without horizontal gradient counts as one that rises.
+Conventions: Pictures are 8 bit grey, (height, width), by OpenCV's conversion from RGB; what is left beside the blocks
+of 64 px does not count. As in python-cpbd: the square of the gradient is compared with the root of its mean, an ideal
+step has no edge since both its columns are equally strong, and a pixel without horizontal gradient counts as one that
+rises.
 
-Source
-------
-Narvekar and Karam, "A No-Reference Image Blur Metric Based on the Cumulative Probability of Blur Detection (CPBD)",
-TIP 2011, of the Image, Video and Usability Lab, Arizona State University; Marziliano et al., ICIP 2002, for the widths;
-Canny, PAMI 1986, for the blocks that count. Written from descriptions of python-cpbd 1.0.7, no code of which is here.
+Source: Narvekar and Karam, "A No-Reference Image Blur Metric Based on the Cumulative Probability of Blur Detection
+(CPBD)", TIP 2011, of the Image, Video and Usability Lab, Arizona State University; Marziliano et al., ICIP 2002, for
+the widths; Canny, PAMI 1986, for the blocks that count. Written from descriptions of python-cpbd 1.0.7, no code of
+which is here.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
 """Synchrony: how a listener moves with the speaker (RPCC, TLCC, WTLCC) and in step with the reference (STS).
 
-Conventions
------------
-Coefficients are (frame, dimension) at 30 fps; listener and speaker are of the same clip and length. A dimension that
-does not change correlates with nothing: r = 0.
+Conventions: Coefficients are (frame, dimension) at 30 fps; listener and speaker are of the same clip and length. A
+dimension that does not change correlates with nothing: r = 0.
 
-Source
-------
-Song et al., ICCV 2023 (ELP), section 4.1. RPCC and STS: ``mymetrics.py`` and ``eval_utils.py`` of
+Source: Song et al., ICCV 2023 (ELP), section 4.1. RPCC and STS: ``mymetrics.py`` and ``eval_utils.py`` of
 Boese0601/Dyadic-Interaction-Modeling; RPCC of single dimensions: ``evaluate_listener.py`` of sanjayss34/lm-listener.
 TLCC: ``TLCC.py`` of reactmultimodalchallenge/baseline_react2023. STS: Moeller-Levet et al., IDA 2003. WTLCC: Boker et
 al., Psychological Methods 2002; ELP's window is 4 s, its lags and its step are not published.

@@ -1,14 +1,10 @@
 """Variety: how much a listener moves (V-D, diversity), how many things it does (SI-D), how far its answers lie apart.
 
-Conventions
------------
-Coefficients and embeddings are (frame, dimension), several samples of them (frame, sample, dimension). All are
-properties of one data set. A still listener has none; noise has a lot: the reference's own value is the goal.
+Conventions: Coefficients and embeddings are (frame, dimension), several samples of them (frame, sample, dimension). All
+are properties of one data set. A still listener has none; noise has a lot: the reference's own value is the goal.
 
-Source
-------
-Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
-three definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
+Source: Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in three
+definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
 ``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``. Diversity: Zhang et al., "SadTalker", CVPR
 2023, whose method MFR-Net (MM 2023, section 4.2.1) follows: "standard deviation of the head motion feature embeddings
 extracted from the generated frames using Hopenet". Neither published the code; that the embeddings are the pooled
