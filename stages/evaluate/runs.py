@@ -89,16 +89,13 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     """A run from a folder of predictions, a folder of videos, or both; with their samples where they have several."""
     if name == REFERENCE_RUN:
         raise UserError(f"run {name!r}: the name is the reference's own; give another: NAME=FOLDER")
-    for folder in (predicted, videos):
-        if folder is not None and not folder.is_dir():
-            raise UserError(f"run {name!r}: {folder}: no such folder; name one that jobs.predict or jobs.render wrote")
     folders = [folder for folder in (predicted, videos) if folder is not None]
-    samples = next(filter(None, map(sample_names, folders)), [""])
-    found = tuple(
-        Sample(predicted and _inside(predicted, sample), videos and _inside(videos, sample)) for sample in samples
-    )
-    if predicted is None and videos is None:
+    if not folders:
         raise UserError(f"run {name!r}: expected predictions or videos, found neither")
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f"run {name!r}: {missing[0]}: no such folder; name one that jobs.predict or jobs.render wrote")
+    samples = next(filter(None, map(sample_names, folders)), [""])
+    found = tuple(Sample(*(folder and _inside(folder, name) for folder in (predicted, videos))) for name in samples)
     first = found[0].data
     return Run(name, found, read_description(first).predicted if first else None)
 
@@ -116,7 +113,6 @@ def _columns(inputs: Iterable[Input], packed: Sequence[str]) -> list[str]:
 
 
 def _arrays(row: Mapping[str, Any], *people: Whose) -> dict[Input, np.ndarray]:
-    """The arrays of one row of a shard."""
     arrays = {}
     for one in (Input(whose, quantity) for whose in people for quantity in Quantity if not quantity.is_seen):
         values = [row.get(name) for name in one.columns()]

@@ -137,7 +137,6 @@ def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
 
 
 def _group(run: str, key: Comparable, clips: Sequence[Sequence[ComparedClip]], seed: int) -> Group:
-    """The group of these clips, a list a sample."""
     metric = find_definition(key.metric)
     metric = metric.of_reference() if run == REFERENCE_RUN else metric
     arrays: list[list[Clip]] = []

@@ -102,7 +102,6 @@ def _environment(**options: Any) -> Environment:
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
-    """Id and title of every section."""
     for split in report.splits:
         clips, frames = report.clips(split)
         if clips:

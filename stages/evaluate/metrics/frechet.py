@@ -14,7 +14,7 @@ Boese0601/Dyadic-Interaction-Modeling. Newton-Schulz: ``fid.py`` of photosynthes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -36,18 +36,10 @@ def validate(first: np.ndarray, second: np.ndarray) -> None:
         raise ValueError(f"expected two samples or more for a covariance, found {len(first)} and {len(second)}")
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """Mean (dimension,) and covariance (dimension, dimension) of samples."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
-
-    @classmethod
-    def of(cls, samples: np.ndarray) -> Gaussian:
-        """Of samples (sample, dimension)."""
-        values = samples.astype(np.float64)
-        return cls(values.mean(axis=0), np.cov(values, rowvar=False).reshape(values.shape[1], values.shape[1]))
+def _moments(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (dimension,) and covariance (dimension, dimension) of samples (sample, dimension)."""
+    values = samples.astype(np.float64)
+    return values.mean(axis=0), np.cov(values, rowvar=False).reshape(values.shape[1], values.shape[1])
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -58,16 +50,16 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     samples than dimensions smaller by about 1e-5 of it.
     """
     validate(first, second)
-    one, other = Gaussian.of(first), Gaussian.of(second)
-    values, vectors = np.linalg.eigh(one.covariance)
+    one, other = _moments(first), _moments(second)
+    values, vectors = np.linalg.eigh(one[1])
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    eigenvalues = np.linalg.eigvalsh(root @ other.covariance @ root)
+    eigenvalues = np.linalg.eigvalsh(root @ other[1] @ root)
     return max(_distance(one, other, float(np.sqrt(np.maximum(eigenvalues, 0)).sum())), 0.0)
 
 
-def _distance(first: Gaussian, second: Gaussian, trace_of_root: float) -> float:
-    apart = np.square(first.mean - second.mean).sum()
-    return float(apart + np.trace(first.covariance) + np.trace(second.covariance) - 2 * trace_of_root)
+def _distance(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], trace_of_root: float) -> float:
+    apart = np.square(one[0] - other[0]).sum()
+    return float(apart + np.trace(one[1]) + np.trace(other[1]) - 2 * trace_of_root)
 
 
 def frechet_distance_piq(first: np.ndarray, second: np.ndarray) -> float:
@@ -76,8 +68,8 @@ def frechet_distance_piq(first: np.ndarray, second: np.ndarray) -> float:
     Where covariances are ill-conditioned, as they are with fewer samples than dimensions, by a factor of two and more.
     """
     validate(first, second)
-    one, other = Gaussian.of(first), Gaussian.of(second)
-    return _distance(one, other, float(np.trace(newton_schulz_root(one.covariance @ other.covariance))))
+    one, other = _moments(first), _moments(second)
+    return _distance(one, other, float(np.trace(newton_schulz_root(one[1] @ other[1]))))
 
 
 def newton_schulz_root(matrix: np.ndarray) -> np.ndarray:

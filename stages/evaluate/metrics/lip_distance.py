@@ -19,16 +19,10 @@ INNER_LIPS = (78, 82, 13, 312, 308, 317, 14, 87)  # 60 to 67
 LIPS = OUTER_LIPS + INNER_LIPS
 
 
-def landmark_distance_px(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """Mean of ``|predicted - reference|`` over frames, points, x and y."""
-    check_pair(predicted, reference, ndim=3)
-    return float(np.abs(predicted.astype(np.float64) - reference).mean())
-
-
 def lip_distance_px(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """`landmark_distance_px` of the lips among MediaPipe's points (frame, 478, 2 or 3)."""
+    """Mean of ``|predicted - reference|`` over frames, x and y of the lips among MediaPipe's points."""
     check_pair(predicted, reference, ndim=3)
-    return landmark_distance_px(predicted[:, LIPS, :2], reference[:, LIPS, :2])
+    return float(np.abs(predicted[:, LIPS, :2].astype(np.float64) - reference[:, LIPS, :2]).mean())
 
 
 DEFINITIONS = (

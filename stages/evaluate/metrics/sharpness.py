@@ -32,9 +32,7 @@ LONGEST_RUN_PX = 100  # to either side of an edge
 GREYS_TO_GRADIENT = 8  # sum of the Sobel kernel's weights, regardless of their signs
 STEEPEST = np.tan(np.pi / 8)  # a gradient up to 22.5 degrees from the horizontal has a width
 
-CANNY_HIGH = (
-    0.2  # scikit-image's default, meant for pictures in [0, 1], here in grey levels: nearly everything is an edge
-)
+CANNY_HIGH = 0.2  # scikit-image's default, meant for [0, 1], here in grey levels: nearly everything is an edge
 STRIPS_PX = (8, 52)  # rows in the middle of every block in which Canny's edges are looked for, first few, then most
 STRIP_MARGIN_PX = 6  # 4 of the Gaussian, 1 of the gradient, 1 of the neighbours
 SURELY_EDGE_PIXELS = 4 * MIN_EDGE_PIXELS  # in the strip: roundings of a few pixels do not matter
@@ -158,9 +156,8 @@ def strip_edges(grey: np.ndarray, strip_px: int) -> np.ndarray:
     rim = STRIP_MARGIN_PX - 1
     down, across = (values.reshape(rows, height, width)[:, rim:-rim, rim:-rim] for values in gradient)
     edges = np.zeros((rows, strip_px, width), bool)
-    edges[..., rim + 1 : -rim - 1] = _strongest_along_gradient(
-        np.sqrt(np.square(down) + np.square(across)), down, across
-    )
+    strength = np.sqrt(np.square(down) + np.square(across))
+    edges[..., rim + 1 : -rim - 1] = _strongest_along_gradient(strength, down, across)
     return edges.reshape(-1, width)
 
 

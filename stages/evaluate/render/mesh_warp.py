@@ -34,7 +34,6 @@ class MeshWarp:
         self._segmenter = Segmenter()
 
     def render(self, scene: Scene) -> Iterator[np.ndarray]:
-        """The frames of a scene: uint8 RGB (side, side, 3) each."""
         (pose,) = mesh_of(scene.pose, self._basis, scene.side_px)
         portrait = Portrait(scene.picture, pose, self._segmenter.background(scene.picture))
         for points, closed in zip(mesh_of(scene.motion, self._basis, scene.side_px), scene.closed, strict=True):

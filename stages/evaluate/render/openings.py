@@ -102,7 +102,6 @@ class Openings:
 
 
 def _continue_eyeball(inside: np.ndarray, points: np.ndarray, eye: Eye) -> None:
-    """Continue an eyeball behind its lids."""
     reach_px = BEHIND_SHARE * width_px(points, eye)
     polygon = _polygon(points, eye)
     box = _Box.around(polygon, 2 * reach_px, len(inside))

@@ -39,7 +39,6 @@ class PIRender:
         self._device = device
 
     def render(self, scene: Scene) -> Iterator[np.ndarray]:
-        """The frames of a scene: uint8 RGB (side, side, 3) each."""
         segmenter = self._segmenter
         fusion = segmenter and Fusion(scene.picture, segmenter.background(scene.picture))
         size = (scene.side_px, scene.side_px)

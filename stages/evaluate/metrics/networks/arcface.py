@@ -64,5 +64,4 @@ UNUSED, NETWORK = (), ArcFace
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255: the whole frame."""
     return resized(frames, SIDE_PX) / 127.5 - 1

@@ -18,6 +18,5 @@ UNUSED, NETWORK = ("fc_yaw.", "fc_pitch.", "fc_roll.", "fc_finetune."), ResNet50
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255."""
     mean, std = (torch.tensor(values, device=frames.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (resized(frames / 255, SIDE_PX) - mean) / std

@@ -23,8 +23,6 @@ def _chain(*shapes: tuple) -> nn.Sequential:
 
 
 class _Branches(nn.Module):
-    """Branches side by side."""
-
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
         self.count = len(branches)
@@ -110,5 +108,4 @@ UNUSED, NETWORK = ("logits.",), InceptionResnet  # the classifier that it was tr
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255."""
     return (resized(frames, SIDE_PX) - GREY) / GREY_RANGE
