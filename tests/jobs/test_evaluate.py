@@ -36,15 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SIDE_PX = 96
 HOSTILE = "<img src onerror>|`*"  # no =, which ends the name in NAME=PREDICTION
 METRICS = (
-    "fd_*",
-    "expl1_2023",
-    "posel1_2023",
-    "*fd_frechet_pooled",
-    "vd_exp_sum",
-    "psnr_piq",
-    "ssim_piq",
-    "cpbd",
-    "csim_arcface",
+    *("fd_*", "expl1_2023", "posel1_2023", "*fd_frechet_pooled", "vd_exp_sum"),
+    *("psnr_piq", "ssim_piq", "cpbd", "csim_arcface"),
 )
 VOID = {"meta", "img", "br", "input", "link"}
 
@@ -82,18 +75,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def evaluated(world: Path, out: Path, *options: object) -> int:
+    """The command's exit status."""
+    fixed = ["--reference", world / "reference", "--out", out, "--address", "none"]
+    return evaluate.main([str(argument) for argument in [*fixed, *options]])
+
+
+def both(world: Path) -> list[str]:
+    """Predictions of both runs, one of which bears a hostile name."""
+    return ["--predicted", f"near={world / 'near'}", f"{HOSTILE}={world / 'far'}"]
+
+
 @pytest.fixture(scope="module")
 def written(world: Path) -> Path:
-    """The folder of an evaluation of both runs, one of which bears a hostile name."""
-    arguments = [
-        "--reference",
-        world / "reference",
-        "--predicted",
-        f"near={world / 'near'}",
-        f"{HOSTILE}={world / 'far'}",
-    ]
-    arguments += ["--videos", world / "near_videos", world / "far_videos", "--out", world / "out", "--address", "none"]
-    assert evaluate.main([str(a) for a in [*arguments, "--metrics", *METRICS]]) == 0
+    """The folder of an evaluation of both runs."""
+    videos = ["--videos", world / "near_videos", world / "far_videos"]
+    assert evaluated(world, world / "out", *both(world), *videos, "--metrics", *METRICS) == 0
     return world / "out"
 
 
@@ -168,33 +165,24 @@ def test_names_of_others_stay_text(written: Path) -> None:
     assert "img" not in structure(written / "leaderboard.html").tags
     markdown = (written / "leaderboard.md").read_text(encoding="utf-8")
     assert not re.search(r"(?<!\\)<", markdown)
-    widths = {
-        line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")
-    }
+    rows = [line for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")]
+    widths = {line.count("|") - line.count("\\|") for line in rows}
     assert len(widths) <= 2  # of the scores and of the differences: no name adds a column
 
 
 def test_the_same_evaluation_again_writes_the_same(world: Path, written: Path, tmp_path: Path) -> None:
-    arguments = [
-        "--reference",
-        world / "reference",
-        "--predicted",
-        f"near={world / 'near'}",
-        f"{HOSTILE}={world / 'far'}",
-    ]
-    options = [*arguments, "--out", tmp_path, "--address", "none", "--metrics", "fd_*", "vd_exp_sum"]
-    assert evaluate.main([str(a) for a in options]) == 0
+    assert evaluated(world, tmp_path, *both(world), "--metrics", "fd_*", "vd_exp_sum") == 0
     first = scores_of(written)
     assert all(first[key] == value for key, value in scores_of(tmp_path).items())
 
 
 def test_videos_alone_are_a_run_and_their_lengths_are_checked(world: Path, tmp_path: Path, capsys) -> None:
-    arguments = ["--reference", world / "reference", "--out", tmp_path, "--address", "none", "--metrics", "psnr_piq"]
-    assert evaluate.main([str(a) for a in [*arguments, "--videos", world / "near_videos"]]) == 0
+    metrics = ["--metrics", "psnr_piq"]
+    assert evaluated(world, tmp_path, *metrics, "--videos", world / "near_videos") == 0
     assert scores_of(tmp_path)["near_videos", "psnr_piq", "test", "all"] == pytest.approx(80, abs=1e-6)
     for i, frames in enumerate((20, 26, 28, 26)):
         write_film(tmp_path / "short" / f"clip_{i}.mp4", frames)
-    assert evaluate.main([str(a) for a in [*arguments, "--videos", tmp_path / "short"]]) == 2
+    assert evaluated(world, tmp_path, *metrics, "--videos", tmp_path / "short") == 2
     assert "clip_0: reference 24 frames, predicted video 20" in capsys.readouterr().err
 
 
@@ -213,8 +201,7 @@ def test_what_does_not_fit_is_said_and_ends_with_2(
     arguments: list[str], message: str, world: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.chdir(world)
-    fixed = ["--reference", "reference", "--out", str(tmp_path), "--address", "none"]
-    assert evaluate.main([*fixed, *arguments]) == 2
+    assert evaluated(world, tmp_path, *arguments) == 2
     assert message in capsys.readouterr().err
 
 
@@ -233,9 +220,8 @@ def test_weights_that_cannot_be_read_are_named(
     (file,) = weights.files
     weights.root().mkdir(parents=True)
     (weights.root() / file).write_bytes(b"garbage")
-    arguments = ["--reference", world / "reference", "--videos", f"near={world / 'near_videos'}", "--address", "none"]
-    options = [*arguments, "--out", tmp_path / "out", "--metrics", metric, "ssim_piq"]
-    assert evaluate.main([str(a) for a in options]) == status
+    options = ["--videos", f"near={world / 'near_videos'}", "--metrics", metric, "ssim_piq"]
+    assert evaluated(world, tmp_path / "out", *options) == status
     said = capsys.readouterr()
     assert f"{weights.root() / file}: {message}" in (said.err if status else said.out)
 

@@ -158,9 +158,8 @@ def test_weights_that_are_not_the_registered_ones_are_not_used(tmp_path: Path, m
 
 def test_networks_expect_pictures_as_they_were_trained() -> None:
     white, black = torch.full((1, 3, 20, 30), 255.0), torch.zeros(1, 3, 20, 30)
-    assert (vggface2.prepare(white).mean(), vggface2.prepare(black).mean()) == pytest.approx(
-        (127.5 / 128, -127.5 / 128)
-    )
+    found = vggface2.prepare(white).mean(), vggface2.prepare(black).mean()
+    assert found == pytest.approx((127.5 / 128, -127.5 / 128))
     assert (arcface.prepare(white).mean(), arcface.prepare(black).mean()) == pytest.approx((1, -1))
     expected = (1 - np.array(hopenet.IMAGENET_MEAN)) / hopenet.IMAGENET_STD
     np.testing.assert_allclose(hopenet.prepare(white).mean((0, 2, 3)), expected, rtol=1e-5)

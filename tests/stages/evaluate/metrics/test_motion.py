@@ -29,9 +29,6 @@ def stored(shared: Path) -> People:
     return golden_clips(shared)
 
 
-# feature distance
-
-
 @pytest.mark.shared
 @pytest.mark.parametrize("part", ["angle", "exp", "trans"])
 def test_feature_distances_are_the_golden_ones(part: str, golden: Any, stored: People) -> None:
@@ -61,9 +58,6 @@ def test_a_shift_has_a_known_distance_and_scales_with_the_numbers(shift: float, 
     assert feature_distance.mean_squared_difference(*pair) == pytest.approx((scale * shift) ** 2, abs=1e-9)
     norm = scale * abs(shift) * np.sqrt(width)
     assert feature_distance.mean_euclidean_distance(*pair) == pytest.approx(norm, abs=1e-9)
-
-
-# variety
 
 
 @pytest.mark.shared
@@ -127,9 +121,6 @@ def test_published_numbers_of_clusters_are_presets_and_others_can_be_had() -> No
     assert {"sid_exp_k40", "sid_pose_k20", "sid_exp_k15", "sid_pose_k9"} <= set(definitions())
     own = variety.si_d(Quantity.EXP, 5, published_as="")
     assert own.id == "sid_exp_k5" and "log2(5)" in own.warning
-
-
-# diversity, identity, lips
 
 
 def test_still_heads_have_no_diversity_and_clips_that_differ_do() -> None:

@@ -13,16 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.bench import reference_metrics
-from stages.evaluate.metrics.sharpness import (
-    BLOCK_PX,
-    STRIPS_PX,
-    canny_edges,
-    cpbd,
-    cpbd_of_picture,
-    edge_widths,
-    sobel_edges,
-    strip_edges,
-)
+from stages.evaluate.metrics import sharpness
+from stages.evaluate.metrics.sharpness import canny_edges, cpbd, cpbd_of_picture, edge_widths, sobel_edges, strip_edges
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +43,15 @@ def test_stored_pictures_have_the_published_number_and_every_count_on_the_way(go
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("strip_px", STRIPS_PX)
+@pytest.mark.parametrize("strip_px", sharpness.STRIPS_PX)
 def test_what_the_strip_finds_is_what_canny_finds_there(strip_px: int, golden: Any, shared: Path) -> None:
     for _, grey in stored(golden, shared):
-        rows, width = len(grey) // BLOCK_PX, grey.shape[1]
-        first = (BLOCK_PX - strip_px) // 2
-        inside = canny_edges(grey)[: rows * BLOCK_PX].reshape(rows, BLOCK_PX, width)[:, first : first + strip_px]
-        found = strip_edges(grey[: rows * BLOCK_PX], strip_px)
+        rows, width = len(grey) // sharpness.BLOCK_PX, grey.shape[1]
+        first = (sharpness.BLOCK_PX - strip_px) // 2
+        inside = canny_edges(grey)[: rows * sharpness.BLOCK_PX].reshape(rows, sharpness.BLOCK_PX, width)[
+            :, first : first + strip_px
+        ]
+        found = strip_edges(grey[: rows * sharpness.BLOCK_PX], strip_px)
         apart = (found != inside.reshape(-1, width))[:, 8:-8]
         assert found.sum() > 100 and apart.sum() <= 2 + 0.01 * found.sum()  # weak edges that join strong ones
 
