@@ -21,19 +21,15 @@ from pipeline.media.reader import MediaError, SourceReader
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Pooling, Quantity, Whose
 from stages.evaluate.metrics.embeddings import Embedding
 from stages.evaluate.metrics.registry import find_definition
-from stages.evaluate.runs import Misfit, Policy
+from stages.evaluate.runs import ClipFacts, Misfit, Policy
 
 CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(ClipFacts):
     """One clip of one sample of one run."""
 
-    clip_id: str
-    split: str
-    attitude: str | None
-    num_frames: int
     sample: int  # number of the prediction among several for the same clip
     arrays: Clip
     videos: Mapping[Whose, Path]  # of those people of whom there is one
@@ -88,9 +84,9 @@ def work_on(task: Comparison) -> Measurement:
     for definition in definitions:
         if definition.pooling is not Pooling.DATA_SET and definition.id not in result.values:
             chosen, left_out = valid_frames(definition, arrays)
-            frames = definition.num_frames(chosen)
-            value = definition.clip_score(chosen) if frames >= definition.min_frames else math.nan
-            result.values[definition.id] = Measured(value, frames if math.isfinite(value) else 0, left_out)
+            value = definition.clip_score(chosen)
+            frames = definition.num_frames(chosen) if math.isfinite(value) else 0
+            result.values[definition.id] = Measured(value, frames, left_out)
     return result
 
 

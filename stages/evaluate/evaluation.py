@@ -23,6 +23,7 @@ from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate.comparison import Comparison, Measurement, work_on
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Whose
 from stages.evaluate.runs import (
+    FACTS,
     Misfit,
     Policy,
     ReferenceClip,
@@ -203,10 +204,7 @@ def _task(
     inputs = {one for metric in metrics for one in (metric.of_reference() if own else metric).inputs}
     videos = {Whose.PREDICTED: video, Whose.REFERENCE: clip.video, Whose.SPEAKER: clip.speaker_video}
     return Comparison(
-        clip_id=clip.clip_id,
-        split=clip.split,
-        attitude=clip.attitude,
-        num_frames=clip.num_frames,
+        **{name: getattr(clip, name) for name in FACTS},
         sample=sample,
         arrays={one: arrays[one] for one in inputs if one in arrays},
         videos={whose: path for whose, path in videos.items() if path},

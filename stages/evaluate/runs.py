@@ -8,7 +8,7 @@ errors, unless a `Policy` says otherwise; nothing is padded in silence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,22 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceClip:
-    """A clip of the reference: its arrays, and its videos."""
+class ClipFacts:
+    """What the reference says of a clip."""
 
     clip_id: str
     split: str
     attitude: str | None
     num_frames: int
+
+
+FACTS = tuple(field.name for field in fields(ClipFacts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceClip(ClipFacts):
+    """A clip of the reference: its arrays, and its videos."""
+
     arrays: Clip
     video: Path | None
     speaker_video: Path | None
@@ -130,10 +139,7 @@ def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definiti
     videos = [name for name in ("listener_video", "speaker_video") if name in packed]
     clips = [
         ReferenceClip(
-            clip_id=row["clip_id"],
-            split=row["split"],
-            attitude=row["attitude"],
-            num_frames=row["num_frames"],
+            **{name: row[name] for name in FACTS},
             arrays=_arrays(row, Whose.REFERENCE, Whose.SPEAKER),
             video=_media(root, row.get("listener_video")),
             speaker_video=_media(root, row.get("speaker_video")),

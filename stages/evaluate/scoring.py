@@ -77,10 +77,8 @@ def _undefined(scores: Sequence[Score]) -> tuple[dict[tuple[str, str], str], lis
             absent[score.key.split, least][score.key.metric] = None
         else:
             nowhere[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
-    return nowhere, [
-        f"not defined for the clips of {split}: {', '.join(metrics)}: {_need(least)}"
-        for (split, least), metrics in absent.items()
-    ]
+    said = ((split, ", ".join(metrics), _need(least)) for (split, least), metrics in absent.items())
+    return nowhere, [f"not defined for the clips of {split}: {metrics}: {why}" for split, metrics, why in said]
 
 
 def _need(least: int) -> str:
@@ -187,9 +185,7 @@ def _space(metric: Definition, done: Evaluation) -> ScoreSpace:
 
 def _score(group: Group, found: Replicates) -> Score:
     low, high = found.interval()
-    if (
-        group.metric.pooling is Pooling.DATA_SET and low < 0
-    ):  # distances, variances, entropies: a normal interval knows no 0
+    if found.pooled and low < 0:  # distances, variances, entropies: a normal interval knows no 0
         low = 0.0
     counts = np.isfinite(_mean_of_samples(group.values)) if not group.arrays else np.ones(len(group.clip_ids), bool)
     samples = len(group.frames)

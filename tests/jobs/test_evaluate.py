@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -95,22 +96,18 @@ def written(world: Path) -> Path:
 
 
 class Structure(HTMLParser):
-    """Elements that are left open, and what stands where."""
+    """Elements that are left open, all tags, and the values of attributes by name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.sources: list[str] = []
         self.tags: list[str] = []
+        self.values: dict[str, list[str | None]] = defaultdict(list)
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
         self.tags.append(tag)
-        self.ids += [str(found["id"])] if "id" in found else []
-        self.links += [str(found["href"])] if "href" in found else []
-        self.sources += [str(found["src"])] if "src" in found else []
+        for name, value in attrs:
+            self.values[name].append(value)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -155,10 +152,11 @@ def test_what_was_not_computed_stands_everywhere(written: Path) -> None:
 def test_the_page_is_whole_and_its_links_lead_somewhere(written: Path) -> None:
     page = structure(written / "leaderboard.html")
     assert not page.open
-    assert len(page.ids) == len(set(page.ids))
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert len(page.sources) == 4 * 4  # reference, speaker and two runs of four clips
-    assert all((written / source).is_file() for source in page.sources)
+    ids, links, sources = (page.values[name] for name in ("id", "href", "src"))
+    assert len(ids) == len(set(ids))
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    assert len(sources) == 4 * 4  # reference, speaker and two runs of four clips
+    assert all((written / source).is_file() for source in sources)
 
 
 def test_names_of_others_stay_text(written: Path) -> None:

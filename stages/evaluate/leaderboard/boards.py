@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
-from stages.evaluate.leaderboard.published import Metric, PublishedScore
+from stages.evaluate.leaderboard.published import Metrics, PublishedScore
 from stages.evaluate.metrics.definition import Direction
 
 
@@ -45,9 +45,7 @@ class Board:
         return any(row.ranked and not row.source for row in self.rows)
 
 
-def make_boards(
-    scores: Sequence[Score], published: Sequence[PublishedScore], metrics: Mapping[str, Metric]
-) -> list[Board]:
+def make_boards(scores: Sequence[Score], published: Sequence[PublishedScore], metrics: Metrics) -> list[Board]:
     """All boards, ours first, in the order of the metrics."""
     rows: dict[Comparable, list[Standing]] = defaultdict(list)
     goals = {score.key: score.value for score in scores if score.run == REFERENCE_RUN}

@@ -60,6 +60,10 @@ class Metric:
     sees_pictures: bool
 
 
+Entry = Mapping[str, Any]
+Metrics = Mapping[str, Metric]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedScore:
     """One printed number; ``value`` is None where it cannot be read. ``flags`` are pairs of flag and note."""
@@ -99,7 +103,7 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
     return metrics, [s for table in tables for s in _scores(table, content.get("papers", {}), metrics, path)]
 
 
-def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], path: Path) -> Metric:
+def _own_metric(id: str, entry: Entry, known: Metrics, path: Path) -> Metric:
     where = f"{path}: metric {id!r}"
     _check_keys(entry, ("name", "better", "meaning"), where)
     if id in known:
@@ -110,9 +114,7 @@ def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], 
     return Metric(id, entry["name"], better, entry["meaning"], scale=1.0, pooling=UNPUBLISHED, sees_pictures=False)
 
 
-def _scores(
-    table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], path: Path
-) -> Iterator[PublishedScore]:
+def _scores(table: Entry, papers: Entry, metrics: Metrics, path: Path) -> Iterator[PublishedScore]:
     where = f"{path}: table {table.get('id')!r}"
     _check_table(table, papers, metrics, where)
     rules = table.get("flags", [])
@@ -141,9 +143,7 @@ def _scores(
         raise UserError(f"{where}: flags that hold for no number: {idle}")
 
 
-def _check_table(
-    table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], where: str
-) -> None:
+def _check_table(table: Entry, papers: Entry, metrics: Metrics, where: str) -> None:
     _check_keys(table, TABLE_KEYS, where, ("flags",))
     if table["paper"] not in papers:
         raise UserError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
@@ -157,7 +157,7 @@ def _check_table(
             raise UserError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
 
 
-def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> tuple[dict[str, str], Sequence[Any]]:
+def _checked_row(row: Sequence[Any], table: Entry, where: str) -> tuple[dict[str, str], Sequence[Any]]:
     """A row's place (method, split and attitude) and its numbers."""
     expected = len(PLACE) + len(table["columns"])
     if len(row) != expected or row[1] not in SPLITS or row[2] not in (*ATTITUDES, ALL):
@@ -167,12 +167,12 @@ def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> tu
     return dict(zip(PLACE, row, strict=False)), row[len(PLACE) :]
 
 
-def _holds(rule: Mapping[str, Any], place: Mapping[str, str], column: str) -> bool:
+def _holds(rule: Entry, place: Mapping[str, str], column: str) -> bool:
     named = all(rule.get(key, value) == value for key, value in place.items())
     return named and column in rule.get("columns", [column])
 
 
-def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[str, str]) -> Comparable:
+def _key(table: Entry, metric: Metric, column: str, place: Mapping[str, str]) -> Comparable:
     side = table["resolution"]
     resolution = f"{side}x{side}" if side and metric.sees_pictures else ""
     space = "" if metric.sees_pictures else table["space"]
@@ -190,7 +190,7 @@ def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[s
     )
 
 
-def _check_keys(found: Mapping[str, Any], needed: Sequence[str], where: str, others: Sequence[str] = ()) -> None:
+def _check_keys(found: Entry, needed: Sequence[str], where: str, others: Sequence[str] = ()) -> None:
     known = (*needed, *others)
     if unknown := sorted(set(found) - set(known)):
         raise UserError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(known)}")

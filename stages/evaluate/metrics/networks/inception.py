@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.evaluate.metrics.networks.convolution import NormedConvolution, resized
+from stages.evaluate.metrics.networks.convolution import Kernel, NormedConvolution, resized
 
 SIDE_PX = 299
 CLASSES = 1008
 AVERAGE, MAXIMUM, SHRUNK_MAXIMUM = "average", "maximum", "maximum of every other pixel"  # what a branch may begin with
 
-Kernel = int | tuple[int, int]
 Layer = tuple[str, int, Kernel] | tuple[str, int, Kernel, int]  # name, outputs, kernel, stride
 Branch = tuple[str | Layer, ...]
 

@@ -58,9 +58,7 @@ def torchvision() -> object:
     return torchvision
 
 
-def test_the_network_of_vggface2_is_facenet_pytorchs_and_its_checkpoint_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_network_of_vggface2_is_facenet_pytorchs_and_its_checkpoint_loads(tmp_path: Path, monkeypatch) -> None:
     theirs = by_formula(import_facenet().InceptionResnetV1)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     weights = find_weights("facenet_vggface2")
@@ -129,9 +127,7 @@ def test_arcface_embeds_whole_frames_of_any_size() -> None:
 
 
 @pytest.mark.parametrize("quantity", NETWORKS, ids=str)
-def test_without_its_weights_a_metric_says_what_to_do(
-    quantity: Quantity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_its_weights_a_metric_says_what_to_do(quantity: Quantity, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     name = quantity.value.network
     metrics = [metric for metric in definitions().values() if metric.weights == name]
