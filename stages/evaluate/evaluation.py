@@ -81,18 +81,11 @@ class EvaluatedRun:
 
     def clip_scores(self) -> Iterator[ClipScore]:
         """Rows of ``scores.parquet``."""
-        for clip in self.clips:
-            for metric, measured in clip.result.values.items():
-                yield ClipScore(
-                    run=self.run.name,
-                    sample=clip.task.sample,
-                    metric=metric,
-                    clip_id=clip.task.clip_id,
-                    split=clip.task.split,
-                    attitude=clip.task.attitude,
-                    num_frames=measured.num_frames,
-                    value=measured.value,
-                )
+        for task, result in ((clip.task, clip.result) for clip in self.clips):
+            facts = {"clip_id": task.clip_id, "split": task.split, "attitude": task.attitude, "sample": task.sample}
+            for metric, one in result.values.items():
+                found = {"num_frames": one.num_frames, "value": one.value}
+                yield ClipScore(run=self.run.name, metric=metric, **facts, **found)
 
 
 @dataclass(frozen=True)

@@ -22,25 +22,16 @@ NOT_PRINTED, UNREADABLE = "-", "?"
 SPLITS = ("test", "ood", "test+ood", "validation")
 UNPUBLISHED = "not published"
 
-FLAGS = {  # what is said of a number -> whether it may still be ranked among others
-    "average contradicts its rows": False,
-    "contradicts another table": False,
-    "contradicts its rows": False,
-    "contradicts the text": True,
-    "copied across test sets": False,
-    "copied from another paper": False,
-    "doubtful scan": False,
-    "mean of test and ood": False,
-    "not a method": False,
-    "other definition in the same column": False,
-    "other scale than elsewhere in the paper": True,
-    "re-extracted": True,
-    "reimplementation": True,
-    "repeated": False,
-    "speaker, not listener": True,
-    "unknown fitter": True,
-    "unmodified baseline": True,
-}
+UNRANKED = (  # what may be said of a number that keeps it from being ranked among others
+    *("average contradicts its rows", "contradicts another table", "contradicts its rows", "copied across test sets"),
+    *("copied from another paper", "doubtful scan", "mean of test and ood", "not a method", "repeated"),
+    "other definition in the same column",
+)
+FLAGS = (  # all that may be said
+    *UNRANKED,
+    *("contradicts the text", "other scale than elsewhere in the paper", "re-extracted", "reimplementation"),
+    *("speaker, not listener", "unknown fitter", "unmodified baseline"),
+)
 
 TABLE_KEYS = ("id", "paper", "table", "title", "data", "space", "resolution", "columns", "rows")
 PLACE = ("method", "split", "attitude")  # of a row of numbers, before them
@@ -80,7 +71,7 @@ class PublishedScore:
     @property
     def may_be_ranked(self) -> bool:
         """Whether nothing speaks against setting it beside others of its kind."""
-        return self.value is not None and all(FLAGS[flag] for flag, _ in self.flags)
+        return self.value is not None and not any(flag in UNRANKED for flag, _ in self.flags)
 
 
 def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[PublishedScore]]:

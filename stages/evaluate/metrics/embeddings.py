@@ -13,7 +13,7 @@ from stages.evaluate.metrics.definition import Quantity
 from stages.evaluate.metrics.validation import check_pictures
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 BATCH_FRAMES = 32
 NETWORKS = tuple(quantity for quantity in Quantity if quantity.value.network)
@@ -42,14 +42,12 @@ class Embedding:
         import torch
 
         check_pictures(frames)
+        prepare, parts = _module(self.quantity).prepare, [np.empty((0, self.quantity.value.width), np.float32)]
         with torch.inference_mode():
-            starts = range(0, len(frames), BATCH_FRAMES)
-            parts = [self._embed(torch.from_numpy(frames[start : start + BATCH_FRAMES])) for start in starts]
-            return torch.cat(parts).numpy() if parts else np.empty((0, self.quantity.value.width), np.float32)
-
-    def _embed(self, frames: Tensor) -> Tensor:
-        pictures = frames.to(self.device).permute(0, 3, 1, 2).float()
-        return self.network(_module(self.quantity).prepare(pictures)).cpu()
+            for start in range(0, len(frames), BATCH_FRAMES):
+                batch = torch.from_numpy(frames[start : start + BATCH_FRAMES]).to(self.device)
+                parts.append(self.network(prepare(batch.permute(0, 3, 1, 2).float())).cpu().numpy())
+        return np.concatenate(parts)
 
 
 def _module(quantity: Quantity) -> Any:

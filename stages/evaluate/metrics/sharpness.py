@@ -38,16 +38,11 @@ STRIP_MARGIN_PX = 6  # 4 of the Gaussian, 1 of the gradient, 1 of the neighbours
 SURELY_EDGE_PIXELS = 4 * MIN_EDGE_PIXELS  # in the strip: roundings of a few pixels do not matter
 
 
-def cpbd_of_frames(frames: np.ndarray) -> np.ndarray:
-    """CPBD of every frame, (frame,)."""
+def cpbd(frames: np.ndarray) -> float:
+    """Mean CPBD of frames, uint8 RGB (frame, height, width, 3)."""
     check(frames, ndim=4)
     check_pictures(frames)
-    return np.array([cpbd_of_picture(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames])
-
-
-def cpbd(frames: np.ndarray) -> float:
-    """Mean CPBD of frames."""
-    return float(cpbd_of_frames(frames).mean())
+    return float(np.mean([cpbd_of_picture(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames]))
 
 
 def cpbd_of_picture(grey: np.ndarray) -> float:
