@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -111,7 +111,7 @@ def _mean_of_samples(values: np.ndarray) -> np.ndarray:
         return np.where(counts, values, 0).sum(axis=0) / counts.sum(axis=0)
 
 
-def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
+def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> Iterator[Group]:
     """Every metric on every split, all attitudes together and each alone, of the clips that all samples have."""
     samples = range(1 if one.run.name == REFERENCE_RUN else len(one.run.samples))
     clips = {(clip.task.sample, clip.task.clip_id): clip for clip in one.clips}
@@ -122,21 +122,15 @@ def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
             if clip.task.attitude in ATTITUDES:
                 members[clip.task.split, clip.task.attitude].append(clip_id)
     order = sorted(members, key=lambda group: (done.request.splits.index(group[0]), group[1] != ALL, group[1]))
-    return [
-        _group(
-            one.run.name,
-            replace(key, split=split, attitude=attitude),
-            [[clips[sample, clip_id] for clip_id in members[split, attitude]] for sample in samples],
-            seed,
-        )
-        for key in (_key(metric, one, done) for metric in one.metrics)
-        for split, attitude in order
-    ]
+    for metric in one.metrics:
+        key = _key(metric, one, done)
+        bound = metric.of_reference() if one.run.name == REFERENCE_RUN else metric
+        for split, attitude in order:
+            chosen = [[clips[sample, clip_id] for clip_id in members[split, attitude]] for sample in samples]
+            yield _group(one.run.name, replace(key, split=split, attitude=attitude), bound, chosen, seed)
 
 
-def _group(run: str, key: Comparable, clips: Sequence[Sequence[ComparedClip]], seed: int) -> Group:
-    metric = find_definition(key.metric)
-    metric = metric.of_reference() if run == REFERENCE_RUN else metric
+def _group(run: str, key: Comparable, metric: Definition, clips: list[list[ComparedClip]], seed: int) -> Group:
     arrays: list[list[Clip]] = []
     if metric.pooling is Pooling.DATA_SET:
         valid = [[valid_frames(metric, clip.arrays()) for clip in sample] for sample in clips]

@@ -117,10 +117,10 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
 
 def _compared(report: Report) -> Iterator[tuple[Metric, list[Board]]]:
     """Metrics with the boards on which others stand."""
-    boards: dict[str, list[Board]] = {board.key.metric: [] for board in report.boards}
-    for board in report.boards_beside_others():
-        boards[board.key.metric].append(board)
-    return ((report.metrics[id], found) for id, found in boards.items() if found)
+    shown = report.boards_beside_others()
+    for id in dict.fromkeys(board.key.metric for board in report.boards):
+        if found := [board for board in shown if board.key.metric == id]:
+            yield report.metrics[id], found
 
 
 @dataclass(frozen=True)

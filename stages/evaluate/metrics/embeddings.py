@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipeline.weights import find_weights
 from stages.evaluate.metrics.definition import Quantity
 from stages.evaluate.metrics.validation import check_pictures
-
-if TYPE_CHECKING:
-    from torch import nn
 
 BATCH_FRAMES = 32
 NETWORKS = tuple(quantity for quantity in Quantity if quantity.value.network)
@@ -24,7 +21,7 @@ class Embedding:
     """A network with its weights, on a device."""
 
     quantity: Quantity
-    network: nn.Module
+    network: Any  # torch's nn.Module
     device: str
 
     @classmethod
