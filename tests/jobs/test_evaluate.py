@@ -89,9 +89,11 @@ def both(world: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def written(world: Path) -> Path:
-    """The folder of an evaluation of both runs."""
+    """The folder of an evaluation of both runs, where no weights are."""
     videos = ["--videos", world / "near_videos", world / "far_videos"]
-    assert evaluated(world, world / "out", *both(world), *videos, "--metrics", *METRICS) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(world / "cache"))
+        assert evaluated(world, world / "out", *both(world), *videos, "--metrics", *METRICS) == 0
     return world / "out"
 
 
@@ -147,6 +149,9 @@ def test_what_was_not_computed_stands_everywhere(written: Path) -> None:
     for name in ("scores.json", "leaderboard.md", "leaderboard.html"):
         text = (written / name).read_text(encoding="utf-8").replace("\\", "")
         assert "arcface_r100_ms1mv3" in text and "missing, get them with" in text
+    reasons = {one["run"]: one["reason"] for one in json.loads((written / "scores.json").read_text())["not_computed"]}
+    assert reasons.keys() == {"near", HOSTILE}
+    assert all(why.startswith("weights `arcface_r100_ms1mv3` missing, get them with: ") for why in reasons.values())
 
 
 def test_the_page_is_whole_and_its_links_lead_somewhere(written: Path) -> None:
@@ -206,7 +211,7 @@ def test_what_does_not_fit_is_said_and_ends_with_2(
 @pytest.mark.parametrize(
     ("name", "metric", "status", "message"),
     [
-        ("inception_2015_12_05", "fid_exact", 0, "expected sha256"),  # not computed, and the rest is
+        ("inception_2015_12_05", "fid_exact", 0, "expected sha256 6726825d"),  # not computed, and the rest is
         ("facenet_vggface2", "csim_vggface2", 2, "expected a checkpoint of torch, found"),  # nobody publishes its hash
     ],
 )
