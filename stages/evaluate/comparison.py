@@ -21,7 +21,7 @@ from pipeline.media.reader import MediaError, SourceReader
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Pooling, Quantity, Whose
 from stages.evaluate.metrics.embeddings import Embedding
 from stages.evaluate.metrics.registry import find_definition
-from stages.evaluate.runs import ClipFacts, Misfit, Policy
+from stages.evaluate.runs import ClipFacts, Misfit, Policy, frames_at
 
 CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB
 
@@ -145,7 +145,7 @@ def _positions(lengths: dict[Whose, int], task: Comparison) -> dict[Whose, np.nd
         found = ", ".join(f"{whose.value} video {length}" for whose, length in wrong.items())
         raise VideoMismatch(Misfit.LENGTH, f"reference {task.num_frames} frames, {found}")
     goal = min(task.num_frames, *lengths.values()) if task.policy.length == "truncate" else task.num_frames
-    return {whose: np.minimum(np.arange(goal), length - 1) for whose, length in lengths.items()}
+    return {whose: frames_at(goal, length) for whose, length in lengths.items()}
 
 
 def _one_size(chunk: dict[Input, np.ndarray], task: Comparison) -> dict[Input, np.ndarray]:

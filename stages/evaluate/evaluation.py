@@ -65,10 +65,6 @@ class ComparedClip:
     task: Comparison
     result: Measurement
 
-    def arrays(self) -> Clip:
-        """All that a metric of the data set can need of it."""
-        return {**self.task.arrays, **self.result.arrays}
-
 
 @dataclass(frozen=True)
 class EvaluatedRun:

@@ -186,9 +186,9 @@ def fit_lengths(clip: ReferenceClip, predicted: Clip, policy: str) -> tuple[dict
         return {}, problem
     goal = min(clip.num_frames, *lengths) if policy == "truncate" else clip.num_frames
     still = Quantity.IDENTITY
-    return {one: v if one.quantity is still else at_length(v, goal) for one, v in arrays.items()}, problem
+    return {i: v if i.quantity is still else v[frames_at(goal, len(v))] for i, v in arrays.items()}, problem
 
 
-def at_length(values: np.ndarray, num_frames: int) -> np.ndarray:
-    """The first frames; the last one again and again where there are too few."""
-    return values[np.minimum(np.arange(num_frames), len(values) - 1)]
+def frames_at(goal: int, length: int) -> np.ndarray:
+    """The first frames of a sequence; the last one again and again where there are too few."""
+    return np.minimum(np.arange(goal), length - 1)

@@ -133,7 +133,9 @@ def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> Iterator[Group]:
 def _group(run: str, key: Comparable, metric: Definition, clips: list[list[ComparedClip]], seed: int) -> Group:
     arrays: list[list[Clip]] = []
     if metric.pooling is Pooling.DATA_SET:
-        valid = [[valid_frames(metric, clip.arrays()) for clip in sample] for sample in clips]
+        valid = [
+            [valid_frames(metric, {**clip.task.arrays, **clip.result.arrays}) for clip in sample] for sample in clips
+        ]
         arrays = [[inputs for inputs, _ in sample] for sample in valid]
         found = [[Measured(math.nan, metric.num_frames(inputs), gone) for inputs, gone in sample] for sample in valid]
     else:

@@ -93,13 +93,8 @@ def named_fitter(key: Comparable) -> Comparable:
 def _board(key: Comparable, rows: Sequence[Standing], better: Direction, goal: float | None) -> Board:
     """Rows with ranks, ties sharing the better one; those without a rank last."""
     can = better is not Direction.REFERENCE or goal is not None
-
-    def badness(row: Standing) -> float:
-        assert row.value is not None  # it could not be ranked
-        return better.badness(row.value, goal)
-
-    ranked = sorted((row for row in rows if row.ranked and can), key=badness)
-    marks = [badness(row) for row in ranked]
+    ranked = sorted((row for row in rows if row.ranked and can), key=lambda row: better.badness(row.value, goal))
+    marks = [better.badness(row.value, goal) for row in ranked]
     if len(ranked) > 1:  # one alone is no first
         ranked = [replace(row, rank=1 + marks.index(mark)) for row, mark in zip(ranked, marks, strict=True)]
     return Board(key, (*ranked, *(row for row in rows if not (row.ranked and can))), goal)

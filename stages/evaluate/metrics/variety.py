@@ -135,20 +135,18 @@ def _v_d(quantity: Quantity) -> Iterator[Definition]:
 
 def si_d(quantity: Quantity, k: int, published_as: str) -> Definition:
     """SI-D with k clusters; `SI_D_PRESETS` are those with published numbers."""
-    return Definition(
+    return _property(
         id=f"sid_{quantity}_k{k}",
         name=f"SI-D {quantity} (k={k})",
         published_as=published_as,
         formula=f"entropy in bit of the nearest of {k} clusters of the reference's {quantity}, frames of all clips",
         source=f"Ng et al., CVPR 2022; eval_utils.py of {_DIM}",
         unit="bit",
-        scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.REFERENCE,
         inputs=quantity.pair,
         min_frames=k,
         function=partial(cluster_entropy, k=k),
-        perfect=None,
         unpaired=partial(entropy_in_clusters, k=k),
         warning=f"cannot exceed log2({k}) = {np.log2(k):.2f}",
     )
