@@ -102,7 +102,6 @@ def _environment(**options: Any) -> Environment:
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
-    """Id and title of every section."""
     for split in report.splits:
         clips, frames = report.clips(split)
         if clips:
@@ -118,24 +117,21 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
 
 def _compared(report: Report) -> Iterator[tuple[Metric, list[Board]]]:
     """Metrics with the boards on which others stand."""
-    boards: dict[str, list[Board]] = {board.key.metric: [] for board in report.boards}
-    for board in report.boards_beside_others():
-        boards[board.key.metric].append(board)
-    return ((report.metrics[id], found) for id, found in boards.items() if found)
+    shown = report.boards_beside_others()
+    for id in dict.fromkeys(board.key.metric for board in report.boards):
+        if found := [board for board in shown if board.key.metric == id]:
+            yield report.metrics[id], found
 
 
 @dataclass(frozen=True)
 class Card:
-    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value.
-
-    ``low`` is where the card begins, ``scale`` percent of its width a unit.
-    """
+    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value."""
 
     metric: Definition
     scores: list[Score]
     goal: Score | None
-    low: float
-    scale: float
+    low: float  # where the card begins
+    scale: float  # percent of its width a unit
 
     @property
     def headline(self) -> bool:

@@ -1,15 +1,11 @@
 """Identity (CSIM): whether the predicted listener is the same person as the reference.
 
-Conventions
------------
-Embeddings are (frame, dimension); their lengths do not matter, only their directions. Which network makes them, and
-whether the face was aligned before, changes the value.
+Conventions: Embeddings are (frame, dimension); their lengths do not matter, only their directions. Which network makes
+them, and whether the face was aligned before, changes the value.
 
-Source
-------
-``compute_csim.py`` of dc3ea9f/vico_challenge_baseline: frame by frame since commit 16424c0, before that the mean of all
-pairs of frames, which the numbers of 2022 use. MFR-Net (MM 2023), section 4.2.1 and Table 2: "cosine similarity" of
-VGGFace2 features, with an arrow downwards and values of a distance.
+Source: ``compute_csim.py`` of dc3ea9f/vico_challenge_baseline: frame by frame since commit 16424c0, before that the
+mean of all pairs of frames, which the numbers of 2022 use. MFR-Net (MM 2023), section 4.2.1 and Table 2: "cosine
+similarity" of VGGFace2 features, with an arrow downwards and values of a distance.
 """
 
 from __future__ import annotations

@@ -102,7 +102,6 @@ class Openings:
 
 
 def _continue_eyeball(inside: np.ndarray, points: np.ndarray, eye: Eye) -> None:
-    """Continue an eyeball behind its lids."""
     reach_px = BEHIND_SHARE * width_px(points, eye)
     polygon = _polygon(points, eye)
     box = _Box.around(polygon, 2 * reach_px, len(inside))
@@ -154,14 +153,10 @@ def _polygon(points: np.ndarray, slit: Slit) -> np.ndarray:
 def _mask(polygon: np.ndarray, box: _Box) -> np.ndarray:
     """How much of each pixel of a box lies in a polygon, float32 (height, width), 0 to 1."""
     mask = np.zeros(box.size[::-1], np.uint8)
-    if np.ptp(polygon, axis=0).min() > 0 and _area_px(polygon) > 1:
+    if np.ptp(polygon, axis=0).min() > 0 and cv2.contourArea(polygon.astype(np.float32)) > 1:
         corners = (polygon - [box.left, box.top]) * 2**FRACTION_BITS
         cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 255, cv2.LINE_AA, FRACTION_BITS)
     return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / 255
-
-
-def _area_px(polygon: np.ndarray) -> float:
-    return float(cv2.contourArea(polygon.astype(np.float32)))
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
