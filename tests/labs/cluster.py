@@ -7,19 +7,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.labs.kill import settled
 from tests.labs.leftovers import end_all
+from tests.labs.ray_head import ROOT, WAIT_S
 from tests.labs.toy_build import ToyProject
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_CLIPS = 24
-WAIT_S = 240  # for anything, on a machine that has much else to do
 
 STAGE = '''"""Takes its time, and leaves a file that says on which node and device it ran."""
 import time, uuid
@@ -67,14 +66,10 @@ class Journal(ToyProject):
         self.add_stage("first", STAGE.format(name="First", column="first", reads="", gpus=0, **fields))
         self.add_stage("second", STAGE.format(name="Second", column="second", reads='"first"', gpus=gpus, **fields))
         self.write_clips([f"a,{n},{n + 1},left,positive,p,q,train" for n in range(NUM_CLIPS)])
-        path = self.manifest
-        path.write_text(path.read_text().replace("[dataset]", '[dataset]\nstages = ["second"]'))
-        self.toml = path
 
     def command(self, out: str | Path, *more: str) -> list[str]:
         """The build as a user types it."""
-        stages = [word for path in self.stages.values() for word in ("--stage", str(path))]
-        return ["-m", "jobs.build", str(self.toml), "--out", str(self.folder / out), *stages, *more]
+        return ["-m", "jobs.build", *self.arguments(out, *more)]
 
     @contextmanager
     def building(
@@ -112,19 +107,7 @@ class Journal(ToyProject):
 
     def whole(self) -> set[tuple[str, str]]:
         """(stage, clip id) whose file stands now."""
-        from pipeline.dataset.store import Store
-
-        store = Store(self.folder / "out")
-        files = sorted((store.root / "columns").glob("*/*.parquet"))
-        return {(f.parent.name, clip_id) for f in files for clip_id in store.read_outcomes(f.parent.name, f.stem)}
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Return once it holds."""
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, f"after {WAIT_S} s still not: {what}"
-        time.sleep(0.1)
+        return settled(self.folder / "out")
 
 
 @contextmanager
@@ -136,12 +119,11 @@ def ray_cluster() -> Iterator[Any]:
     environment = dict(os.environ)
     Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Ray notes its address there, and fails where it is not
     folder = tempfile.mkdtemp(prefix="ray-")
-    head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
     soon = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000, "gcs_rpc_server_reconnect_timeout_s": 5}
-    head["_system_config"] = soon  # a loss is noticed
+    head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
     cluster = Cluster(shutdown_at_exit=False)
     try:
-        cluster.add_node(**head)
+        cluster.add_node(**head, _system_config=soon)  # a loss is noticed
         yield cluster
     finally:
         end_all(folder)  # agents of a node that is killed alone live on

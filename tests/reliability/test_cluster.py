@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.dataset.check import check_dataset
 from pipeline.part import run_here
-from tests.labs.cluster import NUM_CLIPS, WAIT_S, Journal, ray_cluster, until, worker
+from tests.labs.cluster import NUM_CLIPS, Journal, ray_cluster, worker
+from tests.labs.ray_head import WAIT_S, until
 from tests.labs.toy_build import shard_bytes
 
 
