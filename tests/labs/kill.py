@@ -136,7 +136,7 @@ def as_if_undisturbed(root: Path, calm: Path) -> None:
 
 def build_here(folder: Path, out: str) -> None:
     """What a killed process was doing: a build of the toy project, in this process."""
-    toy = ToyProject.at(folder)
+    toy = ToyProject(folder)
     with locked(folder / out):
         toy.build(out)
 

@@ -30,6 +30,14 @@ class Request:
         self.head(status, len(body), **headers)
         self.handler.wfile.write(body)
 
+    def answer_rest(self, body: bytes, kind: str, last: int | None = None) -> None:
+        """The body from the first byte asked for, up to ``last`` of what its head promises."""
+        start = self.start
+        about = {"Content_Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {"Accept_Ranges": "bytes"}
+        self.head(206 if start else 200, len(body) - start, Content_Type=kind, **about)
+        self.handler.wfile.write(body[start:last])
+        self.handler.wfile.flush()
+
     def head(self, status: int, length: int, **headers: str) -> None:
         self.handler.send_response(status)
         for name, value in {"Content-Length": str(length), **headers}.items():
@@ -87,14 +95,10 @@ def file(body: bytes, kind: str = "video/mp4") -> Page:
     """A file that can be asked for from any byte on."""
 
     def page(request: Request) -> None:
-        start = request.start
-        if start >= len(body) and start:
+        if request.start >= len(body) and request.start:
             request.answer(416)
-        elif start:
-            about = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            request.answer(206, body[start:], Content_Type=kind, Content_Range=about)
         else:
-            request.answer(200, body, Content_Type=kind, Accept_Ranges="bytes")
+            request.answer_rest(body, kind)
 
     return page
 
@@ -106,11 +110,7 @@ def cut_off(body: bytes, after: int, times: int, kind: str = "video/mp4") -> Pag
     def page(request: Request) -> None:
         if request.earlier >= times:
             return whole(request)
-        start = request.start
-        about = {"Content_Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
-        request.head(206 if start else 200, len(body) - start, Content_Type=kind, **about)
-        request.handler.wfile.write(body[start : start + after])
-        request.handler.wfile.flush()
+        request.answer_rest(body, kind, request.start + after)
         request.handler.connection.shutdown(2)
 
     return page

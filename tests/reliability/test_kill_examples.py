@@ -13,34 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Build, BuildOptions
 from pipeline.dataset.lock import locked
 from pipeline.ledger.diary import read_diary
-from pipeline.manifest.load import load_manifest
-from pipeline.part import run_here
-from pipeline.registry import find_stages
 from tests.labs.kill import as_if_undisturbed, files_of, settled
+from tests.labs.toy_build import build_own_stages, write_manifest
 
 KILLS = 50
 KILLS_A_LIFE = 8  # of one data set; a clip that is in work at the tenth would be given up
 LATER_S = 0.5  # at most, after the moment that the diaries tell: within a stage, a file, a rename
-MANIFEST = """[dataset]
-name = "killed"
-clips = "clips.csv"
-stages = ["clip", "acoustic", "landmarks"]
-[[sources]]
-id = "grid_pair1"
-path = "{media}/a_dyadic/grid_pair1_bbaf2n_brbk7n.mp4"
-licence = "CC BY 4.0 (GRID corpus)"
-"""
-HEADER = "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"
+STAGES = 'stages = ["clip", "acoustic", "landmarks"]\n'
+FILM = "media/a_dyadic/grid_pair1_bbaf2n_brbk7n.mp4"  # CC BY 4.0 (GRID corpus)
 CLIPS = [f"grid_pair1,{second},{second + 1},left,neutral,p,q,train" for second in range(6)]
 
 
 def build(manifest: Path, out: Path) -> None:
     with locked(out):
-        build = Build(load_manifest(manifest), out, find_stages(), BuildOptions())
-        build.run(build.survey(), run_here)
+        build_own_stages(manifest, out)
 
 
 class Life:
@@ -85,9 +73,7 @@ def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Pat
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")
     chance, kills, lives = random.Random(seed), 0, 0
-    manifest = tmp_path / "killed.toml"
-    manifest.write_text(MANIFEST.format(media=(shared / "media").resolve()))
-    (tmp_path / "clips.csv").write_text("\n".join([HEADER, *CLIPS]) + "\n")
+    manifest = write_manifest(tmp_path / "killed.toml", {"grid_pair1": str((shared / FILM).resolve())}, CLIPS, STAGES)
     calm = Life(manifest, tmp_path / "calm")
     assert calm.build() == 0
     steps = calm.begun().total()

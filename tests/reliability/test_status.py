@@ -92,7 +92,7 @@ import fcntl, struct, termios
 from pathlib import Path
 fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # rows, columns
 from tests.labs.toy_build import ToyProject
-ToyProject.at(Path({str(tmp_path)!r})).build()
+ToyProject(Path({str(tmp_path)!r})).build()
 """
     shell = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-c', {program!r}]) >> 8)"
     command = [sys.executable, "-c", shell]
