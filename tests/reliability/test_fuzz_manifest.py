@@ -27,50 +27,12 @@ from tests.labs.toy_build import HEADER, ROWS, ToyProject
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # Text that means something to somebody: paths, protocols, patterns, shells, terminals, other tongues.
-SPITEFUL = st.sampled_from(
-    [
-        *(
-            "../x",
-            "/etc/passwd",
-            "~/.ssh/id_rsa",
-            "file:///etc/passwd",
-            "concat:a|b",
-            "data:,x",
-            "subfile,,:a",
-            "pipe:0",
-        ),
-        *("-i", "--exec", "%d", "%s", "{}", "$(id)", "`id`", ";id", "|id", ">x", "a\x00b", "\x1b[2J", "\u202etxt.exe"),
-        *(
-            "CON",
-            "nul",
-            "a.b",
-            "é",
-            "漢字",
-            "🎬",
-            "nan",
-            "inf",
-            "1e999",
-            "0x1",
-            "-1",
-            "NaN",
-            "true",
-            "[]",
-            "''",
-            '"',
-            "\\",
-        ),
-        *(
-            "#",
-            "//",
-            "http://[",
-            "http://x",
-            "http://127.0.0.1/",
-            "https://a@b/",
-            "https://x:99999/",
-            "https://1.2.3.4/",
-        ),
-    ]
-) | st.text(max_size=40)
+PATHS = ["../x", "/etc/passwd", "~/.ssh/id_rsa", "file:///etc/passwd", "concat:a|b", "data:,x", "subfile,,:a", "pipe:0"]
+SHELL = ["-i", "--exec", "%d", "%s", "{}", "$(id)", "`id`", ";id", "|id", ">x", "a\x00b", "\x1b[2J", "\u202etxt.exe"]
+WORDS = ["CON", "nul", "a.b", "é", "漢字", "🎬", "nan", "inf", "1e999", "0x1", "-1", "NaN", "true"]
+MARKS = ["[]", "''", '"', "\\", "#"]
+ADDRESSES = ["//", "http://[", "http://x", "http://127.0.0.1/", "https://a@b/", "https://x:99999/", "https://1.2.3.4/"]
+SPITEFUL = st.sampled_from(PATHS + SHELL + WORDS + MARKS + ADDRESSES) | st.text(max_size=40)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | SPITEFUL,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SPITEFUL, inner, max_size=3),
