@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.labs.kill import settled
 from tests.labs.leftovers import end_all
@@ -97,6 +98,10 @@ class Journal(ToyProject):
         """What the last build said."""
         return sorted(self.folder.glob("build-*.log"), key=lambda path: path.stat().st_mtime)[-1].read_text()
 
+    def worked_on(self, node: Any) -> bool:
+        """Whether a stage has run on a node."""
+        return any(where == node.node_id for *_, where, _ in self.entries())
+
     def entries(self) -> list[tuple[str, str, str, str]]:
         """What the stages wrote: (stage, clip id, node id, device)."""
         return [tuple(path.read_text().split()) for path in self.journal.iterdir() if path.stat().st_size]
@@ -116,23 +121,21 @@ def ray_cluster() -> Iterator[Any]:
     from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
-    environment = dict(os.environ)
     Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Ray notes its address there, and fails where it is not
     folder = tempfile.mkdtemp(prefix="ray-")
     soon = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000, "gcs_rpc_server_reconnect_timeout_s": 5}
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
-    cluster = Cluster(shutdown_at_exit=False)
-    try:
-        cluster.add_node(**head, _system_config=soon)  # a loss is noticed
-        yield cluster
-    finally:
-        end_all(folder)  # agents of a node that is killed alone live on
-        for node in [*cluster.worker_nodes, cluster.head_node]:
-            if node is not None:
-                node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
-        os.environ.clear()
-        os.environ.update(environment)
-        shutil.rmtree(folder, ignore_errors=True)
+    with mock.patch.dict(os.environ):  # Ray writes there
+        cluster = Cluster(shutdown_at_exit=False)
+        try:
+            cluster.add_node(**head, _system_config=soon)  # a loss is noticed
+            yield cluster
+        finally:
+            end_all(folder)  # agents of a node that is killed alone live on
+            for node in [*cluster.worker_nodes, cluster.head_node]:
+                if node is not None:
+                    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def worker(cluster: Any, **resources: int) -> Any:

@@ -34,11 +34,11 @@ def part_of(people: People, part: str) -> list[list[np.ndarray]]:
     return [[clip[:, PARTS[part]] for clip in clips] for clips in people.values()]
 
 
-def wandering(rng: np.random.Generator, num_frames: int, width: int) -> np.ndarray:
-    """A stationary sequence (frame, width) that changes slowly: AR(1), standard deviation 1."""
+def wandering(rng: np.random.Generator, num_frames: int, width: int, keep: float = 0.9) -> np.ndarray:
+    """AR(1): (frame, width), standard deviation 1, with correlation ``keep`` from frame to frame."""
     values = rng.standard_normal((num_frames, width))
     for frame in range(1, num_frames):
-        values[frame] = 0.9 * values[frame - 1] + np.sqrt(1 - 0.9**2) * values[frame]
+        values[frame] = keep * values[frame - 1] + np.sqrt(1 - keep**2) * values[frame]
     return values
 
 

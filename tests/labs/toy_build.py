@@ -119,11 +119,13 @@ class ToyProject:
         return build.run(build.survey(), runner)
 
 
-def write_manifest(path: Path, sources: Mapping[str, str], rows: Sequence[str] = (), more: str = "") -> Path:
-    """A manifest of sources (id -> file), with the rows of its ``clips.csv``; ``more`` are further keys."""
+def write_manifest(
+    path: Path, sources: Mapping[str, str], rows: Sequence[str] = (), more: str = "", place: str = "path"
+) -> Path:
+    """A manifest of sources (id -> file or URL), with the rows of its ``clips.csv``; ``more`` are further keys."""
     if rows:
         (path.parent / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    tables = "".join(f'[[sources]]\nid = "{n}"\npath = "{file}"\nlicence = "none"\n' for n, file in sources.items())
+    tables = "".join(f'[[sources]]\nid = "{n}"\n{place} = "{at}"\nlicence = "none"\n' for n, at in sources.items())
     path.write_text(f'[dataset]\nname = "{path.stem}"\nclips = "clips.csv"\n{more}{tables}')
     return path
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.dataset.check import check_dataset
-from pipeline.part import run_here
 from tests.labs.cluster import NUM_CLIPS, Journal, ray_cluster, worker
 from tests.labs.ray_head import WAIT_S, until
-from tests.labs.toy_build import shard_bytes
+from tests.labs.toy_build import ToyProject, shard_bytes
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,7 @@ def nodes(cluster: Any) -> Iterator[Any]:
 
 def undisturbed(project: Journal) -> dict[str, bytes]:
     """The shards as one process without Ray makes them."""
-    build = project.prepare("undisturbed")
-    build.run(build.survey(), run_here)
+    ToyProject.build(project, "undisturbed")
     return shard_bytes(project.folder / "undisturbed")
 
 
@@ -63,7 +61,7 @@ def test_a_node_that_goes_in_mid_run_costs_nothing_but_time(cluster: Any, nodes:
     nodes(num_cpus=1)
     doomed = nodes(num_cpus=1)
     with project.building(cluster.address) as process:
-        until(lambda: any(node == doomed.node_id for *_, node, _ in project.entries()), "work on the node")
+        until(lambda: project.worked_on(doomed), "work on the node")
         until(lambda: len(project.whole()) >= 4, "files of parts")
         safe = project.whole()
         cluster.remove_node(doomed, allow_graceful=False)
@@ -85,10 +83,10 @@ def test_a_node_that_joins_in_mid_run_is_used(cluster: Any, nodes: Any, tmp_path
     with project.building(cluster.address) as process:
         until(project.entries, "the first clip")
         late = nodes(num_cpus=1)
-        until(lambda: any(node == late.node_id for *_, node, _ in project.entries()), "work on the node")
+        until(lambda: project.worked_on(late), "work on the node")
         project.hold.unlink()
         assert process.wait(timeout=WAIT_S) == 0, project.said()
-    assert any(node == late.node_id for *_, node, _ in project.entries())
+    assert project.worked_on(late)
     assert set(project.runs().values()) == {1}
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
 

@@ -8,6 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,10 @@ def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, cli
         list(read_clips(theirs))
 
 
-@pytest.mark.parametrize(
-    "relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media/link.wav", "media"]
-)
+PLACES = ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media/link.wav", "media"]
+
+
+@pytest.mark.parametrize("relative", PLACES)
 def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(theirs: Path, relative: str) -> None:
     (theirs.parent / "secret.wav").write_bytes(b"private")
     (theirs / "media/link.wav").symlink_to(theirs.parent / "secret.wav")
@@ -157,34 +159,16 @@ class Payload:
         return os.makedirs, (str(self.folder), 0o777, True)
 
 
-def load_tddfa(path: Path, statistics: Path) -> object:
-    from stages.morphable.tddfa import Tddfa
-
-    return Tddfa(path, statistics)
-
-
-def load_deep3d(path: Path, statistics: Path) -> object:
-    from stages.morphable.deep3d import Deep3D
-
-    return Deep3D(path)
+LOADERS: dict[str, Callable[[Path, Path], object]] = {
+    "Tddfa": lambda path, statistics: import_module("stages.morphable.tddfa").Tddfa(path, statistics),
+    "Deep3D": lambda path, _: import_module("stages.morphable.deep3d").Deep3D(path),
+    "Whisper": lambda path, _: import_module("stages.transcribers.openai_whisper").Whisper(path, None, "cpu"),
+    "basis": lambda _, statistics: import_module("stages.morphable.basis").load_basis(statistics),
+}
 
 
-def load_whisper(path: Path, statistics: Path) -> object:
-    from stages.transcribers.openai_whisper import Whisper
-
-    return Whisper(path, None, "cpu")
-
-
-def load_basis(path: Path, statistics: Path) -> object:
-    from stages.morphable import basis
-
-    return basis.load_basis(statistics)
-
-
-@pytest.mark.parametrize("load", [load_tddfa, load_deep3d, load_whisper, load_basis])
-def test_weights_with_a_payload_are_refused_and_it_does_not_run(
-    tmp_path: Path, load: Callable[[Path, Path], object]
-) -> None:
+@pytest.mark.parametrize("kind", LOADERS)
+def test_weights_with_a_payload_are_refused_and_it_does_not_run(tmp_path: Path, kind: str) -> None:
     import torch
 
     pwned = tmp_path / "pwned"
@@ -192,7 +176,7 @@ def test_weights_with_a_payload_are_refused_and_it_does_not_run(
     torch.save({"state_dict": Payload(pwned), "net_recon": Payload(pwned), "dims": Payload(pwned)}, checkpoint)
     np.savez(statistics, mean=np.array([Payload(pwned)], object), name=np.array([Payload(pwned)], object))
     with pytest.raises((pickle.UnpicklingError, UserError), match="(?i)weights.only|allow_pickle|expected the arrays"):
-        load(checkpoint, statistics)
+        LOADERS[kind](checkpoint, statistics)
     assert not pwned.exists()
     torch.load(checkpoint, weights_only=False)
     assert pwned.exists(), "a reader without care runs it"
@@ -275,17 +259,18 @@ TAKEN_OVER = {
 }
 
 
-@pytest.mark.parametrize("kind", TAKEN_OVER)
-def test_a_reader_that_was_taken_over_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    (tmp_path / "child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
+@pytest.fixture
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source whose reader's process is the ``child.py`` beside it."""
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     (tmp_path / "film.mp4").write_bytes(b"film")
-    with (
-        SourceReader(tmp_path / "film.mp4", ReadingLimits(wall_s=2)) as reader,
-        pytest.raises((MediaError, RuntimeError)) as e,
-    ):
+    return tmp_path / "film.mp4"
+
+
+@pytest.mark.parametrize("kind", TAKEN_OVER)
+def test_a_reader_that_was_taken_over_is_not_believed(film: Path, kind: str) -> None:
+    film.with_name("child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
+    with SourceReader(film, ReadingLimits(wall_s=2)) as reader, pytest.raises((MediaError, RuntimeError)) as e:
         reader.info()
     if isinstance(e.value, RuntimeError):  # it left of its own accord: that is our own fault, and says so
         assert "ended with status 0" in str(e.value)
@@ -293,12 +278,12 @@ def test_a_reader_that_was_taken_over_is_not_believed(
         assert e.value.reason in ("decoder_crashed", "timed_out")
 
 
-def test_pictures_that_nobody_asked_for_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_nobody_asked_for_are_not_taken(film: Path) -> None:
     picture = "say({'position': k, 'dtype': 'uint8', 'shape': [2, 2, 3]}, bytes(12))"
-    (tmp_path / "film.mp4").write_bytes(b"film")
-    monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
-    for sent in (f"for k in range(10**9): {picture}", f"for k in (0, 0): {picture}", f"for k in (5,): {picture}"):
-        (tmp_path / "child.py").write_text(HEAD + SAY + sent)
-        reader = SourceReader(tmp_path / "film.mp4", ReadingLimits(wall_s=5))
-        with reader, pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"):
+    for numbers in ("range(10**9)", "(0, 0)", "(5,)"):
+        film.with_name("child.py").write_text(f"{HEAD}{SAY}for k in {numbers}: {picture}")
+        with (
+            SourceReader(film, ReadingLimits(wall_s=5)) as reader,
+            pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"),
+        ):
             list(reader.frames(np.arange(3), size=(2, 2)))
