@@ -81,10 +81,8 @@ def clicks(times_s: np.ndarray, click_times_s: tuple[Fraction, ...]) -> np.ndarr
 
 def make_source(path: Path, recipe: Recipe) -> Path:
     """Encode a recipe to ``path`` plus its suffix."""
-    path = path.with_suffix(recipe.suffix)
-    video = ffmpeg.input(
-        "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=str(recipe.fps)
-    ).video
+    path, rate = path.with_suffix(recipe.suffix), str(recipe.fps)
+    video = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=rate).video
     if recipe.times:
         video = video.filter("setpts", recipe.times)
     streams = [video]
@@ -112,26 +110,28 @@ def write_clicks(path: Path, recipe: Recipe) -> None:
 
 def run(output: Any, given: bytes = b"") -> bytes:
     """Run an ffmpeg-python graph; its standard output."""
-    command = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-y").compile(cmd=ffmpeg_binary())
+    return _ffmpeg(*output.get_args(), given=given)
+
+
+def _ffmpeg(*arguments: str, given: bytes | None = None) -> bytes:
+    command = [ffmpeg_binary(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *arguments]
     return subprocess.run(command, input=given, capture_output=True, check=True).stdout
 
 
 def remux(source: Path, target: Path, *before: str, after: tuple[str, ...] = ()) -> Path:
     """Copy the streams of a file into another container, with options before and after the input."""
-    command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-y", *before, "-i", str(source)]
-    subprocess.run([*command, "-c", "copy", *after, str(target)], capture_output=True, check=True)
+    _ffmpeg(*before, "-i", str(source), "-c", "copy", *after, str(target))
     return target
 
 
 def reference_frames(path: Path) -> tuple[list[Fraction], np.ndarray]:
     """Times from the container's start, and RGB frames, as ffmpeg's command line decodes them."""
-    command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-i", str(path), "-map", "0:v:0"]
+    video = ["-i", str(path), "-map", "0:v:0"]
     # ffmpeg counts from the earliest stream that it was told to read, so the sound must be among them.
     timing = ["-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-f", "framecrc", "-"]
-    listing = subprocess.run([*command, *timing], capture_output=True, check=True).stdout.decode()
+    listing = _ffmpeg(*video, *timing).decode()
     tick_s = Fraction(re.findall(r"#tb 0: (\S+)", listing)[0])
     width, height = map(int, re.findall(r"#dimensions 0: (\d+)x(\d+)", listing)[0])
     times = [int(line.split(",")[2]) * tick_s for line in listing.splitlines() if line.startswith("0,")]
     pixels = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    raw = subprocess.run([*command, *pixels], capture_output=True, check=True).stdout
-    return times, np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+    return times, np.frombuffer(_ffmpeg(*video, *pixels), np.uint8).reshape(-1, height, width, 3)

@@ -12,7 +12,7 @@ import selectors
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_OPEN, IN_CREATE, IN_DELETE = 0x1, 0x2, 0x4, 0x20, 0x100, 0x200
@@ -34,18 +34,14 @@ class FolderWitness:
     def seen(self) -> list[str]:
         """Names of the files that were touched since the last call."""
         names = []
-        while True:
-            try:
-                data = os.read(self._descriptor, 65536)
-            except BlockingIOError:
-                return names
-            at = 0
-            while at < len(data):
-                _, mask, _, length = EVENT.unpack_from(data, at)
-                name = data[at + EVENT.size : at + EVENT.size + length].rstrip(b"\0").decode()
-                if not mask & IN_ISDIR:
-                    names.append(name)
-                at += EVENT.size + length
+        with suppress(BlockingIOError):
+            while data := os.read(self._descriptor, 65536):
+                while data:
+                    _, mask, _, length = EVENT.unpack_from(data)
+                    name, data = data[EVENT.size :][:length], data[EVENT.size + length :]
+                    if not mask & IN_ISDIR:
+                        names.append(name.rstrip(b"\0").decode())
+        return names
 
     def close(self) -> None:
         os.close(self._descriptor)

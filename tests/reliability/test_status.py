@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
-import secrets
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,19 @@ from jobs import retry, status
 from pipeline.ledger import progress
 from schemas.outcome import OUTCOMES
 from tests.labs.kill import build_here
-from tests.labs.ray_head import RAY, free_port, running, wait_for
+from tests.labs.ray_head import ROOT, free_port, membership, running, until, wait_for
 from tests.labs.toy_build import PEAK, ROWS, WAVE, ToyProject, computed
 
-PROJECT = Path(__file__).resolve().parents[2]
 SLOW = WAVE.replace("ramp =", "__import__('time').sleep(0.3)\n        ramp =")
-FAULT = "(clip.source.parent / 'fault').exists()"
 BROKEN = PEAK.replace("note = clip.output", "if FAULT:\n            RAISE\n        note = clip.output")
+
+
+def faulty(folder: Path, deed: str) -> ToyProject:
+    """A project whose second stage fails so while a file is there."""
+    toy = ToyProject(folder)
+    toy.add_stage("peak", BROKEN.replace("FAULT", "(clip.source.parent / 'fault').exists()").replace("RAISE", deed))
+    (folder / "fault").touch()
+    return toy
 
 
 def row_of(text: str, stage: str) -> list[str]:
@@ -96,7 +101,7 @@ ToyProject(Path({str(tmp_path)!r})).build()
 """
     shell = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-c', {program!r}]) >> 8)"
     command = [sys.executable, "-c", shell]
-    shown = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(r"wave: 100%.* 4/4 .*1 rejected, 0 failed", shown)
     assert re.search(r"peak: 100%.* 3/3 .*0 rejected, 0 failed", shown)
     assert len(toy.build().after.published) == 3
@@ -107,9 +112,7 @@ ToyProject(Path({str(tmp_path)!r})).build()
     [("raise ValueError('a bug')", "failed"), ("raise MemoryError", "timed_out,out_of_memory")],
 )
 def test_retry_has_the_named_class_computed_again_and_nothing_else(tmp_path, capsys, deed: str, classes: str) -> None:
-    toy = ToyProject(tmp_path)
-    toy.add_stage("peak", BROKEN.replace("FAULT", FAULT).replace("RAISE", deed))
-    (tmp_path / "fault").touch()
+    toy = faulty(tmp_path, deed)
     assert len(toy.build().after.published) == 0
     (tmp_path / "fault").unlink()
     assert computed(toy.build()) == {}
@@ -125,11 +128,8 @@ def test_retry_has_the_named_class_computed_again_and_nothing_else(tmp_path, cap
 
 
 def test_retry_gives_a_clip_that_killed_its_workers_a_clean_slate(tmp_path) -> None:
-    toy = ToyProject(tmp_path)
+    toy = faulty(tmp_path, "raise KeyboardInterrupt")
     toy.write_clips(ROWS[:1])
-    deadly = BROKEN.replace("FAULT", FAULT).replace("RAISE", "raise KeyboardInterrupt")
-    toy.add_stage("peak", deadly)
-    (tmp_path / "fault").touch()
     for _ in range(10):
         with pytest.raises(KeyboardInterrupt):
             toy.build()
@@ -168,35 +168,27 @@ def test_the_report_for_programs_counts_failures_by_class(tmp_path) -> None:
 def test_prometheus_finds_the_clips_of_every_stage_and_outcome(tmp_path, monkeypatch) -> None:
     toy = ToyProject(tmp_path)
     port, metrics_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as home:
-        member = {"PATH": f"{RAY.parent}:/usr/bin:/bin", "HOME": home}
-        member |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
+    with membership() as member:
         ports = f"--port={port} --metrics-export-port={metrics_port} --include-dashboard=false"
-        with running(f"ray start --head {ports} --num-cpus=2 --temp-dir={home}", member):
+        with running(f"ray start --head {ports} --num-cpus=2 --temp-dir={member['HOME']}", member):
             wait_for(f"http://127.0.0.1:{metrics_port}/metrics")
             command = [sys.executable, "-m", "jobs.build", *toy.arguments("out"), "--address", f"127.0.0.1:{port}"]
-            subprocess.run(command, cwd=PROJECT, env=member, check=True, capture_output=True, timeout=200)
-            scraped = scrape(f"http://127.0.0.1:{metrics_port}/metrics")
+            subprocess.run(command, cwd=ROOT, env=member, check=True, capture_output=True, timeout=200)
+            # The workers report after a while.
+            scraped = until(lambda: scrape(metrics_port), "a metric of ours", within_s=60)
     assert clips_of(scraped, "wave") == {"ok": 3.0, "rejected": 1.0}
     assert clips_of(scraped, "peak") == {"ok": 3.0}
 
 
-def scrape(url: str) -> str:
-    """What Prometheus would read, once the workers have reported."""
-    for _ in range(60):
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            text: str = answer.read().decode()
-        if "vico_clips" in text:
-            return text
-        time.sleep(1)
-    raise TimeoutError(f"no metric of ours at {url}")
+def scrape(port: int) -> list[str]:
+    """The lines about clips that Prometheus would read."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return [line for line in answer.read().decode().splitlines() if line.startswith("ray_vico_clips")]
 
 
-def clips_of(text: str, stage: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if line.startswith("ray_vico_clips") and f'stage="{stage}"' in line.lower():
-            outcome = re.search(r'outcome="(\w+)"', line)
-            assert outcome
-            found[outcome[1]] = found.get(outcome[1], 0.0) + float(line.rpartition(" ")[2])
+def clips_of(lines: list[str], stage: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for line in lines:
+        if f'stage="{stage}"' in line.lower():
+            found[re.search(r'outcome="(\w+)"', line)[1]] += float(line.rpartition(" ")[2])
     return found
