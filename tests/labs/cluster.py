@@ -78,8 +78,7 @@ class Journal(ToyProject):
     ) -> Iterator[subprocess.Popen[str]]:
         """The build on a cluster, in a process of its own, ended with the block."""
         command = [sys.executable, *self.command(out, "--address", address, *more)]
-        log = self.folder / f"build-{len(list(self.folder.glob('build-*')))}.log"
-        with log.open("w") as output:
+        with (self.folder / "build.log").open("w") as output:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
             try:
                 yield process
@@ -96,7 +95,7 @@ class Journal(ToyProject):
 
     def said(self) -> str:
         """What the last build said."""
-        return sorted(self.folder.glob("build-*.log"), key=lambda path: path.stat().st_mtime)[-1].read_text()
+        return (self.folder / "build.log").read_text()
 
     def worked_on(self, node: Any) -> bool:
         """Whether a stage has run on a node."""
@@ -110,8 +109,8 @@ class Journal(ToyProject):
         """(stage, clip id) -> how often it was computed."""
         return Counter((stage, clip_id) for stage, clip_id, _, _ in self.entries())
 
-    def whole(self) -> set[tuple[str, str]]:
-        """(stage, clip id) whose file stands now."""
+    def whole(self) -> dict[tuple[str, str], str]:
+        """(stage, clip id) whose file stands now, and the outcome."""
         return settled(self.folder / "out")
 
 

@@ -104,12 +104,12 @@ class KillLab:
     def tally_size(self) -> int:
         return (self.toy.folder / "tally").stat().st_size
 
-    def nothing_again(self, whole: set[tuple[str, str]], seen: int) -> None:
+    def nothing_again(self, whole: dict[tuple[str, str], str], seen: int) -> None:
         """Nothing that stood in a whole file was computed since the tally had that size."""
         with (self.toy.folder / "tally").open() as tally:
             tally.seek(seen)
             computed = Counter(tuple(line.split()) for line in tally)
-        assert not computed.keys() & whole
+        assert not computed.keys() & whole.keys()
 
     def as_if_undisturbed(self, out: str) -> None:
         """The data set is that of a build that nobody disturbed, with every clip."""
@@ -118,10 +118,11 @@ class KillLab:
         assert len({row["clip_id"] for row in read_ledger(Store(root))}) == CLIPS
 
 
-def settled(root: Path) -> set[tuple[str, str]]:
-    """(stage, clip) of every row in a whole file."""
+def settled(root: Path) -> dict[tuple[str, str], str]:
+    """(stage, clip) -> outcome, of every row in a whole file; raises if one is not whole."""
     files = [(path.parent.name, path.stem) for path in (root / "columns").glob("*/*.parquet")]
-    return {(stage, clip) for stage, part in files for clip in Store(root).read_outcomes(stage, part)}
+    rows = [(stage, Store(root).read_outcomes(stage, part)) for stage, part in files]
+    return {(stage, clip): row.outcome for stage, found in rows for clip, row in found.items()}
 
 
 def as_if_undisturbed(root: Path, calm: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import wave
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
+from scipy.io import wavfile
 
 NUM_BITS = 16
 CLICK_S = 0.03  # a burst of random tones with soft ends: its correlation with itself has one sharp peak
@@ -101,11 +101,7 @@ def write_clicks(path: Path, recipe: Recipe) -> None:
     """The sound of a recipe as 16-bit mono WAV at the recipe's rate."""
     num_samples = round(recipe.duration_s * recipe.sample_rate_hz)
     sound = clicks(np.arange(num_samples) / recipe.sample_rate_hz, recipe.click_times_s)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(recipe.sample_rate_hz)
-        file.writeframes(np.rint(sound * 30_000).astype("<i2").tobytes())
+    wavfile.write(path, recipe.sample_rate_hz, np.rint(sound * 30_000).astype("<i2"))
 
 
 def run(output: Any, given: bytes = b"") -> bytes:

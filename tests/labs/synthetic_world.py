@@ -14,7 +14,7 @@ faces differ in `FACES` ways.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +89,6 @@ class WorldClip:
     speaker: int
     listener: int
     speech: Speech
-
-    def with_attitude(self, attitude: str) -> WorldClip:
-        """The same people, had the listener another attitude."""
-        return replace(self, attitude=attitude)
 
 
 @dataclass(frozen=True)

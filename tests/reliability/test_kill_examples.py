@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
 import secrets
@@ -31,39 +32,29 @@ def build(manifest: Path, out: Path) -> None:
         build_own_stages(manifest, out)
 
 
-class Life:
-    """One data set, from its first build to its last."""
+def build_and_kill(manifest: Path, out: Path, after: float = math.inf, later_s: float = 0.0) -> int:
+    """Build in a process of its own; kill it when it has written so many lines to the diaries, and a bit later.
 
-    def __init__(self, manifest: Path, out: Path) -> None:
-        self.manifest, self.out = manifest, out
+    Returns its exit status. Nothing that stood in a whole file before is begun again.
+    """
+    whole, before = settled(out), begun(out)
+    process = multiprocessing.get_context("spawn").Process(target=build, args=(manifest, out))
+    process.start()
+    try:
+        while process.is_alive() and begun(out).total() < before.total() + after:
+            time.sleep(0.02)
+        process.join(later_s)
+    finally:
+        process.kill()
+        process.join()
+    assert not (begun(out) - before).keys() & whole.keys()
+    return process.exitcode or 0
 
-    def build(self, kill_after: int | None = None, later_s: float = 0.0) -> int:
-        """Build in a process of its own; kill it when it has written so many lines to the diaries, and a bit later.
 
-        Returns its exit status. Nothing that stood in a whole file before is begun again.
-        """
-        whole, begun = settled(self.out), self.begun()
-        lines = begun.total()
-        process = multiprocessing.get_context("spawn").Process(target=build, args=(self.manifest, self.out))
-        process.start()
-        try:
-            if kill_after is not None:
-                while process.is_alive() and self.begun().total() < lines + kill_after:
-                    time.sleep(0.02)
-                process.join(later_s)
-            else:
-                process.join()
-        finally:
-            process.kill()
-            process.join()
-        assert not (self.begun() - begun).keys() & whole
-        return process.exitcode or 0
-
-    def begun(self) -> Counter[tuple[str, str]]:
-        """(stage, clip) -> how often the one began to work on the other."""
-        diaries = (self.out / "ledger" / "attempts").glob("*.jsonl")
-        lines = [line for diary in diaries for line in read_diary(diary) if line["event"] == "start" and line["clip"]]
-        return Counter((line["stage"], line["clip"]) for line in lines)
+def begun(out: Path) -> Counter[tuple[str, str]]:
+    """(stage, clip) -> how often the one began to work on the other."""
+    lines = [line for diary in (out / "ledger" / "attempts").glob("*.jsonl") for line in read_diary(diary)]
+    return Counter((line["stage"], line["clip"]) for line in lines if line["event"] == "start" and line["clip"])
 
 
 @pytest.mark.slow
@@ -74,16 +65,17 @@ def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Pat
     print(f"seed {seed}")
     chance, kills, lives = random.Random(seed), 0, 0
     manifest = write_manifest(tmp_path / "killed.toml", {"grid_pair1": str((shared / FILM).resolve())}, CLIPS, STAGES)
-    calm = Life(manifest, tmp_path / "calm")
-    assert calm.build() == 0
-    steps = calm.begun().total()
+    calm = tmp_path / "calm"
+    assert build_and_kill(manifest, calm) == 0
+    steps = begun(calm).total()
     while kills < KILLS:
-        life = Life(manifest, tmp_path / f"killed-{lives}")
+        out = tmp_path / f"killed-{lives}"
         lives += 1
         moments = ((chance.randint(1, steps // 4), chance.uniform(0, LATER_S)) for _ in range(KILLS_A_LIFE))
-        kills += sum(1 for _ in takewhile(lambda status: status < 0, (life.build(*moment) for moment in moments)))
-        assert life.build() == 0
-        as_if_undisturbed(life.out, calm.out)
-        assert files_of(life.out / "media") != {}
-        shutil.rmtree(life.out)
+        statuses = (build_and_kill(manifest, out, *moment) for moment in moments)
+        kills += sum(1 for _ in takewhile(lambda status: status < 0, statuses))
+        assert build_and_kill(manifest, out) == 0
+        as_if_undisturbed(out, calm)
+        assert files_of(out / "media") != {}
+        shutil.rmtree(out)
     print(f"{kills} kills of {lives} data sets")

@@ -17,7 +17,7 @@ import pytest
 from jobs import build
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
-from pipeline.dataset.store import Store
+from tests.labs.kill import settled
 from tests.labs.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 BIG = PEAK.replace("write_text(f", "write_text('x' * 200_000 + f")  # a file of 200 kB for every clip
@@ -48,20 +48,13 @@ def toy_with_big_files(folder: Path) -> ToyProject:
     return toy
 
 
-def outcomes(root: Path) -> set[str]:
-    """What the whole files of a data set say; raises if one is not whole."""
-    store = Store(root)
-    files = [(path.parent.name, path.stem) for path in (root / "columns").glob("*/*.parquet")]
-    return {row.outcome for stage, part in files for row in store.read_outcomes(stage, part).values()}
-
-
 def test_a_full_disk_stops_the_build_fails_no_clip_and_costs_nothing_that_is_finished(tmp_path, disk: Mount) -> None:
     toy = toy_with_big_files(tmp_path)
     disk("size=360k")
     with pytest.raises(OSError) as stop:
         toy.build()
     assert stop.value.errno == errno.ENOSPC
-    assert outcomes(tmp_path / "out") <= {"ok", "rejected"}
+    assert set(settled(tmp_path / "out").values()) <= {"ok", "rejected"}
     disk("size=8m")
     assert 0 < sum(computed(toy.build()).values()) < 7
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed") != {}
@@ -123,8 +116,7 @@ def hold(root: Path, ready) -> None:
 
 
 def test_a_second_build_of_a_folder_is_refused_with_the_host_and_process_of_the_first(tmp_path, capsys) -> None:
-    toy = ToyProject(tmp_path)
-    spawn = multiprocessing.get_context("spawn")
+    toy, spawn = ToyProject(tmp_path), multiprocessing.get_context("spawn")
     ready = spawn.Event()
     first = spawn.Process(target=hold, args=(tmp_path / "out", ready))
     first.start()
