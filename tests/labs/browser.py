@@ -70,7 +70,6 @@ class Page:
         return answer["result"].get("value")
 
     def picture(self, path: Path, whole: bool = True) -> None:
-        """Write what the page looks like as PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 

@@ -68,37 +68,29 @@ class Journal(ToyProject):
         self.add_stage("second", STAGE.format(name="Second", column="second", reads='"first"', gpus=gpus, **fields))
         self.write_clips([f"a,{n},{n + 1},left,positive,p,q,train" for n in range(NUM_CLIPS)])
 
-    def command(self, out: str | Path, *more: str) -> list[str]:
+    def command(self, out: str, *more: str) -> list[str]:
         """The build as a user types it."""
         return ["-m", "jobs.build", *self.arguments(out, *more)]
 
     @contextmanager
     def building(
-        self, address: str, *more: str, out: str = "out", environment: dict[str, str] | None = None
+        self, address: str, *more: str, fails: bool = False, environment: dict[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
-        """The build on a cluster, in a process of its own, ended with the block."""
-        command = [sys.executable, *self.command(out, "--address", address, *more)]
+        """The build on a cluster, in a process of its own, which ends well or fails with the end of the block."""
+        command = [sys.executable, *self.command("out", "--address", address, *more)]
         with (self.folder / "build.log").open("w") as output:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
             try:
                 yield process
+                assert bool(process.wait(timeout=WAIT_S)) == fails, self.said()
             finally:
                 process.kill()
                 process.wait()
 
-    def build(self, address: str, *more: str, out: str = "out") -> str:
-        """The same to its end; returns what it said."""
-        with self.building(address, *more, out=out) as process:
-            code = process.wait(timeout=WAIT_S)
-        assert code == 0, self.said()
-        return self.said()
-
     def said(self) -> str:
-        """What the last build said."""
         return (self.folder / "build.log").read_text()
 
     def worked_on(self, node: Any) -> bool:
-        """Whether a stage has run on a node."""
         return any(where == node.node_id for *_, where, _ in self.entries())
 
     def entries(self) -> list[tuple[str, str, str, str]]:
@@ -138,5 +130,4 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def worker(cluster: Any, **resources: int) -> Any:
-    """One more node."""
     return cluster.add_node(**resources, object_store_memory=2**27)

@@ -30,7 +30,6 @@ def golden_clips(shared: Path) -> People:
 
 
 def part_of(people: People, part: str) -> list[list[np.ndarray]]:
-    """One part of the coefficients, person by person."""
     return [[clip[:, PARTS[part]] for clip in clips] for clips in people.values()]
 
 

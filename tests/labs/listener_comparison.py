@@ -123,7 +123,6 @@ def tested(world: World) -> list[WorldClip]:
 
 
 def score(said: Sequence[Said], truth: Mapping[str, np.ndarray], smile: Mapping[str, float]) -> Scores:
-    """A listener's figures."""
     others = [Said(one.clip, truth[one.clip.clip_id][1:]) for one in said]  # as many other draws of the truth
     parts = {"smile": SMILE, "nod": slice(NOD, NOD + 1), "eyelids": EYELIDS}
     return Scores(
@@ -216,7 +215,6 @@ def compare(
 
 
 def table(figures: Mapping[str, Scores], seconds: Mapping[str, float]) -> str:
-    """The table of the docs."""
     header = ["listener", "test", "ood", "test, mean", "ood, mean", "spread: smile", "nod", "eyelids"]
     header += [*(f"smile: {attitude}" for attitude in ATTITUDES), "nods", "blinks", "training, s"]
     rows = []

@@ -95,7 +95,6 @@ class Jobs:
     stranger: dict[str, str]
 
     def __call__(self, verb: str, *words: str | Path, token: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run ``ray job VERB``."""
         command = [RAY, "job", verb, "--address", self.address, *words]
         environment = self.member if token else self.stranger
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)

@@ -57,14 +57,12 @@ def described(root: Path, out: Path, change: Callable[[dict[str, Any]], None]) -
 
 
 def planned(root: Path, out: Path, listener: str = "vico_lstm", preset: str = "", **settings: Any) -> RunFolder:
-    """A run that has not begun."""
     folder = RunFolder(out)
     begin_run([root], listener, preset, {"epochs": 2, "batch_size": 8, **settings}, folder)
     return folder
 
 
 def trained(root: Path, out: Path, listener: str = "vico_lstm", preset: str = "", **settings: Any) -> RunFolder:
-    """A run trained in this process."""
     folder = planned(root, out, listener, preset, **settings)
     train(folder, CPU)
     return folder

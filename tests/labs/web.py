@@ -15,8 +15,6 @@ Page = Callable[["Request"], None]
 
 @dataclass
 class Request:
-    """One request being answered."""
-
     handler: BaseHTTPRequestHandler
     earlier: int  # requests for the same path before this one
 

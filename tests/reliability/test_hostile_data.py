@@ -48,14 +48,14 @@ def theirs(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "theirs"))
 
 
-def first_shard(root: Path) -> Path:
-    return sorted((root / "shards").glob("train-*.parquet"))[0]
-
-
-def rewrite(path: Path, column: str, values: pa.Array) -> None:
+def spoil(root: Path, column: str, change: Callable[[pa.Array], pa.Array]) -> Path:
+    """Change a column of the first shard."""
+    path = min((root / "shards").glob("train-*.parquet"))
     table = pq.read_table(path, partitioning=None)
+    values = change(table[column].combine_chunks())
     place = table.schema.get_field_index(column)
     pq.write_table(table.set_column(place, pa.field(column, values.type), values), path)
+    return path
 
 
 class Foreign(pa.ExtensionType):
@@ -74,11 +74,9 @@ class Foreign(pa.ExtensionType):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_an_extension_type_in_a_shard_is_refused_known_here_or_not(theirs: Path, known: bool) -> None:
-    path = first_shard(theirs)
-    names = pq.read_table(path, partitioning=None)["speaker_id"].combine_chunks()
     pa.register_extension_type(Foreign())
     try:
-        rewrite(path, "speaker_id", pa.ExtensionArray.from_storage(Foreign(), names))
+        path = spoil(theirs, "speaker_id", lambda names: pa.ExtensionArray.from_storage(Foreign(), names))
         if not known:
             pa.unregister_extension_type("test.foreign")
         with pytest.raises(UserError, match=f"{path.name}: it holds an extension type"):
@@ -91,9 +89,7 @@ def test_an_extension_type_in_a_shard_is_refused_known_here_or_not(theirs: Path,
 
 @pytest.mark.parametrize("clip_id", ["../../pwned", "/tmp/pwned", "a b", "", None])
 def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, clip_id: str | None) -> None:
-    path = first_shard(theirs)
-    rows = pq.read_metadata(path).num_rows
-    rewrite(path, "clip_id", pa.array([clip_id] * rows, pa.string()))
+    spoil(theirs, "clip_id", lambda ids: pa.array([clip_id] * len(ids), pa.string()))
     with pytest.raises(UserError, match="found clip .*, allowed: an id"):
         list(read_clips(theirs))
 
@@ -110,25 +106,23 @@ def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(their
     row = {"clip_id": "a", "speaker_video": relative, "listener_video": relative, "audio": relative}
     with pytest.raises(UserError, match="a clip names the file"):
         Release.copy(theirs, theirs.parent / "exported", row)
-    path = first_shard(theirs)
-    rewrite(path, "note", pa.array([relative] * pq.read_metadata(path).num_rows, pa.string()))
+    spoil(theirs, "note", lambda notes: pa.array([relative] * len(notes), pa.string()))
     assert any("outside the data set" in finding or "missing" in finding for finding in check_dataset(theirs))
 
 
-DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a shard elsewhere": lambda whole: whole | {"shards": [{"file": "../../x.parquet"}]},
-    "a shard by no name": lambda whole: whole | {"shards": [{"file": 1}]},
-    "no shards": lambda whole: {},
-    "no table": lambda whole: [],
-    "a bomb": lambda whole: None,
+DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "a shard elsewhere": lambda whole: json.dumps(whole | {"shards": [{"file": "../../x.parquet"}]}),
+    "a shard by no name": lambda whole: json.dumps(whole | {"shards": [{"file": 1}]}),
+    "no shards": lambda _: "{}",
+    "no table": lambda _: "[]",
+    "a bomb": lambda _: "[" * 100_000,
 }
 
 
 @pytest.mark.parametrize("kind", DESCRIPTIONS)
 def test_a_description_that_leads_elsewhere_is_refused(theirs: Path, kind: str) -> None:
     path = theirs / "dataset.json"
-    spoilt = DESCRIPTIONS[kind](json.loads(path.read_text()))
-    path.write_text("[" * 100_000 if spoilt is None else json.dumps(spoilt))
+    path.write_text(DESCRIPTIONS[kind](json.loads(path.read_text())))
     with pytest.raises(UserError, match=r"dataset\.json"):
         list(read_clips(theirs))
 
@@ -171,9 +165,8 @@ LOADERS: dict[str, Callable[[Path, Path], object]] = {
 def test_weights_with_a_payload_are_refused_and_it_does_not_run(tmp_path: Path, kind: str) -> None:
     import torch
 
-    pwned = tmp_path / "pwned"
-    checkpoint, statistics = tmp_path / "net.pth", tmp_path / "statistics.npz"
-    torch.save({"state_dict": Payload(pwned), "net_recon": Payload(pwned), "dims": Payload(pwned)}, checkpoint)
+    pwned, checkpoint, statistics = tmp_path / "pwned", tmp_path / "net.pth", tmp_path / "statistics.npz"
+    torch.save(dict.fromkeys(("state_dict", "net_recon", "dims"), Payload(pwned)), checkpoint)
     np.savez(statistics, mean=np.array([Payload(pwned)], object), name=np.array([Payload(pwned)], object))
     with pytest.raises((pickle.UnpicklingError, UserError), match="(?i)weights.only|allow_pickle|expected the arrays"):
         LOADERS[kind](checkpoint, statistics)

@@ -48,7 +48,6 @@ class Trap:
         return f"http://{INSIDE}:{self.port}/film.mp4"
 
     def follow(self, folder: Path, name: str, page: Page) -> Entry:
-        """What the download of this page comes to."""
         self.web.pages[f"/{name}"] = page
         return download(folder, self.web.url(f"/{name}"))
 

@@ -15,8 +15,7 @@ from pipeline.ledger.diary import read_diary
 from pipeline.ledger.report import RunReport
 from pipeline.ledger.survey import Survey, read_ledger
 from pipeline.part import run_here
-from tests.labs.toy_build import ROWS, ToyProject, computed
-from tests.labs.worker_processes import in_worker_processes
+from tests.labs.toy_build import ROWS, ToyProject, computed, in_worker_processes
 
 VICTIM = "b_000000_000002"
 LIMITS = {"stage_s": 60.0, "frame_s": 0.0, "memory_gb": 0.4}

@@ -25,12 +25,16 @@ SLOW = WAVE.replace("ramp =", "__import__('time').sleep(0.3)\n        ramp =")
 BROKEN = PEAK.replace("note = clip.output", "if FAULT:\n            RAISE\n        note = clip.output")
 
 
-def faulty(folder: Path, deed: str) -> ToyProject:
-    """A project whose second stage fails so while a file is there."""
-    toy = ToyProject(folder)
+@pytest.fixture
+def toy(tmp_path) -> ToyProject:
+    return ToyProject(tmp_path)
+
+
+def spoil(toy: ToyProject, deed: str) -> Path:
+    """Have the second stage fail so while a file is there."""
     toy.add_stage("peak", BROKEN.replace("FAULT", "(clip.source.parent / 'fault').exists()").replace("RAISE", deed))
-    (folder / "fault").touch()
-    return toy
+    (toy.folder / "fault").touch()
+    return toy.folder / "fault"
 
 
 def row_of(text: str, stage: str) -> list[str]:
@@ -38,12 +42,12 @@ def row_of(text: str, stage: str) -> list[str]:
     return line.split()[1:]
 
 
-def test_status_follows_a_build_through_its_work_its_death_and_its_end(tmp_path, capsys) -> None:
-    toy, out = ToyProject(tmp_path), tmp_path / "out"
+def test_status_follows_a_build_through_its_work_its_death_and_its_end(toy: ToyProject, capsys) -> None:
+    out = toy.folder / "out"
     toy.add_stage("wave", SLOW.replace("sleep(0.3)", "sleep(300 * (clip.clip_id == 'a_000002_000003'))"))
     toy.write_clips([f"a,{n},{n + 1},left,,p,q,train" for n in range(40)])
     assert status.main([str(out)]) == 2
-    process = multiprocessing.get_context("forkserver").Process(target=build_here, args=(tmp_path, "out"))
+    process = multiprocessing.get_context("forkserver").Process(target=build_here, args=(toy.folder, "out"))
     process.start()
     printed = ""
     while "in work: a_000002_000003 (wave)" not in printed:
@@ -69,18 +73,16 @@ def test_status_follows_a_build_through_its_work_its_death_and_its_end(tmp_path,
     assert "finished: 40 of 40 clips published" in capsys.readouterr().out
 
 
-def test_status_names_the_error_that_stopped_a_build(tmp_path, capsys) -> None:
-    toy = ToyProject(tmp_path)
+def test_status_names_the_error_that_stopped_a_build(toy: ToyProject, capsys) -> None:
     toy.add_stage("peak", PEAK + "\n    def setup(self, device):\n        raise RuntimeError('no such model')\n")
     with pytest.raises(RuntimeError):
         toy.build()
-    assert status.main([str(tmp_path / "out")]) == 1
+    assert status.main([str(toy.folder / "out")]) == 1
     assert "stopped: RuntimeError: no such model" in capsys.readouterr().out
 
 
-def test_a_log_gets_a_table_of_all_stages_now_and_then(tmp_path, capsys, monkeypatch) -> None:
+def test_a_log_gets_a_table_of_all_stages_now_and_then(toy: ToyProject, capsys, monkeypatch) -> None:
     monkeypatch.setattr(progress, "LINES_EVERY_S", (0.1, 0.1))
-    toy = ToyProject(tmp_path)
     toy.add_stage("wave", SLOW)
     toy.build()
     tables = capsys.readouterr().out.split("after 0:00:")[1:]
@@ -90,14 +92,13 @@ def test_a_log_gets_a_table_of_all_stages_now_and_then(tmp_path, capsys, monkeyp
     assert row_of(tables[-1], "peak")[1] in ("3", "4")  # one clip is rejected before it comes here
 
 
-def test_a_terminal_gets_a_bar_for_every_stage(tmp_path) -> None:
-    toy = ToyProject(tmp_path)
+def test_a_terminal_gets_a_bar_for_every_stage(toy: ToyProject) -> None:
     program = f"""
 import fcntl, struct, termios
 from pathlib import Path
 fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # rows, columns
 from tests.labs.toy_build import ToyProject
-ToyProject(Path({str(tmp_path)!r})).build()
+ToyProject(Path({str(toy.folder)!r})).build()
 """
     shell = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-c', {program!r}]) >> 8)"
     command = [sys.executable, "-c", shell]
@@ -111,12 +112,14 @@ ToyProject(Path({str(tmp_path)!r})).build()
     ("deed", "classes"),
     [("raise ValueError('a bug')", "failed"), ("raise MemoryError", "timed_out,out_of_memory")],
 )
-def test_retry_has_the_named_class_computed_again_and_nothing_else(tmp_path, capsys, deed: str, classes: str) -> None:
-    toy = faulty(tmp_path, deed)
+def test_retry_has_the_named_class_computed_again_and_nothing_else(
+    toy: ToyProject, capsys, deed: str, classes: str
+) -> None:
+    fault = spoil(toy, deed)
     assert len(toy.build().after.published) == 0
-    (tmp_path / "fault").unlink()
+    fault.unlink()
     assert computed(toy.build()) == {}
-    out = str(tmp_path / "out")
+    out = str(toy.folder / "out")
     assert retry.main([out, "--class", "crashed"]) == 0
     assert "no such clip" in capsys.readouterr().out
     assert computed(toy.build()) == {}
@@ -127,23 +130,22 @@ def test_retry_has_the_named_class_computed_again_and_nothing_else(tmp_path, cap
     assert len(report.after.published) == 3
 
 
-def test_retry_gives_a_clip_that_killed_its_workers_a_clean_slate(tmp_path) -> None:
-    toy = faulty(tmp_path, "raise KeyboardInterrupt")
+def test_retry_gives_a_clip_that_killed_its_workers_a_clean_slate(toy: ToyProject) -> None:
+    fault = spoil(toy, "raise KeyboardInterrupt")
     toy.write_clips(ROWS[:1])
     for _ in range(10):
         with pytest.raises(KeyboardInterrupt):
             toy.build()
-    (tmp_path / "fault").unlink()
+    fault.unlink()
     assert [row.outcome for _, row in toy.build().after.missing.values()] == ["crashed"]
-    assert retry.main([str(tmp_path / "out"), "--class", "timeout,crashed"]) == 0
+    assert retry.main([str(toy.folder / "out"), "--class", "timeout,crashed"]) == 0
     assert len(toy.build().after.published) == 1
 
 
-def test_retry_covers_what_the_reader_rejected_on_a_busy_machine(tmp_path) -> None:
-    toy = ToyProject(tmp_path)
+def test_retry_covers_what_the_reader_rejected_on_a_busy_machine(toy: ToyProject) -> None:
     toy.add_stage("wave", WAVE.replace("too_long", "timed_out"))
     toy.build()
-    assert retry.main([str(tmp_path / "out"), "--class", "timed_out"]) == 0
+    assert retry.main([str(toy.folder / "out"), "--class", "timed_out"]) == 0
     assert computed(toy.build()) == {"wave": 1}
 
 
@@ -153,11 +155,10 @@ def test_retry_of_an_unknown_class_lists_the_known_ones(tmp_path, capsys) -> Non
     assert set(retry.CLASSES) - {"decoder_crashed"} <= set(OUTCOMES)
 
 
-def test_the_report_for_programs_counts_failures_by_class(tmp_path) -> None:
-    toy = ToyProject(tmp_path)
+def test_the_report_for_programs_counts_failures_by_class(toy: ToyProject) -> None:
     toy.add_stage("peak", BROKEN.replace("FAULT", "clip.num_frames == 60").replace("RAISE", "raise MemoryError"))
     toy.build()
-    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    content = json.loads((toy.folder / "out" / "report.json").read_text())
     rows = {row["stage"]: row for row in content["stages"]}
     assert rows["peak"]["failures"] == {"out_of_memory": 1} and rows["peak"]["failed"] == 1
     assert rows["wave"]["reasons"] == {"too_long": 1}
@@ -165,8 +166,7 @@ def test_the_report_for_programs_counts_failures_by_class(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_prometheus_finds_the_clips_of_every_stage_and_outcome(tmp_path, monkeypatch) -> None:
-    toy = ToyProject(tmp_path)
+def test_prometheus_finds_the_clips_of_every_stage_and_outcome(toy: ToyProject, monkeypatch) -> None:
     port, metrics_port = free_port(), free_port()
     with membership() as member:
         ports = f"--port={port} --metrics-export-port={metrics_port} --include-dashboard=false"
