@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tests.labs.s3_server import KEY_ID, SECRET, Server, s3_server
 from tests.labs.toy_build import ToyProject, computed
 
 QUICK = Lease(renew_s=0.3, lost_s=3.0)  # the server's clock ticks in seconds
+OF_A_RUN = ("report.json", "started.json")  # what every run says of itself
 KILLS = 8  # of one data set: the tenth death of a clip, kills from outside included, would give it up
 READER = '''"""A stage that reads another stage's file."""
 from pipeline.stage import Stage
@@ -104,11 +106,11 @@ def test_a_folder_and_object_storage_hold_the_same_bytes(server: Server, toy: To
 def test_a_second_build_on_object_storage_computes_and_writes_nothing(server: Server, toy: ToyProject) -> None:
     remote = server.root("second")
     toy.build(remote)
-    before = {path: path.modified_s() for path in remote.glob("**") if path.name != "report.json"}
+    before = {path: path.modified_s() for path in remote.glob("**") if path.name not in OF_A_RUN}
     time.sleep(1.1)  # the server's clock ticks in seconds
     report = toy.build(remote)
     assert computed(report) == {} and report.shards_written == 0
-    after = {path: path.modified_s() for path in remote.glob("**") if path.name != "report.json"}
+    after = {path: path.modified_s() for path in remote.glob("**") if path.name not in OF_A_RUN}
     assert {p for p in before if before[p] != after[p]} <= {remote / "ledger" / "clips.parquet"}
 
 
@@ -266,22 +268,22 @@ def test_the_claim_of_a_dead_build_runs_out(server: Server) -> None:
         assert [path.read_text() for path in (root / ".lock").glob("*")] != ["elsewhere process 1"]
 
 
-def test_two_builds_that_start_at_once_never_both_go_on(server: Server) -> None:
-    root = server.root("at-once")
-    alone, together = threading.Lock(), threading.Barrier(4)
+def attempt(root: ObjectPath, folder: Path, together: threading.Barrier) -> str:
+    together.wait()
+    with suppress(UserError), locked(root, QUICK):
+        (folder / "alone").touch(exist_ok=False)
+        time.sleep(0.5)
+        (folder / "alone").unlink()
+        return "went on"
+    return "refused"
 
-    def attempt(_: int) -> str:
-        together.wait()
-        with suppress(UserError), locked(root, QUICK):
-            if not alone.acquire(blocking=False):
-                return "beside another"
-            time.sleep(0.5)
-            alone.release()
-            return "went on"
-        return "refused"
 
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(attempt, range(4))) <= {"went on", "refused"}
+def test_two_builds_that_start_at_once_never_both_go_on(server: Server, tmp_path: Path) -> None:
+    root, spawn = server.root("at-once"), multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, ProcessPoolExecutor(4, spawn) as pool:
+        together = manager.Barrier(4)
+        asked = [pool.submit(attempt, root, tmp_path, together) for _ in range(4)]
+        assert {answer.result() for answer in asked} <= {"went on", "refused"}
 
 
 def test_a_build_whose_claim_was_taken_away_is_stopped(server: Server, capsys) -> None:
