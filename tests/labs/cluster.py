@@ -69,7 +69,6 @@ class Journal(ToyProject):
         self.write_clips([f"a,{n},{n + 1},left,positive,p,q,train" for n in range(NUM_CLIPS)])
 
     def command(self, out: str, *more: str) -> list[str]:
-        """The build as a user types it."""
         return ["-m", "jobs.build", *self.arguments(out, *more)]
 
     @contextmanager

@@ -54,7 +54,6 @@ def made_up_clip(rng: np.random.Generator, num_frames: int) -> Person:
 
 
 def as_inputs(predicted: Person, reference: Person, speaker: Person) -> Clip:
-    """One clip as metrics take it."""
     people = {Whose.PREDICTED: predicted, Whose.REFERENCE: reference, Whose.SPEAKER: speaker}
     return {Input(whose, what): values for whose, person in people.items() for what, values in person.items()}
 

@@ -81,10 +81,13 @@ class KillLab:
         out, checks, before = f"killed-{self.lives}", [], Snapshot.now()
         build = RayBuild(self, out)
         for kill in kills:
-            build.wait_for_work()
+            while self.tally_size() == build.size and build.driver.poll() is None:  # until a stage computes something
+                time.sleep(0.02)
             time.sleep(self.random.uniform(0, 0.3 * self.seconds))
             if kill == "worker":
-                self.kills += build.kill_worker(self.random)
+                if workers := build.workers():
+                    end(self.random.choice(workers))
+                    self.kills += 1
             elif build.driver.poll() is None:
                 build.driver.kill() if kill == "driver" else end_all(build.mark)
                 build.driver.wait()
@@ -151,21 +154,12 @@ class RayBuild:
 
     def __init__(self, lab: KillLab, out: str) -> None:
         self.mark = uuid.uuid4().hex
-        self.tally = lab.toy.folder / "tally"
         self.size = lab.tally_size()
         command = [sys.executable, "-m", "jobs.build", *lab.toy.arguments(out)]
         with (lab.toy.folder / "build.log").open("a") as log:
             alone = {"env": {**os.environ, "VICO_LAB": self.mark}, "start_new_session": True}
             self.driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, **alone)
 
-    def wait_for_work(self) -> None:
-        """Return once a stage computes something, or the build has ended."""
-        while self.tally.stat().st_size == self.size and self.driver.poll() is None:
-            time.sleep(0.02)
-
-    def kill_worker(self, chance: random.Random) -> bool:
-        """Kill one of the processes that compute; False if there is none."""
-        workers = [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]
-        if workers:
-            end(chance.choice(workers))
-        return bool(workers)
+    def workers(self) -> list[int]:
+        """The processes that compute."""
+        return [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]

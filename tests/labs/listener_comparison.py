@@ -63,25 +63,14 @@ class Said:
 
 @dataclass(frozen=True)
 class Scores:
-    """A listener's figures; motion in z-scores, spreads relative to the truth's.
+    """A listener's figures; motion in z-scores, spreads relative to the truth's."""
 
-    Attributes
-    ----------
-    sample : split -> mean absolute difference to the truth, over frames (the first excepted) and 70 coefficients, of
-        one sample.
-    mean : the same of the mean over samples, the best answer where the truth cannot be known.
-    spread : variance between samples over variance between draws of the truth: of the smile, the nod, the eyelids.
-    smile : attitude -> mean of the smile's coefficients when all clips are given that attitude.
-    nod : mean pitch in pauses less that in speech.
-    blink : mean of the eyelids in the half second after short words less that after long words.
-    """
-
-    sample: Mapping[str, float]
-    mean: Mapping[str, float]
-    spread: Mapping[str, float]
-    smile: Mapping[str, float]
-    nod: float
-    blink: float
+    sample: Mapping[str, float]  # split -> mean absolute difference of one sample to the truth, but for the first frame
+    mean: Mapping[str, float]  # the same of the mean over samples, the best answer where the truth cannot be known
+    spread: Mapping[str, float]  # variance between samples over that between draws of the truth: smile, nod, eyelids
+    smile: Mapping[str, float]  # attitude -> mean of the smile's coefficients when all clips are given that attitude
+    nod: float  # mean pitch in pauses less that in speech
+    blink: float  # mean of the eyelids in the half second after short words less that after long words
 
 
 def train_listener(name: str, data: Path, folder: Path, **settings: Any) -> Predictor:

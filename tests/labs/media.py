@@ -79,8 +79,8 @@ def clicks(times_s: np.ndarray, click_times_s: tuple[Fraction, ...]) -> np.ndarr
     return sound
 
 
-def make_source(path: Path, recipe: Recipe) -> Path:
-    """Encode a recipe to ``path`` plus its suffix."""
+def make_source(path: Path, recipe: Recipe, frames: bytes = b"") -> Path:
+    """Encode a recipe to ``path`` plus its suffix; its frames show their numbers unless there are others."""
     path, rate = path.with_suffix(recipe.suffix), str(recipe.fps)
     video = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=rate).video
     if recipe.times:
@@ -92,8 +92,7 @@ def make_source(path: Path, recipe: Recipe) -> Path:
         streams.append(ffmpeg.input(str(sound)).audio)
     options = {"fps_mode": "passthrough", "enc_time_base": "1:90000"} if recipe.times else {}
     output = ffmpeg.output(*streams, str(path), **recipe.video, **recipe.audio, **options)
-    frames = b"".join(numbered_frame(number, recipe.size).tobytes() for number in range(recipe.num_frames))
-    run(output, frames)
+    run(output, frames or b"".join(numbered_frame(n, recipe.size).tobytes() for n in range(recipe.num_frames)))
     return path
 
 

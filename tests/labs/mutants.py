@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import ffmpeg
 import numpy as np
 from PIL import Image
 
-from tests.labs.media import Recipe, make_source, run, write_clicks
+from tests.labs.media import Recipe, make_source
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 10}
 VP9 = {"vcodec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8, "g": 10}
@@ -83,13 +82,9 @@ def make_conversation(folder: Path) -> bytes:
     picture = np.full((240, 480, 3), 96, np.uint8)
     picture[30:210, 30:210] = np.asarray(portrait.resize((180, 180)))
     picture[30:210, 270:450] = picture[30:210, 30:210][:, ::-1]
-    recipe = Recipe(".mp4", {}, num_frames=36, size=(480, 240), click_times_s=tuple(Fraction(k, 20) for k in range(24)))
-    write_clicks(folder / "conversation.wav", recipe)
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=recipe.fps)
-    sound = ffmpeg.input(str(folder / "conversation.wav"))
-    path = folder / "conversation.mp4"
-    run(ffmpeg.output(frames, sound, str(path), **X264, acodec="aac"), picture.tobytes() * recipe.num_frames)
-    return path.read_bytes()
+    clicks = tuple(Fraction(k, 20) for k in range(24))
+    recipe = Recipe(".mp4", X264, {"acodec": "aac"}, num_frames=36, size=(480, 240), click_times_s=clicks)
+    return make_source(folder / "conversation", recipe, picture.tobytes() * recipe.num_frames).read_bytes()
 
 
 def every(seeds: dict[str, bytes], targets: Targets) -> dict[str, list[Specimen]]:

@@ -25,8 +25,6 @@ COLUMNS = per_role(
 
 @dataclass(frozen=True)
 class LabClip:
-    """A clip: what the manifest says of it and its columns."""
-
     clip_id: str
     num_frames: int
     split: str = "test"

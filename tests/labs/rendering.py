@@ -122,10 +122,9 @@ def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], bli
     columns = [c for c in (*ThreeDMM().writes(), *Blink().writes()) if c.name in wanted]
     rows = []
     for clip_id, motion in motions.items():
-        count = len(motion.exp)
-        half = np.arange(count) >= count // 2
         values = {f"listener_{n}": getattr(motion, n) for n in ("exp", "angle", "trans")}
-        rows.append(facts(clip_id, count) | values | {"listener_blink": half})
+        count = len(motion.exp)
+        rows.append(facts(clip_id, count) | values | {"listener_blink": np.arange(count) >= count // 2})
     stages = read_description(data).stages
     write_dataset(root, rows, columns, name="portrait", kind=PREDICTED, stages=stages, predicted=Predicted())
     return root

@@ -132,7 +132,6 @@ class World:
         return draw_listener(rng, clip.speech, self.persons()[clip.listener], clip.attitude)
 
     def write(self, root: Path) -> Path:
-        """The data set under ``root``, a shard a split."""
         rows = [self._row(clip) for clip in self.list_clips()]
         write_dataset(root, rows, COLUMNS, name="synthetic_world", kind=RANDOM, stages=MAKERS, identity=self.seed)
         return root

@@ -69,22 +69,18 @@ def check_ends(made: Build, bad: Sequence[Specimen]) -> Counter[str]:
     return Counter(reason or outcome for outcome, reason in found.values())
 
 
+@pytest.mark.parametrize(
+    ("trials", "step", "at_least"), [(4, 3, 10), pytest.param(24, 1, 100, marks=pytest.mark.slow)], ids=["a few", "all"]
+)
 def test_bad_films_between_good_ones_end_with_a_reason_and_the_good_ones_are_published(
-    conversation: bytes, targets: Targets, tmp_path: Path
+    conversation: bytes, targets: Targets, tmp_path: Path, trials: int, step: int, at_least: int
 ) -> None:
-    bad = specimens(conversation, targets, 4)[::3]
+    bad = specimens(conversation, targets, trials)[::step]
+    assert len(bad) >= at_least
     count = check_ends(build(tmp_path, bad, conversation), bad)
+    print(count.most_common())
     assert count["unreadable"] and count["not_allowed"] and count[OK] >= 3
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".mp4") == ["bad.toml", "clips.csv", "out"]
-
-
-@pytest.mark.slow
-def test_a_hundred_bad_films_end_with_a_reason_and_the_good_ones_are_published(
-    conversation: bytes, targets: Targets, tmp_path: Path
-) -> None:
-    bad = specimens(conversation, targets, 24)
-    assert len(bad) >= 100
-    print(check_ends(build(tmp_path, bad, conversation), bad).most_common())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,9 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def nodes(cluster: Any) -> Iterator[Any]:
     """Adds nodes that go with the test."""
-    added: list[Any] = []
-
-    def add(**resources: int) -> Any:
-        added.append(worker(cluster, **resources))
-        return added[-1]
-
-    yield add
-    for node in added:
-        if node in cluster.worker_nodes:
-            cluster.remove_node(node)
+    yield partial(worker, cluster)
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
     cluster.wait_for_nodes(60)
 
 

@@ -227,12 +227,13 @@ def test_a_server_that_never_stops_sending_weights_is_left(tmp_path: Path, monke
 # --- a reader's process that a source has taken over
 
 
-HEAD = "import json, struct, sys, time; import socket; wire = socket.socket(fileno=0)\n"
-SAY = (
-    "def say(header, data=b''):\n"
-    "    text = header if isinstance(header, bytes) else json.dumps(header).encode()\n"
-    "    wire.sendall(struct.pack('<IQ', len(text), len(data)) + text + data)\n"
-)
+CHILD = """
+import json, socket, struct, sys, time
+wire = socket.socket(fileno=0)
+def say(header, data=b''):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    wire.sendall(struct.pack('<IQ', len(text), len(data)) + text + data)
+"""
 INFO = "{'width': 8, 'height': 8, 'audio': None, 'average_fps': '25', 'dtype': 'uint8', 'shape': [0]}"
 TAKEN_OVER = {
     "noise": "wire.sendall(bytes(range(256)) * 100)",
@@ -262,7 +263,7 @@ def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("kind", TAKEN_OVER)
 def test_a_reader_that_was_taken_over_is_not_believed(film: Path, kind: str) -> None:
-    film.with_name("child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
+    film.with_name("child.py").write_text(CHILD + TAKEN_OVER[kind])
     with SourceReader(film, ReadingLimits(wall_s=2)) as reader, pytest.raises((MediaError, RuntimeError)) as e:
         reader.info()
     if isinstance(e.value, RuntimeError):  # it left of its own accord: that is our own fault, and says so
@@ -274,7 +275,7 @@ def test_a_reader_that_was_taken_over_is_not_believed(film: Path, kind: str) -> 
 def test_pictures_that_nobody_asked_for_are_not_taken(film: Path) -> None:
     picture = "say({'position': k, 'dtype': 'uint8', 'shape': [2, 2, 3]}, bytes(12))"
     for numbers in ("range(10**9)", "(0, 0)", "(5,)"):
-        film.with_name("child.py").write_text(f"{HEAD}{SAY}for k in {numbers}: {picture}")
+        film.with_name("child.py").write_text(f"{CHILD}for k in {numbers}: {picture}")
         with (
             SourceReader(film, ReadingLimits(wall_s=5)) as reader,
             pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"),
