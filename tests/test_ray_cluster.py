@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from pipeline.dataset.check import check_dataset
-from tests.labs.autoscaler import autoscaling_head
-from tests.labs.cluster import NUM_CLIPS, WAIT_S, Journal, until
-from tests.labs.job import FILE, ROOT, Jobs, job_server
+from tests.labs.cluster import NUM_CLIPS, Journal
+from tests.labs.ray_head import FILE, ROOT, WAIT_S, Jobs, autoscaling_head, job_server, until
 
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
 COMMANDS += ("worker_start_ray_commands",)

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs import build, check
-from tests.labs.cluster import until
-from tests.labs.job import agent_ports
 from tests.labs.leftovers import Snapshot
-from tests.labs.ray_head import RAY, free_port, running, wait_for
+from tests.labs.ray_head import RAY, agent_ports, free_port, running, until, wait_for
 from tests.labs.toy_build import PEAK, ToyProject, shard_bytes
 
 PROJECT = Path(__file__).resolve().parents[2]
