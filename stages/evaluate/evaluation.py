@@ -20,19 +20,10 @@ from schemas.coefficients import STAGE, Provenance
 from schemas.dataset import Description
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
+from stages.evaluate import runs
 from stages.evaluate.comparison import Comparison, Measurement, work_on
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Whose
-from stages.evaluate.runs import (
-    FACTS,
-    Misfit,
-    Policy,
-    ReferenceClip,
-    Run,
-    Sample,
-    fit_lengths,
-    read_predictions,
-    read_reference,
-)
+from stages.evaluate.runs import FACTS, Misfit, Policy, ReferenceClip, Run, Sample
 
 NETWORK_GPUS = 0.25  # of a GPU for a clip: the network waits while the clip's videos are decoded
 
@@ -113,14 +104,14 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
     read; `MixedCoefficientsError` where coefficients of several fitters were to be compared.
     """
     description = read_description(request.reference)
-    clips = read_reference(request.reference, request.splits, request.metrics)
+    clips = runs.read_reference(request.reference, request.splits, request.metrics)
     fitter = _one_fitter(request, description)
     own = Run(REFERENCE_RUN, (Sample(request.reference, None),))
     plans = [_plan(run, clips, request) for run in (*request.runs, own)]
     results = iter(_measure([task for plan in plans for task in plan.tasks], spread))
-    runs = tuple(_settled(plan, [next(results) for _ in plan.tasks], request.policy) for plan in plans)
+    settled = tuple(_settled(plan, [next(results) for _ in plan.tasks], request.policy) for plan in plans)
     not_computed = {key: reason for plan in plans for key, reason in plan.not_computed.items()}
-    return Evaluation(request, description, fitter, runs, not_computed)
+    return Evaluation(request, description, fitter, settled, not_computed)
 
 
 def _one_fitter(request: Request, description: Description) -> Provenance | None:
@@ -165,7 +156,7 @@ def _tasks_of_sample(
 ) -> tuple[list[Comparison], list[str]]:
     """A task for every clip that a sample has, and notes on what is missing or does not fit, unless it ends here."""
     sample = run.samples[number]
-    predictions = read_predictions(sample.data, metrics) if sample.data else None
+    predictions = runs.read_predictions(sample.data, metrics) if sample.data else None
     has = {clip.clip_id for clip in clips if predictions is None or clip.clip_id in predictions}
     if sample.videos is not None:
         has &= {clip.clip_id for clip in clips if (sample.videos / f"{clip.clip_id}.mp4").is_file()}
@@ -173,7 +164,7 @@ def _tasks_of_sample(
     notes = _complaint(run, Misfit.MISSING, missing, policy)
     tasks, problems = [], []
     for clip in (clip for clip in clips if clip.clip_id in has):
-        arrays, problem = fit_lengths(clip, predictions[clip.clip_id] if predictions else {}, policy.length)
+        arrays, problem = runs.fit_lengths(clip, predictions[clip.clip_id] if predictions else {}, policy.length)
         problems += [problem] if problem else []
         if arrays or not problem:
             video = sample.videos / f"{clip.clip_id}.mp4" if sample.videos else None

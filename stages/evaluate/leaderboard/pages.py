@@ -76,10 +76,8 @@ def _plain(value: Any) -> str:
 def leaderboard_markdown(report: Report) -> str:
     """Our runs, by split and attitude, their differences, and the published beside them."""
     pages = _environment(finalize=_plain)
-    pages.filters |= {
-        "interval": lambda score: _Markdown(interval_text(score)),
-        "strong": lambda text, yes: _Markdown(f"**{text}**" if yes else text),
-    }
+    pages.filters["interval"] = lambda score: _Markdown(interval_text(score))
+    pages.filters["strong"] = lambda text, yes: _Markdown(f"**{text}**" if yes else text)
     found = [one for one in report.differences if one.key.attitude == ALL]
     differences: dict[str, dict[str, dict[tuple[str, str], Difference]]] = {}
     for one in found:
@@ -91,9 +89,8 @@ def leaderboard_markdown(report: Report) -> str:
 
 def _environment(**options: Any) -> Environment:
     """Templates of this folder, with what both know."""
-    pages = Environment(
-        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
-    )
+    options |= {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    pages = Environment(loader=FileSystemLoader(FOLDER), **options)
     pages.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     pages.filters |= {"number": number_text, "interval": interval_text, "place": board_place}
     pages.tests["nan"] = math.isnan

@@ -61,7 +61,6 @@ class PublishedScore:
 
     table: str
     source: str
-    title: str
     column: str
     method: str
     key: Comparable
@@ -123,7 +122,6 @@ def _scores(table: Entry, papers: Entry, metrics: Metrics, path: Path) -> Iterat
             yield PublishedScore(
                 table=table["id"],
                 source=f"{papers[table['paper']]}, Table {table['table']}",
-                title=table["title"],
                 column=column,
                 method=place["method"],
                 key=_key(table, metrics[metric], column, place),

@@ -91,11 +91,10 @@ class Report:
         made = []
         for metric in self.computed():
             found = [self.find(name, metric.id, split, attitude) for name in self.names]
-            if not any(found):
-                continue
-            goal = self.find(REFERENCE_RUN, metric.id, split, attitude)
-            best = _best(metric, found, goal)
-            made.append(ScoreRow(metric=metric.id, split=split, scores=tuple(found), best=best, goal=goal))
+            if any(found):
+                goal = self.find(REFERENCE_RUN, metric.id, split, attitude)
+                best = _best(metric, found, goal)
+                made.append(ScoreRow(metric=metric.id, split=split, scores=tuple(found), best=best, goal=goal))
         return made
 
     def boards_beside_others(self) -> list[Board]:

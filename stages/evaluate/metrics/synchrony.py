@@ -22,15 +22,14 @@ from stages.evaluate.metrics.correlation import lagged, pearson
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair, check_sets
 
+Clips = Sequence[np.ndarray]
 STS_STEP_S = 0.1  # dt of the published code, whatever the frame rate
 TLCC_LAGS_FRAMES = frames_in(2) - 1  # lags of less than 2 s
 WINDOW_FRAMES = frames_in(4)
 WINDOW_LAGS_FRAMES = WINDOW_FRAMES // 2  # our choice: so that at least half of a window overlaps
 
 
-def residual_correlation(
-    predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], speaker: Sequence[np.ndarray]
-) -> float:
+def residual_correlation(predicted: Clips, reference: Clips, speaker: Clips) -> float:
     """RPCC: difference of the listeners' r with the speaker, all clips, frames and dimensions as one sequence."""
     check_sets(predicted, reference)
     check_sets(reference, speaker)

@@ -7,7 +7,7 @@ also with the gaze, teeth as part of the skull. Where the reference's mouth is s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,8 +29,7 @@ SHOWN_ASPECT = 0.12  # of a mouth whose inside is all the reference's; at half o
 LIP_SHADOW, LIP_SHADOW_REACH = 0.3, 0.06  # light that the lips keep from what lies behind, near them
 
 
-@dataclass(frozen=True)
-class _Box:
+class _Box(NamedTuple):
     """Whole pixels of a picture around an opening."""
 
     left: int
