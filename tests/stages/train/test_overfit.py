@@ -39,13 +39,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "audio_outputs": 32, "channels": 8,
     },
     "mfr": {
-        **FREE, "epochs": 1500, "learning_rate": 2e-3, "window_frames": 60, "stride_frames": 4, "min_frames": 60,
-        "batch_size": 23, "width": 128, "layers": 2, "heads": 4, "steps": 100,
+        **FREE, "epochs": 500, "learning_rate": 2e-3, "window_frames": 60, "stride_frames": 2, "min_frames": 60,
+        "batch_size": 12, "width": 128, "layers": 2, "heads": 4, "steps": 100,  # an epoch is four steps, then a file
     },
 }  # fmt: skip
 MOTION = {"vico_lstm": ("exp", "pose"), "elp": ("motion",), "mfr": ("noise",)}  # terms of the loss; of the others:
 BOTH = ("expression", "pose")
-LAST = 30  # steps over which the end is taken: elp and mfr draw noise in each
+LAST = 30  # epochs over which the end is taken: elp and mfr draw noise in each
 
 
 @pytest.fixture(scope="module")
