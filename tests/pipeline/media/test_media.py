@@ -167,7 +167,7 @@ def looked_at(path: Path, number: int, upright: np.ndarray) -> tuple[SourceInfo,
         ((_, small),) = reader.frames(pts, size=(info.width // 2, info.height // 2))
         ((_, crops),) = reader.crops(pts, boxes, 70)
     assert small.shape == (info.height // 2, info.width // 2, 3)
-    return info, frame, float(np.abs(crops[0, 0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean())
+    return info, frame, float(np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean())
 
 
 def test_pixels_that_are_not_square_are_made_square(readers: Readers, tmp_path: Path) -> None:
