@@ -15,12 +15,11 @@ COMMANDS = (
 )
 
 
-def main() -> int:
+def main() -> None:
     """Print the list."""
     print("python -m jobs.<name>, --help says more:\n")
     print(aligned(described(Path(__file__).parent, COMMANDS)))
     print("\nMeasurements and studies, which no build needs: python -m jobs.bench, python -m jobs.study")
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import MANIFEST, add_address, command, option
 from pipeline import run
-from pipeline.address import add_address
 from pipeline.build import Build, BuildOptions, Runner
 from pipeline.dataset.lock import locked
 from pipeline.dataset.storage import location
@@ -27,14 +26,41 @@ from pipeline.registry import find_stages
 from pipeline.settings import as_plain, describe, parse_overrides
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    return _build(options)
+def _on_ray(options: argparse.Namespace) -> Runner:
+    """A runner that connects to Ray only when there is something to run."""
+
+    def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+        run.connect(options.address, options.workers)
+        try:
+            yield from run.run_parts(job, pipeline, parts, options.workers, options.wait_s)
+        finally:
+            run.disconnect()
+
+    return runner
 
 
-def _build(options: argparse.Namespace) -> int:
+def _settings_help() -> str:
+    lines = ["settings:"]
+    for code in find_stages():
+        for key, default, meaning in describe(code.load().Settings):
+            lines.append(f"  {code.name}.{key} = {default}\n      {meaning}")
+    return "\n".join(lines)
+
+
+@command(
+    MANIFEST,
+    option("--out", required=True, metavar="DIR", help="where the data set goes: a folder, or s3://bucket/prefix"),
+    option("--plan", action="store_true", help="say what would be done and stop"),
+    option("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting"),
+    option("--redo", action="append", default=[], metavar="STAGE", help="compute a stage and its readers anew"),
+    option("--stage", action="append", default=[], type=Path, metavar="FILE.py", help="add a stage from a file"),
+    option("--workers", type=int, help="copies of each group of stages (default: as many as fit)"),
+    add_address,
+    option("--wait-s", type=float, default=0.0, help="how long a cluster may take to add the first nodes"),
+    epilog=_settings_help,
+)
+def main(options: argparse.Namespace) -> int:
+    """Build a data set from a manifest."""
     manifest = load_manifest(options.manifest)
     for warning in manifest.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -52,62 +78,5 @@ def _build(options: argparse.Namespace) -> int:
             clips = sum(len(part.clips) for part in found.todo)
             print(f"{clips} clips in {len(found.todo)} parts to compute, Ray: {options.address}", flush=True)
         report = build.run(found, _on_ray(options))
-    print(report.table())
-    print("\n".join(report.missing_lines()), end="\n" if report.missing_lines() else "")
-    print(report.summary())
+    print("\n".join([report.table(), *report.missing_lines(), report.summary()]))
     return 0 if report.enough else 1
-
-
-def _on_ray(options: argparse.Namespace) -> Runner:
-    """A runner that connects to Ray only when there is something to run."""
-
-    def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-        run.connect(options.address, options.workers)
-        try:
-            yield from run.run_parts(job, pipeline, parts, options.workers, options.wait_s)
-        finally:
-            run.disconnect()
-
-    return runner
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.build",
-        description="Build a data set from a manifest.",
-        epilog=_settings_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifest", type=Path, help="the manifest, a TOML file")
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="where the data set goes: a folder, or s3://bucket/prefix"
-    )
-    parser.add_argument("--plan", action="store_true", help="say what would be done and stop")
-    parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change a setting")
-    parser.add_argument(
-        "--redo", action="append", default=[], metavar="STAGE", help="compute a stage and its readers anew"
-    )
-    parser.add_argument(
-        "--stage", action="append", default=[], type=Path, metavar="FILE.py", help="add a stage from a file"
-    )
-    parser.add_argument("--workers", type=int, help="copies of each group of stages (default: as many as fit)")
-    add_address(parser)
-    parser.add_argument(
-        "--wait-s",
-        type=float,
-        default=0.0,
-        help="how long a cluster may take to add the first nodes",
-    )
-    return parser
-
-
-def _settings_help() -> str:
-    lines = ["settings:"]
-    for code in find_stages():
-        for key, default, meaning in describe(code.load().Settings):
-            lines.append(f"  {code.name}.{key} = {default}\n      {meaning}")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

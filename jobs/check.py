@@ -4,25 +4,17 @@ place."""
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 
-from jobs.command import command
+from jobs.command import DATASET, command
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.storage import location
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.check", description="Check a built data set.")
-    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
-    findings = list(check_dataset(location(parser.parse_args(arguments).dataset)))
+@command(DATASET)
+def main(options: argparse.Namespace) -> int:
+    """Check a built data set."""
+    findings = list(check_dataset(location(options.dataset)))
     for finding in findings:
         print(finding)
     print(f"{len(findings)} findings" if findings else "no findings: the data set is sound")
     return 1 if findings else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

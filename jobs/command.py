@@ -1,39 +1,93 @@
-"""One way out of every command, what a person can mend as one line and exit status 2; and the list of them all."""
+"""What all commands share: their options, one way out (what a person can mend is one line and exit status 2), a list.
+
+Imports nothing that must be installed first, since `python -m jobs` and `make setup` run on a bare Python.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ast
-import functools
+import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.attempt import is_machine_trouble
-from schemas.errors import UserError
+from schemas.errors import UserError, is_machine_trouble
 
-Main = Callable[[Sequence[str] | None], int]
+Option = Callable[[argparse.ArgumentParser], object]  # adds itself to a parser
+Run = Callable[[argparse.Namespace], int | None]
 
 
-def command(main: Main) -> Callable[..., int]:
-    """Decorates a command's ``main``, which takes the words of its command line and returns the exit status."""
+def option(*names: str, **settings: Any) -> Option:
+    """An argument of a command, in the words of `argparse`."""
+    return lambda parser: parser.add_argument(*names, **settings)
 
-    @functools.wraps(main)
-    def run(arguments: Sequence[str] | None = None) -> int:
+
+MANIFEST = option("manifest", type=Path, help="the manifest, a TOML file")
+DATASET = option("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
+
+
+def add_address(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """Where Ray is, what `pipeline.run.connect` takes; ``also`` ends its help. Knows nothing of Ray."""
+    default = "auto" if os.environ.get("RAY_ADDRESS") else "local"
+    told = f"Ray cluster: local (default), auto, or ray://host:port{also}"
+    parser.add_argument("--address", default=default, help=told)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: called with the words of its command line, by default the program's, it returns the exit status."""
+
+    run: Run
+    options: Sequence[Option]
+    epilog: Callable[[], str]
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Reads the command line; ``--help`` opens with the docstring of ``main``."""
+        parser = argparse.ArgumentParser(
+            prog="python -m " + self.run.__globals__["__spec__"].name.removesuffix(".__main__"),
+            description=inspect.getdoc(self.run),
+            epilog=self.epilog(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for add in self.options:
+            add(parser)
+        return parser
+
+    def __call__(self, words: Sequence[str] | None = None) -> int:
+        words = sys.argv[1:] if words is None else words
+        options = self.parser().parse_args(words)
         try:
-            return main(arguments)
+            return self.run(options) or 0
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
         except OSError as error:
             if is_machine_trouble(error) or isinstance(error, PermissionError):
                 message = f"{error}; what is finished is kept: mend it and run the same command again"
-            elif _is_named(error, sys.argv[1:] if arguments is None else arguments):
+            elif _is_named(error, words):
                 message = f"{error.filename}: {error.strerror}; name another place, --help says what is expected"
             else:
                 raise
             print(f"error: {message}", file=sys.stderr)
         return 2
 
-    return run
+
+def command(*options: Option, epilog: Callable[[], str] = str) -> Callable[[Run], Command]:
+    """Makes a command of ``main``, which takes its options and returns the exit status, None for 0.
+
+    ``main`` stands last in its file: where that is the program, ``python -m jobs.<name>``, it runs at once.
+    """
+
+    def decorate(run: Run) -> Command:
+        main = Command(run, options, epilog)
+        if run.__module__ == "__main__":
+            sys.exit(main())
+        return main
+
+    return decorate
 
 
 def _is_named(error: OSError, words: Sequence[str]) -> bool:

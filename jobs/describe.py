@@ -6,12 +6,11 @@ A document has its tables between two markers; the tests compare them with the c
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.dataset.write import PackSettings
 from pipeline.ledger.limits import Limits
 from pipeline.plan import Pipeline
@@ -53,12 +52,9 @@ def _column_row(column: Column, stage: str) -> list[str]:
 
 
 def _settings_table(stages: Sequence[Stage]) -> str:
-    described = [(stage.name, describe(stage.Settings)) for stage in stages] + [
-        ("pack", describe(PackSettings)),
-        ("download", describe(DownloadSettings)),
-        ("limits", describe(Limits)),
-    ]
-    rows = [[f"`{name}.{key}`", f"`{default}`", meaning] for name, all_ in described for key, default, meaning in all_]
+    of = {stage.name: stage.Settings for stage in stages}
+    of |= {"pack": PackSettings, "download": DownloadSettings, "limits": Limits}
+    rows = [[f"`{name}.{key}`", f"`{default}`", text] for name in of for key, default, text in describe(of[name])]
     return markdown_table(["setting", "default", "meaning"], rows)
 
 
@@ -69,15 +65,16 @@ def _reasons_table(stages: Sequence[Stage]) -> str:
 
 def listeners_markdown() -> str:
     """A table of all listeners and their presets, and one of the settings of each."""
+    from stages.train.listener import TrainingSettings
     from stages.train.registry import find_listeners
 
+    shared = [[f"`{key}`", f"`{default}`", text] for key, default, text in describe(TrainingSettings)]
     rows, settings = [], []
     for name, listener in find_listeners().items():
-        for preset in listener.presets or ("",):
-            rows.append(_listener_row(name, listener, preset))
-        settings += [[f"`{name}`", f"`{key}`", f"`{default}`", text] for key, default, text in _own(listener)]
+        rows += [_listener_row(name, listener, preset) for preset in listener.presets or ("",)]
+        every = [[f"`{key}`", f"`{default}`", text] for key, default, text in describe(listener.Settings)]
+        settings += [[f"`{name}`", *row] for row in every if row not in shared]
     columns = ["listener", "preset", "paper", "reads", "says", "parameters", "causal", "stochastic"]
-    shared = [[f"`{key}`", f"`{default}`", text] for key, default, text in describe(_training_settings())]
     return "\n\n".join(
         [
             markdown_table(columns, rows),
@@ -87,18 +84,6 @@ def listeners_markdown() -> str:
             markdown_table(["listener", "setting", "default", "meaning"], settings),
         ]
     )
-
-
-def _training_settings() -> type:
-    from stages.train.listener import TrainingSettings
-
-    return TrainingSettings
-
-
-def _own(listener: Any) -> list[tuple[str, str, str]]:
-    """Settings of a listener that are not as every listener has them."""
-    shared = describe(_training_settings())
-    return [row for row in describe(listener.Settings) if row not in shared]
 
 
 def _listener_row(name: str, listener: Any, preset: str) -> list[str]:
@@ -150,22 +135,16 @@ def renew(text: str) -> str:
     return text
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.describe", description="Describe the project's parts.")
-    parser.add_argument("topics", nargs="*", help=f"{', '.join(TOPICS)}; default: all")
-    parser.add_argument("--write", action="store_true", help="renew the tables in docs/ instead of printing them")
-    options = parser.parse_args(arguments)
+@command(
+    option("topics", nargs="*", help=f"{', '.join(TOPICS)}; default: all"),
+    option("--write", action="store_true", help="renew the tables in docs/ instead of printing them"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Describe the project's parts."""
     if unknown := set(options.topics) - set(TOPICS):
         raise UserError(f"nothing to describe under {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
     if not options.write:
         print("\n\n".join(TOPICS[topic]() for topic in options.topics or TOPICS))
-        return 0
+        return
     for document in sorted(DOCS.glob("*.md")):
         document.write_text(renew(document.read_text(encoding="utf-8")), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

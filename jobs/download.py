@@ -8,12 +8,10 @@ here reaches the manifest's ``min_yield``, 1 it does not, 2 the manifest or a se
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from jobs.command import command
+from jobs.command import MANIFEST, command, option
 from pipeline.manifest.load import load_manifest
 from pipeline.settings import describe, merge, parse_overrides, resolve
 from pipeline.sources.availability import OK, OUTCOMES, Entry
@@ -22,14 +20,27 @@ from pipeline.tables import aligned
 from schemas.errors import UserError
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    return _download(options)
+def _summary(entries: Sequence[Entry]) -> str:
+    if not entries:
+        return "no source of this manifest has a url"
+    count = Counter(entry.outcome for entry in entries)
+    rows = [[outcome, str(count[outcome]), meaning] for outcome, meaning in OUTCOMES.items() if count[outcome]]
+    return f"{count[OK]} of {len(entries)} sources with a url are here\n" + aligned(rows)
 
 
-def _download(options: argparse.Namespace) -> int:
+def _settings_help() -> str:
+    rows = [f"  download.{key} = {default}\n      {meaning}" for key, default, meaning in describe(DownloadSettings)]
+    return "\n".join(["settings:", *rows])
+
+
+@command(
+    MANIFEST,
+    option("--retry", default="", metavar="CLASSES", help="ask again for these alone: rate_limited,network"),
+    option("--set", action="append", default=[], metavar="download.KEY=VALUE", help="change a setting"),
+    epilog=_settings_help,
+)
+def main(options: argparse.Namespace) -> int:
+    """Download the sources of a manifest."""
     retry = [name for name in options.retry.split(",") if name]
     allowed = [name for name in OUTCOMES if name != OK]
     if unknown := set(retry).difference(allowed):
@@ -44,31 +55,3 @@ def _download(options: argparse.Namespace) -> int:
     here = sum(source.path.is_file() for source in manifest.sources.values() if not source.url)
     share = (here + sum(entry.ok for entry in entries)) / len(manifest.sources)
     return 0 if share >= manifest.min_yield else 1
-
-
-def _summary(entries: Sequence[Entry]) -> str:
-    if not entries:
-        return "no source of this manifest has a url"
-    count = Counter(entry.outcome for entry in entries)
-    rows = [[outcome, str(count[outcome]), meaning] for outcome, meaning in OUTCOMES.items() if count[outcome]]
-    return f"{count[OK]} of {len(entries)} sources with a url are here\n" + aligned(rows)
-
-
-def _parser() -> argparse.ArgumentParser:
-    rows = [f"  download.{key} = {default}\n      {meaning}" for key, default, meaning in describe(DownloadSettings)]
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.download",
-        description="Download the sources of a manifest.",
-        epilog="\n".join(["settings:", *rows]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifest", type=Path, help="the manifest, a TOML file")
-    parser.add_argument(
-        "--retry", default="", metavar="CLASSES", help="ask again for these alone: rate_limited,network"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="download.KEY=VALUE", help="change a setting")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

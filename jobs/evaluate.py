@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import Option, add_address, command, option
 from pipeline import run
-from pipeline.address import add_address
 from pipeline.dataset.read import read_description
 from pipeline.tables import aligned
 from schemas.clip import SPLITS
@@ -30,31 +29,6 @@ from stages.evaluate.metrics.registry import definitions
 from stages.evaluate.runs import Policy, Run, open_run
 
 NO_RAY = "none"
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    report = _evaluate(options)
-    write_report(report, options.out)
-    print(_summary(report))
-    print(f"{options.out / 'leaderboard.html'}, leaderboard.md, scores.json, scores.parquet")
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> Report:
-    request = Request(
-        reference=options.reference,
-        runs=_runs(options.predicted, options.videos),
-        metrics=_metrics(options.metrics),
-        splits=tuple(options.split or _splits(options.reference)),
-        policy=Policy(
-            length=options.on_length_mismatch, size=options.on_size_mismatch, missing=options.on_missing_clip
-        ),
-    )
-    with _spreading(options.address, options.workers) as spread:
-        return make_report(evaluate(request, spread), spread, options.seed)
 
 
 @contextlib.contextmanager
@@ -123,36 +97,43 @@ def _summary(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.evaluate",
-        description="Evaluate predicted listeners against a data set.",
-        epilog=_metrics_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--reference", type=Path, required=True, help="the data set that holds the truth")
-    add("--predicted", nargs="+", default=[], metavar="[NAME=]PRED", help="predictions of python -m jobs.predict")
-    add("--videos", nargs="+", default=[], metavar="[NAME=]VIDEOS", help="folders of CLIP_ID.mp4, one a prediction")
-    add("--out", type=Path, required=True, help="the folder to write")
-    add("--split", nargs="+", choices=SPLITS, help="default: test and ood")
-    add("--metrics", nargs="+", default=[], metavar="ID", help="ids or patterns such as 'fd_*' (default: all)")
-    add("--on-length-mismatch", choices=runs.LENGTH_POLICIES, default="error", help=_choices(runs.LENGTH_POLICIES))
-    add("--on-size-mismatch", choices=runs.SIZE_POLICIES, default="error", help=_choices(runs.SIZE_POLICIES))
-    add("--on-missing-clip", choices=runs.MISSING_POLICIES, default="error", help=_choices(runs.MISSING_POLICIES))
-    add("--seed", type=int, default=0, help="of the bootstrap")
-    add("--workers", type=int, help="cores of a private Ray (default: all)")
-    add_address(parser, "; none: do the work in this process")
-    return parser
-
-
-def _choices(meanings: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())
+def _policy(name: str, meanings: dict[str, str]) -> Option:
+    told = "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())
+    return option(name, choices=meanings, default="error", help=told)
 
 
 def _metrics_help() -> str:
     return "\n".join(["metrics:", *(f"  {name}\n      {d.name}: {d.formula}" for name, d in definitions().items())])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(
+    option("--reference", type=Path, required=True, help="the data set that holds the truth"),
+    option("--predicted", nargs="+", default=[], metavar="[NAME=]PRED", help="predictions of python -m jobs.predict"),
+    option("--videos", nargs="+", default=[], metavar="[NAME=]VIDEOS", help="folders of CLIP_ID.mp4, one a prediction"),
+    option("--out", type=Path, required=True, help="the folder to write"),
+    option("--split", nargs="+", choices=SPLITS, help="default: test and ood"),
+    option("--metrics", nargs="+", default=[], metavar="ID", help="ids or patterns such as 'fd_*' (default: all)"),
+    _policy("--on-length-mismatch", runs.LENGTH_POLICIES),
+    _policy("--on-size-mismatch", runs.SIZE_POLICIES),
+    _policy("--on-missing-clip", runs.MISSING_POLICIES),
+    option("--seed", type=int, default=0, help="of the bootstrap"),
+    option("--workers", type=int, help="cores of a private Ray (default: all)"),
+    partial(add_address, also="; none: do the work in this process"),
+    epilog=_metrics_help,
+)
+def main(options: argparse.Namespace) -> None:
+    """Evaluate predicted listeners against a data set."""
+    request = Request(
+        reference=options.reference,
+        runs=_runs(options.predicted, options.videos),
+        metrics=_metrics(options.metrics),
+        splits=tuple(options.split or _splits(options.reference)),
+        policy=Policy(
+            length=options.on_length_mismatch, size=options.on_size_mismatch, missing=options.on_missing_clip
+        ),
+    )
+    with _spreading(options.address, options.workers) as spread:
+        report = make_report(evaluate(request, spread), spread, options.seed)
+    write_report(report, options.out)
+    print(_summary(report))
+    print(f"{options.out / 'leaderboard.html'}, leaderboard.md, scores.json, scores.parquet")

@@ -10,21 +10,21 @@ are those of the training split alone, where the baseline's take in every split 
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.command import command
+from jobs.command import DATASET, command, option
 from jobs.vico.features import Features
 from jobs.vico.layouts import CHALLENGE_COLUMNS, RELEASE_COLUMNS, RELEASE_CSV
 from pipeline.dataset.read import media_file, read_clips, read_description
 from pipeline.dataset.storage import Location, local_file, location
+from pipeline.manifest.write import write_csv
 from schemas.clip import SPLITS
 from schemas.column import ROLES
 
+RELEASE, CHALLENGE = "release", "challenge"  # layouts
 CHALLENGE_FOLDER = "listening_head"
 CHALLENGE_HEADER = (*CHALLENGE_COLUMNS, "attitude")
 MEDIA = ("audio", *(f"{role}_video" for role in ROLES))
@@ -40,57 +40,31 @@ def export_vico(dataset: Location, out: Path, layout: str) -> int:
     UserError : the data set lacks a column that the layout needs.
     """
     features = Features(out / "example" / "features", read_description(dataset))
+    folder = out if layout == RELEASE else out / CHALLENGE_FOLDER
     rows = []
     for row in read_clips(dataset, [*MEDIA, *features.columns]):
-        LAYOUTS[layout].copy(dataset, out, row)
+        copy_clip(dataset, folder, row)
         features.write(row)
         rows.append(row)
-    LAYOUTS[layout].tables(out, rows)
-    metadata = out / "example" / "metadata"
-    metadata.mkdir(parents=True, exist_ok=True)
-    _write_csv(metadata / "data.csv", CHALLENGE_HEADER, map(_challenge_row, _of_split(rows, "train")))
+    of_split = {split: [row for row in rows if row["split"] == split] for split in SPLITS}
+    tables = {out / "example" / "metadata" / "data.csv": of_split["train"]}
+    if layout == RELEASE:
+        write_csv(folder / RELEASE_CSV, RELEASE_COLUMNS, map(_release_row, rows))
+    else:
+        tables |= {folder / f"{split}.csv": members for split, members in of_split.items() if members}
+    for path, members in tables.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(path, CHALLENGE_HEADER, map(_challenge_row, members))
     features.write_statistics()
     return len(rows)
 
 
-class Release:
-    """``RLD_data.csv`` with ``videos/`` and ``audios/``."""
-
-    @staticmethod
-    def copy(dataset: Location, out: Path, row: Row) -> None:
-        """Copy the files of a clip."""
-        for role in ROLES:
-            _copy(media_file(dataset, row[f"{role}_video"]), out / "videos" / f"{row['clip_id']}.{role}.mp4")
-        _copy(media_file(dataset, row["audio"]), out / "audios" / f"{row['clip_id']}.wav")
-
-    @staticmethod
-    def tables(out: Path, rows: Sequence[Row]) -> None:
-        """Write the one table of all splits."""
-        _write_csv(out / RELEASE_CSV, RELEASE_COLUMNS, map(_release_row, rows))
-
-
-class Challenge:
-    """``listening_head/`` with a csv a split; its files bear the same names."""
-
-    @staticmethod
-    def copy(dataset: Location, out: Path, row: Row) -> None:
-        """Copy the files of a clip."""
-        Release.copy(dataset, out / CHALLENGE_FOLDER, row)
-
-    @staticmethod
-    def tables(out: Path, rows: Sequence[Row]) -> None:
-        """Write a table for every split that has clips."""
-        for split in SPLITS:
-            if members := list(_of_split(rows, split)):
-                path = out / CHALLENGE_FOLDER / f"{split}.csv"
-                _write_csv(path, CHALLENGE_HEADER, map(_challenge_row, members))
-
-
-LAYOUTS: dict[str, type[Release] | type[Challenge]] = {"release": Release, "challenge": Challenge}
-
-
-def _of_split(rows: Sequence[Row], split: str) -> Iterator[Row]:
-    return (row for row in rows if row["split"] == split)
+def copy_clip(dataset: Location, folder: Path, row: Row) -> None:
+    """Copy the files of a clip into ``videos`` and ``audios`` of a folder: both layouts name them alike."""
+    clip_id = row["clip_id"]
+    for role in ROLES:
+        _copy(media_file(dataset, row[f"{role}_video"]), folder / "videos" / f"{clip_id}.{role}.mp4")
+    _copy(media_file(dataset, row["audio"]), folder / "audios" / f"{clip_id}.wav")
 
 
 def _release_row(row: Row) -> list[Any]:
@@ -103,31 +77,18 @@ def _challenge_row(row: Row) -> list[Any]:
     return [row["source_id"], row["clip_id"], row["speaker_id"], row["listener_id"], row["attitude"]]
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterator[list[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
-
-
 def _copy(source: Location, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with local_file(source) as file:
         shutil.copyfile(file, target)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.export_vico", description="Export in ViCo's layouts.")
-    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
-    parser.add_argument("--out", type=Path, required=True, help="where the layout goes")
-    parser.add_argument("--layout", choices=sorted(LAYOUTS), default="challenge", help="which one")
-    options = parser.parse_args(arguments)
+@command(
+    DATASET,
+    option("--out", type=Path, required=True, help="where the layout goes"),
+    option("--layout", choices=[CHALLENGE, RELEASE], default=CHALLENGE, help="which one"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Export in ViCo's layouts."""
     count = export_vico(location(options.dataset), options.out, options.layout)
     print(f"{count} clips in the {options.layout} layout under {options.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,21 +10,16 @@ not guessed. Exit status: 0 every clip is in the manifest, 1 some are not, 2 the
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import os
-import sys
 import wave
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import command, option
 from jobs.vico.clip_id import UNITS, find_unit, parse_clip_id
 from jobs.vico.layouts import Found, VicoClip, read_layout
 from pipeline.clock import seconds_of, whole_frames
-from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
+from pipeline.manifest.write import PairClip, write_csv, write_pairs
 from pipeline.media.reader import MediaError, SourceReader
 from schemas.errors import UserError
 
@@ -44,9 +39,9 @@ def import_vico(folder: Path, out: Path, unit: str | None = None) -> Found:
     out.mkdir(parents=True, exist_ok=True)
     frames = {clip.clip_id: count for clip in found.clips if (count := _num_frames(clip, found))}
     found.clips = sorted((clip for clip in found.clips if clip.clip_id in frames), key=lambda clip: clip.clip_id)
-    _write_clips(out / "clips.csv", found, frames)
+    pairs = [_pair(clip, frames[clip.clip_id]) for clip in found.clips]
+    write_pairs(out / MANIFEST, {"name": "vico", "clips": "clips.csv"}, pairs)
     _write_origins(out / "origins.csv", found, frames, unit)
-    (out / MANIFEST).write_text(_manifest(out, found), encoding="utf-8")
     if found.clips:
         try:
             found.problems += load_manifest(out / MANIFEST).warnings
@@ -81,14 +76,10 @@ def _video_s(path: Path) -> Fraction:
     return shown_s * Fraction(count, count - 1) if count > 1 else seconds_of(1)
 
 
-def _write_clips(path: Path, found: Found, frames: dict[str, int]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*CSV_COLUMNS, "clip_id"])
-        for clip in found.clips:
-            end_s = f"{float(seconds_of(frames[clip.clip_id])):.9f}"
-            people = [clip.attitude, clip.speaker_id, clip.listener_id, clip.split]
-            writer.writerow([clip.clip_id, 0, end_s, "", *people, clip.clip_id])
+def _pair(clip: VicoClip, num_frames: int) -> PairClip:
+    files = {"speaker": clip.speaker, "listener": clip.listener, "audio": clip.audio}
+    labels = [clip.attitude, clip.speaker_id, clip.listener_id, clip.split]
+    return PairClip(clip.clip_id, num_frames, files, labels, LICENCE)
 
 
 def _write_origins(path: Path, found: Found, frames: dict[str, int], unit: str | None) -> None:
@@ -98,38 +89,23 @@ def _write_origins(path: Path, found: Found, frames: dict[str, int], unit: str |
         unit, why = find_unit((clip_id, float(seconds_of(frames[name]))) for name, clip_id in parsed.items())
         if unit is None:
             found.problems.append(f"times of the original videos: {why}; {path.name} leaves them out")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["clip_id", "video_id", "start_s", "end_s"])
-        for clip in found.clips:
-            clip_id = parsed.get(clip.clip_id)
-            span = clip_id.span_s(unit) if clip_id and unit else None
-            writer.writerow([clip.clip_id, clip_id.video if clip_id else clip.video_id, *(span or ("", ""))])
-
-
-def _manifest(out: Path, found: Found) -> str:
-    blocks = ['[dataset]\nname = "vico"\nclips = "clips.csv"\n']
+    rows = []
     for clip in found.clips:
-        files = {"speaker": clip.speaker, "listener": clip.listener, "audio": clip.audio}
-        lines = [f"{name} = {json.dumps(os.path.relpath(path, out))}" for name, path in files.items()]
-        blocks.append("\n".join(["[[sources]]", f'id = "{clip.clip_id}"', *lines, f'licence = "{LICENCE}"', ""]))
-    return "\n".join(blocks)
+        clip_id = parsed.get(clip.clip_id)
+        span = clip_id.span_s(unit) if clip_id and unit else None
+        rows.append([clip.clip_id, clip_id.video if clip_id else clip.video_id, *(span or ("", ""))])
+    write_csv(path, ["clip_id", "video_id", "start_s", "end_s"], rows)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.import_vico", description="Import a published ViCo folder.")
-    parser.add_argument("folder", type=Path, help="the folder with RLD_data.csv or train.csv")
-    parser.add_argument("--out", type=Path, required=True, help="where the manifest goes")
-    parser.add_argument("--time-unit", choices=UNITS, help="what the digits of clip ids mean, if you know")
-    options = parser.parse_args(arguments)
+@command(
+    option("folder", type=Path, help="the folder with RLD_data.csv or train.csv"),
+    option("--out", type=Path, required=True, help="where the manifest goes"),
+    option("--time-unit", choices=UNITS, help="what the digits of clip ids mean, if you know"),
+)
+def main(options: argparse.Namespace) -> int:
+    """Import a published ViCo folder."""
     found = import_vico(options.folder, options.out, options.time_unit)
     for problem in found.problems:
         print(problem)
     print(f"{len(found.clips)} clips, {len(found.problems)} problems: python -m jobs.build {options.out / MANIFEST}")
     return 1 if found.problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

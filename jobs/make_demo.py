@@ -6,16 +6,15 @@ Nothing is downloaded: the face is NASA's photograph in the scikit-image wheel, 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.command import command
-from jobs.demo.conversation import SCENES, Scene
+from jobs.command import command, option
+from jobs.demo.conversation import SCENES, Scene, Turn
 from jobs.demo.film import Actor, write_film
 from jobs.demo.truth import scene_truth
+from pipeline.manifest.clips_csv import CSV_COLUMNS
+from pipeline.manifest.write import manifest_text, write_csv
 from schemas.clip import SIDES
 
 MANIFEST = "demo.toml"
@@ -31,54 +30,23 @@ def make_demo(out: Path) -> Path:
     heads = {name: actor.head for name, actor in actors.items()}
     truth = {"sources": [scene_truth(scene, heads) for scene in SCENES]}
     (out / "truth.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")
-    _write_clips(out / "clips.csv")
-    (out / MANIFEST).write_text(_manifest(), encoding="utf-8")
+    write_csv(out / "clips.csv", CSV_COLUMNS, [_row(scene, turn) for scene in SCENES for turn in scene.turns])
+    dataset = {"name": "demo", "clips": "clips.csv", "min_yield": 0.5}
+    sources = [{"id": scene.source_id, "path": scene.file, "licence": LICENCE} for scene in SCENES]
+    (out / MANIFEST).write_text(manifest_text(dataset, sources), encoding="utf-8")
     return out / MANIFEST
 
 
-def _write_clips(path: Path) -> None:
-    rows = [row for scene in SCENES for row in _rows(scene)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _row(scene: Scene, turn: Turn) -> list[str | float]:
+    """A clip as clips.csv has it."""
+    people = {turn.role(side): scene.person(side) for side in SIDES}
+    span = [float(turn.span.start_s), float(turn.span.end_s)]
+    labels = [turn.speaker_side, turn.attitude, people["speaker"], people["listener"], turn.split]
+    return [scene.source_id, *span, *labels]
 
 
-def _rows(scene: Scene) -> list[dict[str, str | float]]:
-    """The scene's clips as clips.csv has them."""
-    rows: list[dict[str, str | float]] = []
-    for turn in scene.turns:
-        people = {turn.role(side): scene.person(side) for side in SIDES}
-        rows.append(
-            {
-                "source": scene.source_id,
-                "start_s": float(turn.span.start_s),
-                "end_s": float(turn.span.end_s),
-                "speaker_side": turn.speaker_side,
-                "attitude": turn.attitude,
-                "speaker_id": people["speaker"],
-                "listener_id": people["listener"],
-                "split": turn.split,
-            }
-        )
-    return rows
-
-
-def _manifest() -> str:
-    sources = [f'[[sources]]\nid = "{s.source_id}"\npath = "{s.file}"\nlicence = "{LICENCE}"\n' for s in SCENES]
-    dataset = '[dataset]\nname = "demo"\nclips = "clips.csv"\nmin_yield = 0.5\n'
-    return "\n".join([dataset, *sources])
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.make_demo", description="Make the demo's input.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    manifest = make_demo(parser.parse_args(arguments).out)
+@command(option("--out", type=Path, required=True, help="folder to write to"))
+def main(options: argparse.Namespace) -> None:
+    """Make the demo's input."""
+    manifest = make_demo(options.out)
     print(f"{manifest}: {sum(len(scene.turns) for scene in SCENES)} clips from {len(SCENES)} films")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,13 +7,11 @@ the same types and units as those of the data set, and a ``dataset.json``. Sever
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from jobs.command import command
+from jobs.command import command, option
 from jobs.train import data_set
 from pipeline.dataset.read import sample_name
 from schemas.clip import ATTITUDES, SPLITS
@@ -22,16 +20,16 @@ from stages.train.prediction import Draw, Predictor, Request, write_predictions
 from stages.train.run_folder import RunFolder
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    clips = _predict(options)
-    print(f"{clips} clips predicted under {options.out}")
-    return 0
-
-
-def _predict(options: argparse.Namespace) -> int:
+@command(
+    option("paths", type=Path, nargs="+", metavar="RUN ... DATASET", help="runs, then the data set"),
+    option("--out", type=Path, required=True, metavar="PREDICTIONS", help="the folder that is written"),
+    option("--split", nargs="+", choices=SPLITS, default=["test"], help="which clips (default: test)"),
+    option("--samples", type=int, default=1, help="of each clip; more than one go to sample-00, ..."),
+    option("--seed", type=int, default=0, help="of the listeners' draws"),
+    option("--attitude", choices=ATTITUDES, default="", help="take this one for all clips"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Predict listeners."""
     *runs, root = options.paths
     if not runs:
         raise UserError("expected one run or more and then a data set")
@@ -42,19 +40,4 @@ def _predict(options: argparse.Namespace) -> int:
         request = Request(data_set(root), tuple(options.split), options.attitude, Draw(options.seed, sample))
         out = options.out / sample_name(sample) if options.samples > 1 else options.out
         clips += write_predictions(predictors, request, out)
-    return clips
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.predict", description="Predict listeners.")
-    parser.add_argument("paths", type=Path, nargs="+", metavar="RUN ... DATASET", help="runs, then the data set")
-    parser.add_argument("--out", type=Path, required=True, metavar="PREDICTIONS", help="the folder that is written")
-    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="which clips (default: test)")
-    parser.add_argument("--samples", type=int, default=1, help="of each clip; more than one go to sample-00, ...")
-    parser.add_argument("--seed", type=int, default=0, help="of the listeners' draws")
-    parser.add_argument("--attitude", choices=ATTITUDES, default="", help="take this one for all clips")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"{clips} clips predicted under {options.out}")

@@ -7,23 +7,29 @@ landmark_gn fitted one, the head's axes (x red, y green, z blue), the error of t
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.dataset.read import read_description
 from pipeline.dataset.store import Store
 from pipeline.media.encode import VideoWriter, read_video
+from pipeline.weights import find_weights
 from schemas.coefficients import STAGE
 from schemas.column import ROLES
 from schemas.dataset import Description
 from schemas.errors import UserError
+from stages.morphable.basis import load_basis
+from stages.morphable.camera import placement_of
+from stages.morphable.rotation import rotation_matrix
+from stages.threedmm import CROP_SIDE_PX
 
 SHEET_FRAMES = 6  # of a picture
 LANDMARK, MODEL, CLOSED = (255, 255, 0), (120, 220, 255), (255, 60, 60)  # RGB
@@ -35,19 +41,12 @@ NOSE_TIP = 4
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn over one role, an entry a frame: None where the data set says nothing.
+    """What is drawn over one role, an entry a frame: None where the data set says nothing."""
 
-    Attributes
-    ----------
-    landmarks, model : (frame, 478, 2) in px, NaN where not valid.
-    rotation : (frame, 3, 3) for column vectors, y up.
-    closed : bool (frame,).
-    """
-
-    landmarks: np.ndarray
+    landmarks: np.ndarray  # (frame, 478, 2) in px, NaN where not valid, as the model's
     model: np.ndarray | None
-    rotation: np.ndarray | None
-    closed: np.ndarray | None
+    rotation: np.ndarray | None  # (frame, 3, 3) for column vectors, y up
+    closed: np.ndarray | None  # bool (frame,)
 
 
 def clip_columns(folder: Path) -> tuple[dict[str, Any], Description]:
@@ -74,13 +73,7 @@ def shown(columns: dict[str, Any], description: Description, role: str) -> Shown
     """What can be drawn over a role."""
     landmarks = columns[f"{role}_landmarks"][..., :2]
     angle = columns.get(f"{role}_angle")
-    rotation = None
-    if angle is not None:
-        import torch
-
-        from stages.morphable.rotation import rotation_matrix
-
-        rotation = rotation_matrix(torch.from_numpy(angle.copy())).numpy()
+    rotation = None if angle is None else rotation_matrix(torch.from_numpy(angle.copy())).numpy()
     fitted = STAGE in description.stages and description.stages[STAGE].settings["fitter"] == "landmark_gn"
     model = _model(columns, description, role, rotation) if fitted and rotation is not None else None
     return Shown(landmarks, model, rotation, columns.get(f"{role}_blink"))
@@ -88,13 +81,6 @@ def shown(columns: dict[str, Any], description: Description, role: str) -> Shown
 
 def _model(columns: dict[str, Any], description: Description, role: str, rotation: np.ndarray) -> np.ndarray:
     """The fitted model's points in the picture, from the coefficients alone."""
-    import torch
-
-    from pipeline.weights import find_weights
-    from stages.morphable.basis import load_basis
-    from stages.morphable.camera import placement_of
-    from stages.threedmm import CROP_SIDE_PX
-
     (name,) = description.stages[STAGE].weights
     basis = load_basis(find_weights(name).paths()[0])
     shape = basis.shape(columns[f"{role}_identity"], columns[f"{role}_exp"])
@@ -130,17 +116,13 @@ def draw(rgb: np.ndarray, what: Shown, frame: int) -> np.ndarray:
 
 
 def _mesh(picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int]) -> None:
-    from mediapipe.python.solutions.face_mesh_connections import (
-        FACEMESH_CONTOURS,
-        FACEMESH_IRISES,
-        FACEMESH_TESSELATION,
-    )
+    from mediapipe.python.solutions import face_mesh_connections as mesh
 
     layer = picture.copy()
-    for first, second in FACEMESH_TESSELATION:
+    for first, second in mesh.FACEMESH_TESSELATION:
         _line(layer, points[first], points[second], colour)
     cv2.addWeighted(layer, 0.35, picture, 0.65, 0, dst=picture)
-    for first, second in (*FACEMESH_CONTOURS, *FACEMESH_IRISES):
+    for first, second in (*mesh.FACEMESH_CONTOURS, *mesh.FACEMESH_IRISES):
         _line(picture, points[first], points[second], colour)
 
 
@@ -179,8 +161,7 @@ def write_film(folder: Path, out: Path) -> None:
     frames = drawn_frames(folder)
     first = next(frames)
     with VideoWriter(out, (first.shape[1], first.shape[0])) as writer:
-        writer.write(first)
-        for frame in frames:
+        for frame in chain([first], frames):
             writer.write(frame)
 
 
@@ -194,18 +175,12 @@ def write_sheet(folder: Path, out: Path) -> None:
     cv2.imwrite(str(out), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.preview", description="Draw a clip with its columns.")
-    parser.add_argument("clip", type=Path, help="the clip's folder, OUT/media/CLIP_ID")
-    parser.add_argument("--out", type=Path, required=True, help="picture (.png) or video (.mp4) to write")
-    options = parser.parse_args(arguments)
+@command(
+    option("clip", type=Path, help="the clip's folder, OUT/media/CLIP_ID"),
+    option("--out", type=Path, required=True, help="picture (.png) or video (.mp4) to write"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Draw a clip with its columns."""
     write = write_film if options.out.suffix == ".mp4" else write_sheet
     write(options.clip, options.out)
     print(f"{options.out}: {options.clip.resolve().name}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

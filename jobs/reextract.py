@@ -9,21 +9,17 @@ ordinary stages with the data set's settings and gives the same clips, ids and s
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.clock import FPS, Span, map_to_grid, seconds_of
 from pipeline.dataset.read import read_clips, read_description
-from pipeline.manifest.clips_csv import CSV_COLUMNS
+from pipeline.manifest.write import PairClip, write_pairs
 from pipeline.media.reader import MediaError, SourceReader
 from schemas.dataset import SourceEntry
 from schemas.errors import UserError
@@ -47,11 +43,12 @@ def write_manifest(videos: Path, data: Path) -> Path:
         raise UserError(f"{videos}: expected videos <clip_id>.mp4 of clips of {data}, found none")
     if problems := [problem for row in rows for problem in _wrong(videos, row)]:
         raise UserError("; ".join(problems))
-    with (videos / CLIPS).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*CSV_COLUMNS, "clip_id"])
-        writer.writerows(_csv_row(row) for row in rows)
-    (videos / MANIFEST).write_text(_manifest(videos, data, rows), encoding="utf-8")
+    description = read_description(data)
+    dataset = {"name": f"{description.name}_reextracted", "clips": CLIPS, "stages": STAGES}
+    pairs = [_pair(videos, data, row, description.sources.get(row["source_id"], SourceEntry()).licence) for row in rows]
+    made = description.stages
+    settings = {stage: made[stage].settings if stage in made else {} for stage in SET_AS_THERE}
+    write_pairs(videos / MANIFEST, dataset, pairs, settings)
     return videos / MANIFEST
 
 
@@ -69,43 +66,17 @@ def _wrong(videos: Path, row: Row) -> Iterator[str]:
         yield f"{path}: expected {expected} frames at {FPS} fps as its clip has, found {found}"
 
 
-def _csv_row(row: Row) -> list[Any]:
-    people = [row["attitude"] or "", row["speaker_id"] or "", row["listener_id"] or "", row["split"]]
-    return [row["clip_id"], 0, f"{float(seconds_of(row['num_frames'])):.9f}", "", *people, row["clip_id"]]
+def _pair(videos: Path, data: Path, row: Row, licence: str) -> PairClip:
+    video = videos / f"{row['clip_id']}.mp4"
+    files = {"speaker": data / row["speaker_video"], "listener": video, "audio": data / row["audio"]}
+    labels = [row["attitude"], row["speaker_id"], row["listener_id"], row["split"]]
+    return PairClip(row["clip_id"], row["num_frames"], files, labels, licence or "as the source's")
 
 
-def _manifest(videos: Path, data: Path, rows: Sequence[Row]) -> str:
-    description = read_description(data)
-    name, names = f"{description.name}_reextracted", json.dumps(STAGES)
-    blocks = [f'[dataset]\nname = {json.dumps(name)}\nclips = "{CLIPS}"\nstages = {names}\n']
-    for row in rows:
-        clip_id = row["clip_id"]
-        files = {
-            "speaker": data / row["speaker_video"],
-            "listener": videos / f"{clip_id}.mp4",
-            "audio": data / row["audio"],
-        }
-        lines = [f"{part} = {json.dumps(os.path.relpath(path, videos))}" for part, path in files.items()]
-        licence = description.sources.get(row["source_id"], SourceEntry()).licence or "as the source's"
-        blocks.append("\n".join(["[[sources]]", f'id = "{clip_id}"', *lines, f"licence = {json.dumps(licence)}", ""]))
-    for stage in SET_AS_THERE:
-        settings = description.stages[stage].settings if stage in description.stages else {}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-        blocks.append("\n".join([f"[stages.{stage}]", *lines, ""]))
-    return "\n".join(blocks)
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.reextract", description="Prepare videos for extraction.")
-    parser.add_argument("videos", type=Path, help="a folder of videos <clip_id>.mp4")
-    parser.add_argument("--data", type=Path, required=True, help="the data set whose clips they show")
-    options = parser.parse_args(arguments)
-    manifest = write_manifest(options.videos, options.data)
-    print(f"python -m jobs.build {manifest} --out DIR")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+@command(
+    option("videos", type=Path, help="a folder of videos <clip_id>.mp4"),
+    option("--data", type=Path, required=True, help="the data set whose clips they show"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Prepare videos for extraction."""
+    print(f"python -m jobs.build {write_manifest(options.videos, options.data)} --out DIR")

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import command, option
 from jobs.reextract import write_manifest
 from pipeline.dataset.read import columns_of, provenance_of, read_description, sample_names
 from pipeline.media.encode import VideoWriter, add_sound
@@ -127,7 +126,18 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _run(options: argparse.Namespace) -> None:
+@command(
+    option("predictions", type=Path, help="the folder that jobs.predict wrote"),
+    option("--data", type=Path, required=True, help="the data set that was predicted from"),
+    option("--out", type=Path, required=True, help="where the videos go"),
+    option("--renderer", choices=tuple(RENDERERS), default="mesh_warp"),
+    option("--split", choices=SPLITS, help="only the clips of that split"),
+    option("--weights", help="pirender: an entry of weights.toml or, with a /, your own checkpoint"),
+    option("--plain", action="store_true", help="pirender: no border padding, no background fusion"),
+    option("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Render predicted listeners."""
     choice = choose(options.renderer, options.data, options.weights, plain=options.plain)
     clips = {}
     for sample in sample_names(options.predictions) or [""]:
@@ -138,23 +148,3 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{path}: {frames} frames, {1000 * seconds / frames:.0f} ms a frame", flush=True)
     for out in dict.fromkeys(path.parent for path in clips):
         print(f"their coefficients: python -m jobs.build {write_manifest(out, options.data)} --out DIR")
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.render", description="Render predicted listeners.")
-    parser.add_argument("predictions", type=Path, help="the folder that jobs.predict wrote")
-    parser.add_argument("--data", type=Path, required=True, help="the data set that was predicted from")
-    parser.add_argument("--out", type=Path, required=True, help="where the videos go")
-    parser.add_argument("--renderer", choices=tuple(RENDERERS), default="mesh_warp")
-    parser.add_argument("--split", choices=SPLITS, help="only the clips of that split")
-    parser.add_argument("--weights", help="pirender: an entry of weights.toml or, with a /, your own checkpoint")
-    parser.add_argument("--plain", action="store_true", help="pirender: no border padding, no background fusion")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    _run(parser.parse_args(arguments))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,10 +8,9 @@ A class is an outcome, or a reason for which the reader of untrusted media rejec
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from jobs.command import command
+from jobs.command import DATASET, command, option
 from pipeline.build import new_run_id
 from pipeline.dataset.lock import locked
 from pipeline.dataset.storage import location
@@ -23,34 +22,6 @@ from schemas.outcome import CRASHED, FAILED, OUT_OF_MEMORY, TIMED_OUT, Outcome
 READER_REASONS = ("decoder_crashed", "timed_out", "out_of_memory")  # of `pipeline.media.sandbox`, as rejects
 CLASSES = (FAILED, CRASHED, TIMED_OUT, OUT_OF_MEMORY, "decoder_crashed")
 SPELLINGS = {"timeout": TIMED_OUT}
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.retry", description="Have failed clips tried again.")
-    parser.add_argument("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
-    parser.add_argument(
-        "--class", dest="classes", required=True, help=f"one or more, by commas, of {', '.join(CLASSES)}"
-    )
-    options = parser.parse_args(arguments)
-    classes = _classes(options.classes)
-    store = Store(location(options.dataset))
-    if not store.column_files():
-        raise UserError(f"{store.root} holds no data set: python -m jobs.build MANIFEST --out DIR")
-    with locked(store.root):
-        freed = set_free(store, classes)
-    for stage, clip_id in freed:
-        print(f"  {clip_id}: {stage}")
-    print(f"{len(freed)} clips set free; run the same jobs.build again" if freed else "no such clip")
-    return 0
-
-
-def _classes(text: str) -> set[str]:
-    classes = {SPELLINGS.get(name.strip(), name.strip()) for name in text.split(",")}
-    if unknown := sorted(classes - set(CLASSES)):
-        raise UserError(f"--class: unknown {', '.join(unknown)}; allowed: {', '.join(CLASSES)}")
-    return classes
 
 
 def set_free(store: Store, classes: Collection[str]) -> list[tuple[str, str]]:
@@ -70,5 +41,20 @@ def _class_of(row: Outcome) -> str:
     return row.reason if row.reason in READER_REASONS else row.outcome
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(
+    DATASET,
+    option("--class", dest="classes", required=True, help=f"one or more, by commas, of {', '.join(CLASSES)}"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Have failed clips tried again."""
+    classes = {SPELLINGS.get(name.strip(), name.strip()) for name in options.classes.split(",")}
+    if unknown := sorted(classes - set(CLASSES)):
+        raise UserError(f"--class: unknown {', '.join(unknown)}; allowed: {', '.join(CLASSES)}")
+    store = Store(location(options.dataset))
+    if not store.column_files():
+        raise UserError(f"{store.root} holds no data set: python -m jobs.build MANIFEST --out DIR")
+    with locked(store.root):
+        freed = set_free(store, classes)
+    for stage, clip_id in freed:
+        print(f"  {clip_id}: {stage}")
+    print(f"{len(freed)} clips set free; run the same jobs.build again" if freed else "no such clip")

@@ -48,18 +48,15 @@ def main(root: Path = ROOT) -> None:
 
 def fingerprint(root: Path) -> str:
     """Hash of what decides the content of the environment: the dependencies and the tested versions."""
-    inputs = [PIP, *dependencies(root), repr(groups(root)), (root / "constraints.txt").read_text()]
+    dependencies, groups = requirements(root)
+    inputs = [PIP, *dependencies, repr(groups), (root / "constraints.txt").read_text()]
     return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
 
 
-def dependencies(root: Path) -> list[str]:
-    """The requirements that pip may resolve together."""
-    return list(tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"])
-
-
-def groups(root: Path) -> dict[str, list[str]]:
-    """The dependency groups (PEP 735) by name."""
-    return dict(tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"])
+def requirements(root: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """What pip may resolve together, and the dependency groups (PEP 735) by name."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    return project["project"]["dependencies"], project["dependency-groups"]
 
 
 def create(folder: Path) -> None:
@@ -79,7 +76,8 @@ def create(folder: Path) -> None:
 def install(folder: Path, root: Path) -> None:
     """Install everything into the environment, in two steps because some packages' metadata is wrong."""
     constraints = ("--constraint", root / "constraints.txt")
-    wanted, alone = [*dependencies(root), *groups(root)["dev"]], groups(root)["no-deps"]
+    dependencies, groups = requirements(root)
+    wanted, alone = [*dependencies, *groups["dev"]], groups["no-deps"]
     print(f"installing {len(wanted)} packages and what they need, some minutes; progress: {log_of(folder)}", flush=True)
     pip(folder, *constraints, *wanted)
     print(f"installing {len(alone)} packages without what they ask for", flush=True)

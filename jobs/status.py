@@ -6,12 +6,9 @@ Reads the ledger alone and disturbs nobody. Exit status: 0 it runs or has finish
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Sequence
-from typing import Any
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.dataset.lock import is_locked
 from pipeline.dataset.read import read_description
 from pipeline.dataset.storage import location
@@ -20,26 +17,6 @@ from pipeline.ledger.progress import RunCounts, RunStart, clock_time, progress_t
 from pipeline.ledger.report import REPORT, run_table
 
 MAX_IN_WORK = 10  # clips in work that are named
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.status", description="Say where a build stands.")
-    parser.add_argument("dataset", help="where the data set goes: a folder, or s3://bucket/prefix")
-    store = Store(location(parser.parse_args(arguments).dataset))
-    start = RunStart.read(store)
-    if start is None:
-        description = read_description(store.root)
-        print(f"{description.name}: a {description.kind} data set of {description.published} clips, written in one go")
-        return 0
-    finished = _finished(store, start)
-    print(f"{start.name}: run {start.run_id} on {start.host}, process {start.pid}, began {_date(start.started)}")
-    if finished is not None:
-        print(f"finished: {finished['published']} of {finished['wanted']} clips published, {finished['seconds']} s")
-        print(run_table(finished["stages"]))
-        return 0
-    return _unfinished(store, start)
 
 
 def _unfinished(store: Store, start: RunStart) -> int:
@@ -58,15 +35,20 @@ def _unfinished(store: Store, start: RunStart) -> int:
     return 0 if running else 1
 
 
-def _finished(store: Store, start: RunStart) -> dict[str, Any] | None:
-    """The report of this very run, if it has come to its end."""
+@command(option("dataset", help="where the data set goes: a folder, or s3://bucket/prefix"))
+def main(options: argparse.Namespace) -> int:
+    """Say where a build stands."""
+    store = Store(location(options.dataset))
+    start = RunStart.read(store)
+    if start is None:
+        description = read_description(store.root)
+        print(f"{description.name}: a {description.kind} data set of {description.published} clips, written in one go")
+        return 0
+    began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(start.started))
+    print(f"{start.name}: run {start.run_id} on {start.host}, process {start.pid}, began {began}")
     report = read_ledger(store, store.root / REPORT)
-    return report if report.get("run_id") == start.run_id else None
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if report.get("run_id") != start.run_id:  # the report is of another run: this one has not come to its end
+        return _unfinished(store, start)
+    print(f"finished: {report['published']} of {report['wanted']} clips published, {report['seconds']} s")
+    print(run_table(report["stages"]))
+    return 0

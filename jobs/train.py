@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.command import command
-from pipeline.address import add_address
+from jobs.command import add_address, command, option
 from pipeline.settings import describe, parse_overrides
 from schemas.errors import UserError
 from stages.train.registry import find_listeners
@@ -26,36 +24,6 @@ from stages.train.run_folder import RunFolder, begin_run, continue_run
 
 MAX_FAILURES = 3  # how often a group of workers is started anew
 FOLLOW_EVERY_S = 1.0
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    _train(options)
-    return 0
-
-
-def _train(options: argparse.Namespace) -> None:
-    folder = RunFolder(options.out.resolve())
-    overrides = _overrides(options.listener, options.set)
-    roots = [data_set(path) for path in options.datasets]
-    if options.resume:
-        run = continue_run(roots, options.listener, overrides, folder)
-    elif folder.description.is_file():
-        raise UserError(f"{options.out}: holds a run already; add --resume to go on with it, or name another folder")
-    else:
-        run = begin_run(roots, options.listener, options.preset, overrides, folder)
-    listener = run.build()
-    weights = sum(parameter.numel() for parameter in listener.parameters())
-    print(f"{run.listener}: {weights} parameters, settings {dict(run.settings)}", flush=True)
-    if listener.learned:
-        if options.num_workers:
-            _on_ray(folder, options.num_workers, options.address)
-        else:
-            train_here(folder, options.threads)
-    shutil.rmtree(folder.frames, ignore_errors=True)
-    print(f"{options.out}: python -m jobs.predict {options.out} {roots[0]} --split test --out PREDICTIONS")
 
 
 def train_here(folder: RunFolder, threads: int = 1) -> None:
@@ -85,15 +53,12 @@ def _on_ray(folder: RunFolder, workers: int, address: str) -> None:
     run.connect(address, workers, quiet=True)  # Ray Train's news are about itself; ours stand in the run's log
     try:
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
+        again = FailureConfig(max_failures=MAX_FAILURES)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"folder": str(folder.root)},
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
-            run_config=RunConfig(
-                name="train",
-                storage_path=str(folder.root / "ray"),
-                failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            ),
+            run_config=RunConfig(name="train", storage_path=str(folder.root / "ray"), failure_config=again),
         )
         with followed(folder.log):
             trainer.fit()
@@ -154,25 +119,6 @@ def _overrides(listener: str, assignments: Sequence[str]) -> dict[str, Any]:
     return parse_overrides([f"{listener}.{assignment}" for assignment in assignments]).get(listener, {})
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.train",
-        description="Train a listener.",
-        epilog=_listeners_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="folders that jobs.build wrote")
-    parser.add_argument("--listener", required=True, help="which one; see below")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the folder of the run")
-    parser.add_argument("--preset", default="", help="one of the listener's presets")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
-    parser.add_argument("--num-workers", type=int, default=1, help="processes; 0: this one, without Ray (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="of this process on a CPU, without Ray (default: 1)")
-    add_address(parser)
-    return parser
-
-
 def _listeners_help() -> str:
     lines = ["listeners, their presets and settings:"]
     for name, listener in find_listeners().items():
@@ -182,5 +128,36 @@ def _listeners_help() -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(
+    option("datasets", type=Path, nargs="+", metavar="DATASET", help="folders that jobs.build wrote"),
+    option("--listener", required=True, help="which one; see below"),
+    option("--out", type=Path, required=True, metavar="RUN", help="the folder of the run"),
+    option("--preset", default="", help="one of the listener's presets"),
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting"),
+    option("--resume", action="store_true", help="go on with a run that was stopped"),
+    option("--num-workers", type=int, default=1, help="processes; 0: this one, without Ray (default: 1)"),
+    option("--threads", type=int, default=1, help="of this process on a CPU, without Ray (default: 1)"),
+    add_address,
+    epilog=_listeners_help,
+)
+def main(options: argparse.Namespace) -> None:
+    """Train a listener."""
+    folder = RunFolder(options.out.resolve())
+    overrides = _overrides(options.listener, options.set)
+    roots = [data_set(path) for path in options.datasets]
+    if options.resume:
+        run = continue_run(roots, options.listener, overrides, folder)
+    elif folder.description.is_file():
+        raise UserError(f"{options.out}: holds a run already; add --resume to go on with it, or name another folder")
+    else:
+        run = begin_run(roots, options.listener, options.preset, overrides, folder)
+    listener = run.build()
+    weights = sum(parameter.numel() for parameter in listener.parameters())
+    print(f"{run.listener}: {weights} parameters, settings {dict(run.settings)}", flush=True)
+    if listener.learned:
+        if options.num_workers:
+            _on_ray(folder, options.num_workers, options.address)
+        else:
+            train_here(folder, options.threads)
+    shutil.rmtree(folder.frames, ignore_errors=True)
+    print(f"{options.out}: python -m jobs.predict {options.out} {roots[0]} --split test --out PREDICTIONS")

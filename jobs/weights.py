@@ -19,19 +19,11 @@ MIB = 2**20
 ABSENT = ("to fetch", "by hand")  # states of an entry whose files are not there
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.weights", description="List, fetch and check weights.")
+def _actions(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every entry of the registry and whether it is there")
     commands.add_parser("fetch", help="download entries into the cache").add_argument("name", nargs="+")
     commands.add_parser("check", help="compare what is there with the registry").add_argument("name", nargs="*")
-    options = parser.parse_args(arguments)
-    if options.command == "list":
-        print(f"cache: {cache_root()}\n\n{_table()}")
-        return 0
-    return _each(options.command, options.name)
 
 
 def _table() -> str:
@@ -70,5 +62,10 @@ def _progress(file: str, done: int) -> None:
         print(f"\r{file}: {done / MIB:.0f} MiB", end="", file=sys.stderr)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(_actions)
+def main(options: argparse.Namespace) -> int:
+    """List, fetch and check weights."""
+    if options.command == "list":
+        print(f"cache: {cache_root()}\n\n{_table()}")
+        return 0
+    return _each(options.command, options.name)

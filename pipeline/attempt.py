@@ -6,8 +6,6 @@ alone; only troubles of the machine (a full or read-only disk) stop the build, b
 
 from __future__ import annotations
 
-import errno
-import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from pipeline.ledger.diary import Deaths
 from pipeline.ledger.limits import Limits
 from pipeline.stage import Reject, Stage
 from schemas.column import Column, ColumnError
+from schemas.errors import is_machine_trouble, words_of
 from schemas.outcome import CRASHED, FAILED, OK, OUT_OF_MEMORY, REJECTED, TIMED_OUT, Outcome
 
-MACHINE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENFILE, errno.EMFILE}
 MAX_REASON, MAX_DETAIL = 200, 2000  # characters
 
 
@@ -51,13 +49,9 @@ class Answer:
 
 
 def ask(stage: Stage, clips: Sequence[Clip]) -> list[Answer]:
-    """A stage's answers, one a clip; an exception is an answer too.
+    """A stage's answers, one a clip; an exception is an answer too. `OSError` if the machine is in trouble, not a clip.
 
     Where clips fail together they are asked one by one, so that none pays for another, and each row says so.
-
-    Raises
-    ------
-    OSError : the machine is in trouble, not the clip.
     """
     try:
         said: list[Any] = list(stage.process_part(list(clips)))
@@ -71,14 +65,6 @@ def ask(stage: Stage, clips: Sequence[Clip]) -> list[Answer]:
         if is_machine_trouble(one):
             raise one
     return [Answer(one) for one in said]
-
-
-def is_machine_trouble(answer: Any) -> bool:
-    """Whether this is an error that every clip would meet: the disk is full or read-only, or files run out."""
-    if not isinstance(answer, OSError):
-        return False
-    words = _words(answer)  # a program such as ffmpeg reports in words alone
-    return answer.errno in MACHINE_TROUBLE or any(os.strerror(code) in words for code in MACHINE_TROUBLE)
 
 
 def as_outcome(stage: Stage, clip: Clip, answer: Answer, fingerprint: str) -> Outcome:
@@ -105,14 +91,7 @@ def as_outcome(stage: Stage, clip: Clip, answer: Answer, fingerprint: str) -> Ou
 def _told(error: BaseException) -> tuple[str, str]:
     """Reason and detail of an error: its words, and its traceback where it was raised."""
     detail = "" if error.__traceback__ is None else "".join(traceback.format_exception(error))
-    return _utf8(f"{type(error).__name__}: {_words(error)}")[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:]
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # the stage's own class of error, with a fault of its own
-        return "an error that cannot be printed"
+    return _utf8(f"{type(error).__name__}: {words_of(error)}")[:MAX_REASON], _utf8(detail)[-MAX_DETAIL:]
 
 
 def _utf8(text: str) -> str:

@@ -42,9 +42,7 @@ class BuildOptions:
 class Build:
     """One data set on its way. Made once, asked for its plan, then run.
 
-    Raises
-    ------
-    UserError, WeightsError : anything wrong that can be known before the first clip.
+    Making it raises `UserError` for anything wrong that can be known before the first clip.
     """
 
     def __init__(self, manifest: Manifest, root: Location, codes: Sequence[StageCode], options: BuildOptions) -> None:
@@ -86,7 +84,10 @@ class Build:
                 with shown(RunCounts(self.store, start)):
                     for done in runner(self.job, self.pipeline, before.todo):
                         report.add(done)
-            self._finish(report)
+            if before.todo:
+                report.after = survey(self.store, self.pipeline, before.parts, before.absent)
+            self._publish(report, report.after)
+            self.store.clear_scratch()
         return report
 
     @contextmanager
@@ -102,13 +103,6 @@ class Build:
             with suppress(OSError):  # the very disk that is full
                 replace(start, stopped=f"{type(error).__name__}: {error}").write(self.store)
             raise
-
-    def _finish(self, report: RunReport) -> None:
-        before = report.before
-        if before.todo:
-            report.after = survey(self.store, self.pipeline, before.parts, before.absent)
-        self._publish(report, report.after)
-        self.store.clear_scratch()
 
     def _publish(self, report: RunReport, found: Survey) -> None:
         withdraw_clips(self.manifest, self.store, found.absent)

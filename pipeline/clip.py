@@ -33,21 +33,14 @@ class Clip:
     ``clip["acoustic"]`` is the value of a column that the stage lists in ``reads``: a numpy array, a Python scalar or
     None. Media columns are files: ``clip.path("listener_video")``. Files that the stage writes go to
     ``clip.output("listener.mp4")`` and become visible only once the stage has succeeded.
-
-    Parameters
-    ----------
-    values : the manifest's columns and those of earlier stages; media columns relative to ``root``.
-    span : the exact time span in the source.
-    source : the source file, or the files of a pair.
-    root : the data set's folder; scratch : a folder for files not yet published.
     """
 
     def __init__(self, values: Mapping[str, Any], span: Span, source: Path | Pair, root: Path, scratch: Path) -> None:
-        self.values = dict(values)
-        self.span = span
+        self.values = dict(values)  # the manifest's columns and those of earlier stages
+        self.span = span  # the exact time span in the source
         self.source = source
-        self.root = root
-        self._scratch = scratch
+        self.root = root  # the data set's folder, to which media columns are relative
+        self._scratch = scratch  # for files not yet published
         self._open = ExitStack()
         self._readers: dict[Path, SourceReader] = {}
 
@@ -64,9 +57,8 @@ class Clip:
         try:
             return self.values[column]
         except KeyError:
-            raise KeyError(
-                f"clip {self.clip_id} has no column {column!r} here: list it in the stage's `reads`"
-            ) from None
+            asked = f"clip {self.clip_id} has no column {column!r} here"
+            raise KeyError(f"{asked}: list it in the stage's `reads`") from None
 
     def path(self, column: str) -> Path:
         """The file behind a media column."""

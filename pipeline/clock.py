@@ -73,18 +73,11 @@ def grid_times_s(num_frames: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class VideoTimes:
-    """When the frames of a source are shown.
+    """When the frames of a source are shown."""
 
-    Attributes
-    ----------
-    pts : int64 (source_frame,), rising presentation timestamps in units of ``time_base``.
-    time_base : seconds a tick.
-    origin_s : where the source's container timeline begins on the clock of ``pts``, in seconds.
-    """
-
-    pts: np.ndarray
-    time_base: Fraction
-    origin_s: Fraction
+    pts: np.ndarray  # int64 (source_frame,), rising presentation timestamps in units of `time_base`
+    time_base: Fraction  # seconds a tick
+    origin_s: Fraction  # where the source's container timeline begins on the clock of `pts`, in seconds
 
     def time_s(self, source_frame: int) -> Fraction:
         """Time in the source, in seconds, at which a source frame appears."""
@@ -93,22 +86,13 @@ class VideoTimes:
 
 @dataclass(frozen=True, eq=False)
 class GridMap:
-    """The source frame that each frame of a clip's grid shows.
+    """The source frame that each frame of a clip's grid shows."""
 
-    Attributes
-    ----------
-    source_frame : int32 (frame,), index into `VideoTimes.pts`.
-    pts : int64 (frame,), presentation timestamps of those source frames.
-    before_s : how long the grid's first instant lies before the first source frame; 0 or less is inside.
-    after_s : how long the grid's last instant lies after the appearance of the last source frame.
-    largest_gap_s : longest time between two neighbouring source frames that the grid touches.
-    """
-
-    source_frame: np.ndarray
-    pts: np.ndarray
-    before_s: Fraction
-    after_s: Fraction
-    largest_gap_s: Fraction
+    source_frame: np.ndarray  # int32 (frame,), index into `VideoTimes.pts`
+    pts: np.ndarray  # int64 (frame,), presentation timestamps of those source frames
+    before_s: Fraction  # how long the grid's first instant lies before the first source frame; 0 or less is inside
+    after_s: Fraction  # how long the grid's last instant lies after the appearance of the last source frame
+    largest_gap_s: Fraction  # longest time between two neighbouring source frames that the grid touches
 
 
 def map_to_grid(span: Span, times: VideoTimes) -> GridMap:

@@ -228,17 +228,11 @@ class _PartWork:
             yield
 
     def _set_up(self, stage: Stage) -> None:
-        """Load the stage's models, once a worker.
-
-        Raises
-        ------
-        RuntimeError : workers died of it; no clip is at fault, and none can be computed.
-        UserError : it cannot load the weights that a person gave it.
-        """
+        """Load the stage's models, once a worker."""
         if stage.name in self.worker.ready:
             return
         limits, lethal = self.worker.job.limits, self.deaths.get((stage.name, SETUP, ""), Deaths())
-        if lethal.now >= limits.attempts:
+        if lethal.now >= limits.attempts:  # no clip is at fault, and none can be computed
             raise RuntimeError(f"stage {stage.name!r}: setup() ended {lethal.now} worker processes: {lethal.outcome}")
         about = self.attempts.about(stage.name, SETUP, "")
         outcome = FAILED

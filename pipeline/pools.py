@@ -46,14 +46,8 @@ class PoolSize:
 def pool_sizes(groups: Sequence[Group], nodes: Sequence[Node], num_parts: int, workers: int | None) -> list[PoolSize]:
     """Pools that can be placed on the nodes together, in whatever order and wherever each copy lands.
 
-    Parameters
-    ----------
-    num_parts : more copies than that would have nothing to do.
-    workers : most copies of each group that the user wants; None for no limit.
-
-    Raises
-    ------
-    UserError : the cluster cannot hold one copy of every group; shows the sum.
+    More copies than ``num_parts`` would have nothing to do; ``workers``: most copies of each group that the user wants.
+    `UserError`, which shows the sum, if the cluster cannot hold one copy of every group.
     """
     most = min(num_parts, workers or num_parts)
     on_gpu = [group for group in groups if group.gpus]

@@ -47,9 +47,7 @@ class StageCode:
 def find_stages(outside: list[Path] | None = None, folder: Path = STAGES_FOLDER) -> list[StageCode]:
     """All stages of the folder and those given by file, by name.
 
-    Raises
-    ------
-    UserError : a given file is missing, is no stage, or takes the name of another stage.
+    `UserError` if a given file is missing, is no stage, or takes the name of another stage.
     """
     found = {}
     for path in sorted(folder.glob("[a-z]*.py")):

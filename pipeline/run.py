@@ -25,11 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.attempt import is_machine_trouble
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
-from schemas.errors import UserError
+from schemas.errors import UserError, is_machine_trouble
 
 PROJECT = Path(__file__).resolve().parent.parent
 POLL_S = 5.0  # between looks at a cluster that is growing
@@ -91,12 +90,7 @@ def _native_log(path: str) -> Iterator[None]:
 
 
 def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: float = 0.0) -> list[PoolSize]:
-    """Pools that fit into the connected cluster. One that starts empty is asked for nodes, and given time to add them.
-
-    Raises
-    ------
-    UserError : the cluster cannot hold one copy of every group; shows the sum.
-    """
+    """Pools that fit into the connected cluster, as `pool_sizes`; an empty one is asked for nodes and given time."""
     end = time.monotonic() + wait_s
     while True:
         nodes = _nodes()
@@ -134,11 +128,7 @@ def run_parts(
 
     Pools grow when nodes join. Actors that were lost with their node start elsewhere, and what they were at is given
     to others, for ever: Ray's own default for pools. What a clip may cost is counted in its part's diary, not here.
-
-    Raises
-    ------
-    UserError : the cluster cannot hold one copy of every group of stages; a stage cannot load its weights.
-    OSError : a worker's machine is in trouble: the disk is full or read-only.
+    `UserError` if the cluster is too small or a stage cannot load its weights, `OSError` if a machine is in trouble.
     """
     import ray
 
@@ -165,15 +155,9 @@ def run_parts(
 def spread(
     work: Callable[[Any], Any], items: Sequence[Any], *, cpus: float = 1, gpus: float = 0
 ) -> Iterator[tuple[int, Any]]:
-    """Call ``work`` on every item, each in a task of its own on the connected cluster.
+    """Call ``work`` on every item, each in a task of its own on the connected cluster; without GPUs it runs on CPUs.
 
-    Parameters
-    ----------
-    gpus : what a task wants where the cluster has GPUs; it runs on the CPU where there are none.
-
-    Yields
-    ------
-    position of the item and its result, as they come. An exception of ``work`` is raised here.
+    Yields the position of an item and its result, as they come. An exception of ``work`` is raised here.
     """
     import ray
 

@@ -39,8 +39,6 @@ def read_text(path: Path, limit_bytes: int) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8, expected text: {error}") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path}: cannot be read, name another file: {error}") from None
 
 
@@ -48,29 +46,22 @@ def parse_toml(text: str) -> dict[str, Any]:
     """TOML from somebody else: `UserError` for what is not TOML, and for what no person writes."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # names line and column
+        if not _is_nested(content, MAX_NESTING):
+            return content
+    except ValueError as error:  # names line and column, or is about a whole number of thousands of digits
         raise UserError(f"not valid TOML: {error}") from None
     except RecursionError:
-        raise UserError(f"not valid TOML: nested more than {MAX_NESTING} deep") from None
-    except ValueError as error:  # a whole number of thousands of digits
-        raise UserError(f"not valid TOML: {error}") from None
-    _check_nesting(content)
-    return content
-
-
-def _check_nesting(content: dict[str, Any]) -> None:
-    level: list[Any] = [content]
-    for _ in range(MAX_NESTING):
-        level = [child for value in level for child in _children(value)]
-        if not level:
-            return
+        pass
     raise UserError(f"not valid TOML: nested more than {MAX_NESTING} deep")
 
 
-def _children(value: Any) -> list[Any]:
-    """The tables and lists in a table or a list."""
-    inner = value.values() if isinstance(value, dict) else value
-    return [child for child in inner if isinstance(child, dict | list)]
+def _is_nested(content: dict[str, Any], depth: int) -> bool:
+    """Whether there are tables or lists in each other deeper than that."""
+    level: list[Any] = [content]
+    for _ in range(depth):
+        inner = (child for value in level for child in (value.values() if isinstance(value, dict) else value))
+        level = [child for child in inner if isinstance(child, dict | list)]
+    return bool(level)
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -101,10 +92,7 @@ def merge(manifest: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Map
 def resolve(name: str, settings_type: type, given: Mapping[str, Any]) -> Any:
     """A ``Settings`` object of a stage from its defaults and what is given.
 
-    Raises
-    ------
-    UserError : a key that the stage does not have (lists those it has), a value of another type, or one that is
-        not among the allowed choices.
+    `UserError` for a key that it does not have (lists those it has) and for a value of another type or not allowed.
     """
     fields = {field.name: field for field in dataclasses.fields(settings_type)}
     hints = typing.get_type_hints(settings_type)
@@ -153,9 +141,7 @@ def describe(settings_type: type) -> list[tuple[str, str, str]]:
     """(key, default, meaning) of every setting, for ``--help`` and the docs."""
     rows = []
     for field in dataclasses.fields(settings_type):
-        choices = field.metadata.get("choices", ())
-        meaning = field.metadata.get("meaning", "")
-        if choices:
-            meaning += f" (one of {', '.join(map(str, choices))})"
+        choices = ", ".join(map(str, field.metadata.get("choices", ())))
+        meaning = field.metadata.get("meaning", "") + (f" (one of {choices})" if choices else "")
         rows.append((field.name, repr(field.default), meaning))
     return rows

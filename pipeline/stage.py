@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 class Reject(Exception):
     """This clip cannot be used, and that is an answer: it becomes a row of the ledger with its reason.
 
-    Parameters
-    ----------
-    reason : a key of the stage's ``rejects``.
-    detail : what was found and what was expected, in numbers, for the person who reads the ledger.
+    ``reason`` is a key of the stage's ``rejects``, ``detail`` what was found and expected, in numbers, for people.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

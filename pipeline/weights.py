@@ -53,26 +53,17 @@ def cache_root() -> Path:
 
 @dataclass(frozen=True)
 class Weights:
-    """One entry of the registry: files of an installed package, of the cache, or of a person's own.
-
-    Attributes
-    ----------
-    files : path inside the folder -> sha256, or `HASH_UNKNOWN`.
-    package : the installed package that carries the files; empty for files of the cache.
-    urls : file -> where it can be downloaded; without one, ``steps`` says what a person has to do.
-    bytes : size of all files together, 0 where it is not known.
-    folder : where a person's own files lie; None for registered ones.
-    """
+    """One entry of the registry: files of an installed package, of the cache, or of a person's own."""
 
     name: str
-    files: dict[str, str]
+    files: dict[str, str]  # path inside the folder -> sha256, or `HASH_UNKNOWN`
     licence: str
     source: str
-    package: str = ""
-    urls: dict[str, str] = field(default_factory=dict)
-    bytes: int = 0
-    steps: str = ""
-    folder: Path | None = None
+    package: str = ""  # the installed package that carries the files; empty for files of the cache
+    urls: dict[str, str] = field(default_factory=dict)  # file -> where it can be downloaded
+    bytes: int = 0  # size of all files together, 0 where it is not known
+    steps: str = ""  # what a person has to do where there is no url
+    folder: Path | None = None  # where a person's own files lie; None for registered ones
 
     def paths(self) -> list[Path]:
         """The files, in the registry's order; `WeightsError` if one is missing or differs."""
@@ -114,12 +105,7 @@ class Weights:
 
 @lru_cache(maxsize=1)
 def registry(path: Path = REGISTRY) -> dict[str, Weights]:
-    """All entries of the registry, by name.
-
-    Raises
-    ------
-    WeightsError : it is no TOML, or an entry could not be fetched without writing outside its own folder.
-    """
+    """All entries, by name; `WeightsError` for what is no TOML and for an entry that would write outside its folder."""
     try:
         tables = parse_toml(read_text(path, MAX_REGISTRY_BYTES))
     except UserError as error:
@@ -205,10 +191,8 @@ def _sha256(path: Path, size: int, changed_ns: int) -> str:
 def fetch(weights: Weights, progress: Progress = lambda file, done: None) -> list[Path]:
     """Download what is missing of an entry into the cache; returns its files.
 
-    Raises
-    ------
-    WeightsError : nothing can be downloaded (the message holds the steps that a person has to take), the server fails,
-        or a file is not the registered one.
+    `WeightsError` if nothing can be downloaded (the message holds the steps that a person has to take), the server
+    fails, or a file is not the registered one.
     """
     missing = [file for file in weights.files if not _is_there(weights, file)]
     if any(file not in weights.urls for file in missing):
@@ -220,10 +204,7 @@ def fetch(weights: Weights, progress: Progress = lambda file, done: None) -> lis
 
 def _is_there(weights: Weights, file: str) -> bool:
     path = weights.root() / file
-    if not path.is_file():
-        return False
-    wanted = weights.files[file]
-    return wanted == HASH_UNKNOWN or wanted == _hash_of(path).hexdigest()
+    return path.is_file() and weights.files[file] in (HASH_UNKNOWN, file_sha256(path))
 
 
 def _fetch_file(weights: Weights, file: str, progress: Progress) -> None:
@@ -255,8 +236,10 @@ def _fetch_file(weights: Weights, file: str, progress: Progress) -> None:
 
 def _stream(url: str, partial: Path, progress: Callable[[int], None]) -> str:
     """Bring the rest of a file to disk; its sha256."""
-    digest = _hash_of(partial)
-    done = partial.stat().st_size if partial.is_file() else 0
+    digest, done = hashlib.sha256(), 0
+    if partial.is_file():
+        with partial.open("rb") as begun:
+            digest, done = hashlib.file_digest(begun, "sha256"), begun.tell()
     try:
         with _open(url, done) as answer:
             if answer.status != PARTIAL:  # the server begins anew, whatever it was asked
@@ -277,31 +260,15 @@ def _stream(url: str, partial: Path, progress: Callable[[int], None]) -> str:
             raise WeightsError(f"{url}: {error}; try again later, or put the file there by hand: {partial}") from None
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(f"{url}: {error!r} after {done} bytes; the same command goes on from there") from None
-    sha256: str = digest.hexdigest()
-    return sha256
+    return str(digest.hexdigest())
 
 
 def _open(url: str, start: int) -> Any:
     """An answer over http or https, redirects included; no other scheme has a handler here."""
     opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.UnknownHandler,
-    ):
+    web = urllib.request
+    schemes = (web.ProxyHandler, web.HTTPHandler, web.HTTPSHandler, web.HTTPRedirectHandler, web.UnknownHandler)
+    for handler in (*schemes, web.HTTPErrorProcessor, web.HTTPDefaultErrorHandler):
         opener.add_handler(handler())
     headers = {"Range": f"bytes={start}-"} if start else {}
     return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
-
-
-def _hash_of(path: Path) -> Any:
-    digest = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-    return digest

@@ -51,9 +51,7 @@ class Provenance:
 def one_provenance(descriptions: Mapping[str, Description]) -> Provenance:
     """The one maker of the coefficients of data sets, given by name.
 
-    Raises
-    ------
-    MixedCoefficientsError : they differ, or one has none; names the data sets and their makers.
+    `MixedCoefficientsError`, which names the data sets and their makers, if they differ or one has none.
     """
     found = {name: _provenance(name, description) for name, description in descriptions.items()}
     if len(set(found.values())) != 1:
@@ -76,16 +74,10 @@ def _provenance(name: str, description: Description) -> Provenance:
 
 @dataclass(frozen=True)
 class Space:
-    """What the numbers of a data set's coefficients are.
+    """What the numbers of a data set's coefficients are."""
 
-    Attributes
-    ----------
-    made_by : the fitter with all that identifies its numbers.
-    axes : part (``exp``, ``angle``, ``trans``, ``crop``, ``identity``) -> axes of its column, the last a width.
-    """
-
-    made_by: Provenance
-    axes: Mapping[str, tuple[str | int, ...]]
+    made_by: Provenance  # the fitter with all that identifies its numbers
+    axes: Mapping[str, tuple[str | int, ...]]  # of `PARTS` -> axes of its column, the last a width
 
     @property
     def name(self) -> str:
@@ -94,16 +86,10 @@ class Space:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the numbers of a frame of motion stand: the parts of an order one behind the other, as wide as they are.
+    """Where the numbers of a frame of motion stand: the parts of an order one behind the other, as wide as they are."""
 
-    Attributes
-    ----------
-    order : a key of `ORDERS`.
-    widths : part -> how many numbers; the published ones unless a space has others.
-    """
-
-    order: str
-    widths: Mapping[str, int] = field(default_factory=lambda: PUBLISHED)
+    order: str  # a key of `ORDERS`
+    widths: Mapping[str, int] = field(default_factory=lambda: PUBLISHED)  # part -> how many, unless a space has others
 
     @property
     def parts(self) -> dict[str, slice]:
@@ -128,17 +114,13 @@ class Layout:
     def join(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """One array (frame, width) from columns by part.
 
-        Raises
-        ------
-        ValueError : a column is missing or has another width; 10 expression dimensions are not 64.
+        ValueError if a column is missing or has another width: 10 expression dimensions are not 64.
         """
         for name in self.parts:
             found = columns[name].shape[-1] if name in columns else None
             if found != self.widths[name]:
-                raise ValueError(
-                    f"{self.order}: expected {name!r} with {self.widths[name]} dimensions, "
-                    f"found {found or 'no such column'}"
-                )
+                wanted = f"{name!r} with {self.widths[name]} dimensions"
+                raise ValueError(f"{self.order}: expected {wanted}, found {found or 'no such column'}")
         return np.concatenate([columns[name] for name in self.parts], axis=-1)
 
     def split(self, values: np.ndarray) -> dict[str, np.ndarray]:

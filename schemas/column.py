@@ -24,26 +24,15 @@ class ColumnError(ValueError):
 
 @dataclass(frozen=True)
 class Column:
-    """One named quantity of a clip.
+    """One named quantity of a clip."""
 
-    Attributes
-    ----------
-    name : column name; ``{role}`` in it stands for speaker and listener (see `per_role`).
-    dtype : Arrow type of one element: a name such as ``"float32"``, ``"bool"``, ``"string"``, or any ``pa.DataType``.
-    axes : shape, outermost first; names vary, numbers are fixed. Empty for a scalar.
-    unit : SI symbol or field term (``"px"``, ``"rad"``, ``"LUFS"``, ``"1"``); empty where none applies.
-    meaning : one sentence for the column table.
-    heavy : left out of the shards unless the manifest asks for it.
-    media : the value is a file that the stage wrote; the column holds its path relative to the data set.
-    """
-
-    name: str
-    dtype: str | pa.DataType
-    axes: tuple[str | int, ...] = ()
-    unit: str = ""
-    meaning: str = ""
-    heavy: bool = False
-    media: bool = False
+    name: str  # `{role}` in it stands for speaker and listener, see `per_role`
+    dtype: str | pa.DataType  # of one element: a name such as "float32", "bool", "string", or any Arrow type
+    axes: tuple[str | int, ...] = ()  # shape, outermost first; names vary, numbers are fixed; empty for a scalar
+    unit: str = ""  # SI symbol or field term ("px", "rad", "LUFS", "1"); empty where none applies
+    meaning: str = ""  # one sentence for the column table
+    heavy: bool = False  # left out of the shards unless the manifest asks for it
+    media: bool = False  # the value is a file that the stage wrote; the column holds its path relative to the data set
 
     @classmethod
     def of_field(cls, field: pa.Field) -> Column:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
+from itertools import repeat
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -20,8 +23,6 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest"  # who made a clip's own columns, where a stage's name stands for others
 BUILT, PREDICTED, RANDOM = "built", "predicted", "random"  # kinds: by jobs.build, jobs.predict, jobs.study.random_set
 SHARD_NAME = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet")
-
-T = TypeVar("T")
 
 
 def shard_name(split: str, number: int, count: int) -> str:
@@ -36,36 +37,22 @@ def shard_schema(columns: Sequence[Column]) -> pa.Schema:
 
 @dataclass(frozen=True)
 class ColumnEntry:
-    """A column that a data set holds, in its shards or beside them.
-
-    Attributes
-    ----------
-    type : Arrow's name of the whole type. axes : as `Column.shape` prints them.
-    stage : who wrote it, or `MANIFEST`.
-    """
+    """A column that a data set holds, in its shards or beside them."""
 
     name: str
-    type: str
-    axes: str = ""
+    type: str  # Arrow's name of the whole type
+    axes: str = ""  # as `Column.shape` prints them
     unit: str = ""
     meaning: str = ""
-    stage: str = MANIFEST
+    stage: str = MANIFEST  # who wrote it
     heavy: bool = False
     media: bool = False
 
     @classmethod
     def of(cls, column: Column, stage: str) -> ColumnEntry:
         """The entry of a column that a stage wrote."""
-        return cls(
-            name=column.name,
-            type=str(column.arrow_type),
-            axes=column.shape,
-            unit=column.unit,
-            meaning=column.meaning,
-            stage=stage,
-            heavy=column.heavy,
-            media=column.media,
-        )
+        alike = {key: getattr(column, key) for key in ("name", "unit", "meaning", "heavy", "media")}
+        return cls(type=str(column.arrow_type), axes=column.shape, stage=stage, **alike)
 
     @property
     def per_frame(self) -> bool:
@@ -74,18 +61,13 @@ class ColumnEntry:
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes a stage's output besides its input, and the code that ran.
-
-    Attributes
-    ----------
-    weights : name -> sha256. writes : (column, Arrow type).
-    """
+    """What makes a stage's output besides its input, and the code that ran."""
 
     stage: str
     version: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, str] = field(default_factory=dict)
-    writes: tuple[tuple[str, str], ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
+    writes: tuple[tuple[str, str], ...] = ()  # (column, Arrow type)
     code_sha256: str = ""
 
 
@@ -131,17 +113,12 @@ class SourceEntry:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Whose prediction a data set is, and of what.
-
-    Attributes
-    ----------
-    members : of an ensemble, an entry a run; see `stages.train.prediction`.
-    """
+    """Whose prediction a data set is, and of what."""
 
     listener: str = ""
     run: str = ""
     sha256: str = ""
-    members: tuple[Mapping[str, Any], ...] = ()
+    members: tuple[Mapping[str, Any], ...] = ()  # of an ensemble, an entry a run; see `stages.train.prediction`
     causal: bool = False
     seed: int = 0
     sample: int = 0
@@ -149,34 +126,25 @@ class Predicted:
     reference: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Description:
-    """What ``dataset.json`` says.
-
-    Attributes
-    ----------
-    kind : `BUILT`, `PREDICTED` or `RANDOM`; only the first has a ledger and column files.
-    columns : every column; ``packed`` : names of those in the shards, in their order.
-    stages : name -> who made its columns.
-    wanted : clips of the manifest, of which those in the shards are published and the rest missing.
-    pack : settings of packing.
-    """
+    """What ``dataset.json`` says, in the order in which it says it."""
 
     name: str
-    kind: str
+    kind: str  # `BUILT`, `PREDICTED` or `RANDOM`; only the first has a ledger and column files
     fps: int
     sample_rate_hz: int
-    columns: tuple[ColumnEntry, ...]
-    packed: tuple[str, ...]
-    stages: Mapping[str, Maker]
-    shards: tuple[Shard, ...]
     attitudes: tuple[str, ...] = ATTITUDES
     splits: tuple[str, ...] = SPLITS
-    wanted: int = 0
+    columns: tuple[ColumnEntry, ...]
+    packed: tuple[str, ...]  # names of the columns in the shards, in their order
+    stages: Mapping[str, Maker]  # name -> who made its columns
+    pack: Mapping[str, Any] = field(default_factory=dict)  # settings of packing
+    shards: tuple[Shard, ...]
+    wanted: int = 0  # clips of the manifest; those in the shards are published, the rest missing
     missing: tuple[MissingClip, ...] = ()
     takedown: tuple[str, ...] = ()
     sources: Mapping[str, SourceEntry] = field(default_factory=dict)
-    pack: Mapping[str, Any] = field(default_factory=dict)
     predicted: Predicted | None = None
 
     @property
@@ -192,25 +160,13 @@ class Description:
         return list(dict.fromkeys(shard.split for shard in self.shards))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as the file has them."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "name": self.name,
-            "kind": self.kind,
-            "fps": self.fps,
-            "sample_rate_hz": self.sample_rate_hz,
-            "vocabulary": {"attitude": list(self.attitudes), "split": list(self.splits)},
-            "columns": [asdict(entry) for entry in self.columns],
-            "packed": list(self.packed),
-            "stages": {name: asdict(maker) for name, maker in self.stages.items()},
-            "pack": dict(self.pack),
-            "shards": [asdict(shard) for shard in self.shards],
-            "clips": {"wanted": self.wanted, "published": self.published},
-            "missing": [asdict(entry) for entry in self.missing],
-            "takedown": list(self.takedown),
-            "sources": {name: asdict(entry) for name, entry in self.sources.items()},
-            **({"predicted": asdict(self.predicted)} if self.predicted else {}),
-        }
+        """Plain values, as the file has them: the fields, of which those of clips and of vocabulary stand together."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        said = {key: value for key, value in plain.items() if value is not None}
+        vocabulary = {"attitude": said["attitudes"], "split": said.pop("splits")}
+        clips = {"wanted": self.wanted, "published": self.published}
+        together = {"attitudes": ("vocabulary", vocabulary), "wanted": ("clips", clips)}
+        return {"format_version": FORMAT_VERSION, **dict(together.get(key, (key, said[key])) for key in said)}
 
     @classmethod
     def of_json(cls, content: Any) -> Description:
@@ -222,43 +178,40 @@ class Description:
         """
         if content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
             raise ValueError(f"format_version: expected {FORMAT_VERSION}, found {content['format_version']!r}")
-        shards = tuple(_made(Shard, entry) for entry in content["shards"])
-        if wrong := [shard.file for shard in shards if not SHARD_NAME.fullmatch(_text(shard.file))]:
-            raise ValueError(f"expected shards such as train-00000-of-00004.parquet, found {wrong[:20]}")
         vocabulary, clips = content.get("vocabulary", {}), content.get("clips", {})
-        predicted = content.get("predicted")
-        return cls(
-            name=_text(content["name"]),
-            kind=content.get("kind", PREDICTED if predicted else BUILT if clips else RANDOM),
-            fps=int(content["fps"]),
-            sample_rate_hz=int(content["sample_rate_hz"]),
-            columns=tuple(_made(ColumnEntry, entry) for entry in content["columns"]),
-            packed=tuple(_text(name) for name in content["packed"]),
-            stages={name: _maker(name, entry) for name, entry in content["stages"].items()},
-            shards=shards,
-            attitudes=tuple(vocabulary.get("attitude", ATTITUDES)),
-            splits=tuple(vocabulary.get("split", SPLITS)),
-            wanted=int(clips.get("wanted", sum(shard.clips for shard in shards))),
-            missing=tuple(_made(MissingClip, entry) for entry in content.get("missing", ())),
-            takedown=tuple(content.get("takedown", ())),
-            sources={name: _made(SourceEntry, entry) for name, entry in content.get("sources", {}).items()},
-            pack=dict(content.get("pack", {})),
-            predicted=_made(Predicted, {**predicted, "members": tuple(predicted["members"])}) if predicted else None,
+        before_kinds = PREDICTED if content.get("predicted") else BUILT if clips else RANDOM
+        found: Description = _made(
+            cls,
+            {
+                "kind": before_kinds,
+                "attitudes": vocabulary.get("attitude", ATTITUDES),
+                "splits": vocabulary.get("split", SPLITS),
+                "wanted": clips.get("wanted", sum(shard["clips"] for shard in content["shards"])),
+                **content,
+                "stages": {name: {"stage": name, **maker} for name, maker in content["stages"].items()},
+            },
         )
+        if wrong := [shard.file for shard in found.shards if not SHARD_NAME.fullmatch(shard.file)]:
+            raise ValueError(f"expected shards such as train-00000-of-00004.parquet, found {wrong[:20]}")
+        return found
 
 
-def _maker(name: str, entry: Mapping[str, Any]) -> Maker:
-    writes = tuple((_text(column), _text(kind)) for column, kind in entry.get("writes", ()))
-    return _made(Maker, {"stage": name, **entry, "writes": writes})
+_hints = cache(get_type_hints)
 
 
-def _made(kind: type[T], entry: Mapping[str, Any]) -> T:
-    """An object of a dataclass from what a file says, without what later versions may add."""
-    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]  # T is one of the dataclasses above
-    return kind(**{key: value for key, value in entry.items() if key in known})
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, found {value!r}")
+def _made(kind: Any, value: Any) -> Any:
+    """A value of a field's type from what a file says, without what later versions may add."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        known = {key: _made(hint, value[key]) for key, hint in _hints(kind).items() if key in value}
+        return kind(**known)
+    if origin is tuple:
+        kinds = repeat(inner[0], len(value)) if inner[-1] is Ellipsis else inner
+        return tuple(_made(one, element) for one, element in zip(kinds, value, strict=True))
+    if origin is Mapping:
+        return {key: _made(inner[1], element) for key, element in value.items()}
+    if origin is UnionType:
+        return None if value is None else _made(inner[0], value)
+    if kind in (str, int, bool) and not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, found {value!r}")
     return value

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
@@ -15,48 +15,32 @@ FORMAT_VERSION = 1
 ALL = "all"  # attitudes together: what the papers call average
 REFERENCE_RUN = "reference"  # the reference in a prediction's place: its own variance, sharpness, blinks
 
-CLIP_SCORE_SCHEMA = pa.schema(
-    [
-        pa.field("run", pa.string(), metadata={"meaning": "the listener's name"}),
-        pa.field("sample", pa.int32(), metadata={"meaning": "which of several predictions for the same clip"}),
-        pa.field("metric", pa.string(), metadata={"meaning": "id of the definition"}),
-        pa.field("clip_id", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("attitude", pa.string()),
-        pa.field("num_frames", pa.int32(), metadata={"meaning": "frames that count: valid in all of its inputs"}),
-        pa.field("value", pa.float64(), metadata={"meaning": "null where the metric is not defined for the clip"}),
-    ]
-)
-"""``scores.parquet``: a row a run, sample, clip and metric that single clips have."""
+
+def _told(kind: pa.DataType, meaning: str = "") -> Any:
+    return field(metadata={"kind": kind, "meaning": {"meaning": meaning} if meaning else None})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
-    """What one clip got: a row of ``scores.parquet``; ``value`` is NaN where the metric is not defined for it."""
+    """What a run's prediction of one clip got in one metric: a row of ``scores.parquet``."""
 
-    run: str
-    sample: int
-    metric: str
-    clip_id: str
-    split: str
-    attitude: str | None
-    num_frames: int
-    value: float
+    run: str = _told(pa.string(), "the listener's name")
+    sample: int = _told(pa.int32(), "which of several predictions for the same clip")
+    metric: str = _told(pa.string(), "id of the definition")
+    clip_id: str = _told(pa.string())
+    split: str = _told(pa.string())
+    attitude: str | None = _told(pa.string())
+    num_frames: int = _told(pa.int32(), "frames that count: valid in all of its inputs")
+    value: float = _told(pa.float64(), "null where the metric is not defined for the clip")  # NaN here
 
 
 @dataclass(frozen=True)
 class ScoreSpace:
-    """Who made the numbers that a score compares: a stage's fitter, a stage, or a network; nobody where it is empty.
+    """Who made the numbers that a score compares: a stage's fitter, a stage, or a network; nobody where it is empty."""
 
-    Attributes
-    ----------
-    maker : fitter or stage; of a network its weights alone speak. A published number names no more than the fitter.
-    version : of the stage. weights : sha256 of what it loaded, by name.
-    """
-
-    maker: str = ""
-    version: int | None = None
-    weights: tuple[tuple[str, str], ...] = ()
+    maker: str = ""  # fitter or stage; of a network its weights alone speak, and a publication says no more than this
+    version: int | None = None  # of the stage
+    weights: tuple[tuple[str, str], ...] = ()  # sha256 of what it loaded, by name
 
     def __str__(self) -> str:
         made = self.maker if self.version is None else f"{self.maker} version {self.version}"
@@ -69,25 +53,16 @@ class ScoreSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparable:
-    """What two numbers must have in common before one may be called better.
+    """What two numbers must have in common before one may be called better."""
 
-    Attributes
-    ----------
-    metric : id of the definition, which fixes formula, scale and pooling.
-    data : name of the data set; split : its part; attitude : of the listeners, or `ALL`.
-    space : who made the numbers that were compared; empty for pictures.
-    scale : the factor that the numbers carry. pooling : how clips become one number.
-    resolution : of the pictures, ``256x256``; empty for metrics that see none.
-    """
-
-    metric: str
-    data: str
+    metric: str  # id of the definition, which fixes formula, scale and pooling
+    data: str  # name of the data set
     split: str
-    attitude: str
-    space: ScoreSpace
-    scale: float
-    pooling: str
-    resolution: str
+    attitude: str  # of the listeners, or `ALL`
+    space: ScoreSpace  # who made the numbers that were compared; empty for pictures
+    scale: float  # the factor that the numbers carry
+    pooling: str  # how clips become one number
+    resolution: str  # of the pictures, ``256x256``; empty for metrics that see none
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the space is a text."""
@@ -96,29 +71,21 @@ class Comparable:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A number with its interval.
-
-    Attributes
-    ----------
-    low, high : 95 % bootstrap interval over clips; NaN for fewer than two clips.
-    num_clips, num_frames, num_samples : what the number was computed from.
-    left_out : frames that are not valid in every input, such as those without a face.
-    """
+    """A number with its interval."""
 
     run: str
     key: Comparable
     value: float
-    low: float
+    low: float  # and high: 95 % bootstrap interval over clips; NaN for fewer than two clips
     high: float
-    num_clips: int
+    num_clips: int  # the number was computed from so many clips, frames and samples
     num_frames: int
     num_samples: int
-    left_out: int
+    left_out: int  # frames that are not valid in every input, such as those without a face
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not a number is null, as JSON has none."""
-        numbers = {name: value for name, value in asdict(self).items() if name not in ("run", "key")}
-        flat = {"run": self.run, **self.key.to_json(), **numbers}
+        flat = _flat(self)
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in flat.items()}
 
 
@@ -140,8 +107,20 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {"first": self.first, "second": self.second, **self.key.to_json(), **numbers}
+        return _flat(self)
+
+
+def _flat(result: Score | Difference) -> dict[str, Any]:
+    """A result's fields in order, with those of its key in the key's place."""
+    named = {field.name: getattr(result, field.name) for field in fields(result)}
+    parts = [value.to_json() if isinstance(value, Comparable) else {name: value} for name, value in named.items()]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+CLIP_SCORE_SCHEMA = pa.schema(
+    [pa.field(one.name, one.metadata["kind"], metadata=one.metadata["meaning"]) for one in fields(ClipScore)]
+)
+"""``scores.parquet``: a row a run, sample, clip and metric that single clips have."""
 
 
 def clip_score_table(rows: list[ClipScore]) -> pa.Table:

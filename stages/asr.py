@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,6 @@ class Asr(Stage):
         Column("words", WORD, ("word",), meaning="its words: text, start and end in s from the clip's start, how sure"),
         Column("language", "string", meaning="language of the transcript, ISO 639-1; none where nothing is said"),
     )
-    version = 1
-    settings: Settings
 
     def weights(self) -> tuple[str, ...]:
         if self.settings.backend == SPHINX:
@@ -61,12 +60,12 @@ class Asr(Stage):
         return 0.5 if self.settings.backend == WHISPER else 0.0
 
     def setup(self, device: str) -> None:
-        path = find_weights(self.weights()[0]).paths()[0]
-        if self.settings.backend == SPHINX:
-            self._recogniser: Sphinx | Whisper = Sphinx(path.parent.parent)
+        path, settings = find_weights(self.weights()[0]).paths()[0], self.settings
+        if settings.backend == SPHINX:
+            self._recognise = Sphinx(path.parent.parent).transcribe
         else:
-            own = "/" in self.settings.model
-            self._recogniser = Whisper(path, None if own else self.settings.model, device)
+            whisper = Whisper(path, None if "/" in settings.model else settings.model, device)
+            self._recognise = partial(whisper.transcribe, language=settings.language, no_speech=settings.no_speech)
 
     def process(self, clip: Clip) -> dict[str, Any]:
         import soxr
@@ -84,8 +83,4 @@ class Asr(Stage):
     def transcribe(self, samples: np.ndarray) -> Transcript:
         """The words in float32 (sample,) at 16 kHz; a recogniser only ever hears sound that may hold a voice."""
         spans = voiced_spans(samples)
-        if not spans:
-            return Transcript()
-        if isinstance(self._recogniser, Sphinx):
-            return self._recogniser.transcribe(samples, spans)
-        return self._recogniser.transcribe(samples, spans, self.settings.language, self.settings.no_speech)
+        return self._recognise(samples, spans) if spans else Transcript()

@@ -7,12 +7,10 @@ threshold is not published and whose text has the comparison the wrong way round
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from pipeline.clip import Clip
 from pipeline.clock import frames_in
@@ -59,8 +57,6 @@ class Blink(Stage):
         ),
         Column("{role}_blink", "bool", (FRAME_AXIS,), meaning="whether the {role}'s eyes are closed"),
     )
-    version = 1
-    settings: Settings
 
     def process(self, clip: Clip) -> dict[str, Any]:
         columns: dict[str, Any] = {}
@@ -104,9 +100,8 @@ class Blink(Stage):
         """
         depth = 1 - opening[first:stop].min()
         for share in (self.settings.depth, HALF_DEPTH):
-            low = opening < 1 - share * depth
             dip = np.zeros(len(opening), bool)
-            for begin, end in runs(low):
+            for begin, end in runs(opening < 1 - share * depth):
                 dip[begin:end] = begin < stop and first < end
             if _in_long_runs(dip, self.settings.min_frames).any():
                 return dip
@@ -116,13 +111,8 @@ class Blink(Stage):
 def eye_aspect_ratio(landmarks: np.ndarray) -> np.ndarray:
     """Eye aspect ratio in the picture plane, (|p2 - p6| + |p3 - p5|) / (2 |p1 - p4|): Soukupova and Cech, equation 1.
 
-    Parameters
-    ----------
-    landmarks : (frame, 478, 2 or 3) in px.
-
-    Returns
-    -------
-    float64 (frame, 2), the subject's right eye first; NaN where landmarks are NaN or an eye has no width.
+    From landmarks (frame, 478, 2 or 3) in px: float64 (frame, 2), the subject's right eye first; NaN where landmarks
+    are NaN or an eye has no width.
     """
     ratios = []
     for p1, p2, p3, p4, p5, p6 in (RIGHT_EYE, LEFT_EYE):
@@ -133,27 +123,18 @@ def eye_aspect_ratio(landmarks: np.ndarray) -> np.ndarray:
 
 
 def open_level(ratio: np.ndarray, longest_s: float) -> np.ndarray:
-    """Level around every frame with dips shorter than ``longest_s`` filled: the morphological closing of the ratio.
+    """Level (frame, eye) around every frame with dips of the ratio (frame, eye) shorter than ``longest_s`` filled.
 
-    A step down lowers the level at once, so eyes that stay narrow are no dip. Frames with NaN have no say.
-
-    Parameters
-    ----------
-    ratio : (frame, eye).
-
-    Returns
-    -------
-    (frame, eye); infinite where nothing is known around a frame.
+    The morphological closing: a step down lowers the level at once, so eyes that stay narrow are no dip. Frames with
+    NaN have no say; where nothing is known around a frame, the level is infinite.
     """
-    reach_frames = int(frames_in(longest_s) / 2)
-    highest = _sliding(np.max, np.where(np.isnan(ratio), -np.inf, ratio), reach_frames, outside=-np.inf)
-    return _sliding(np.min, np.where(np.isneginf(highest), np.inf, highest), reach_frames, outside=np.inf)
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-
-def _sliding(pick: Callable[..., np.ndarray], values: np.ndarray, reach_frames: int, outside: float) -> np.ndarray:
-    """The maximum or minimum of (frame, eye) over the frames within reach of each."""
-    padded = np.pad(values, ((reach_frames, reach_frames), (0, 0)), constant_values=outside)
-    return pick(sliding_window_view(padded, 2 * reach_frames + 1, axis=0), axis=-1)
+    width_frames = 2 * int(frames_in(longest_s) / 2) + 1
+    known = np.where(np.isnan(ratio), -np.inf, ratio)
+    highest = maximum_filter1d(known, width_frames, axis=0, mode="constant", cval=-np.inf)
+    highest[np.isneginf(highest)] = np.inf
+    return minimum_filter1d(highest, width_frames, axis=0, mode="constant", cval=np.inf)
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:

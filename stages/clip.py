@@ -39,7 +39,6 @@ class Cut(Stage):
         "frozen_gap": "the source shows one frame for longer than max_gap_s",
     }
     version = 2  # square pixels; interlaced and HDR sources are rejected
-    settings: Settings
 
     def writes(self) -> tuple[Column, ...]:
         columns = (

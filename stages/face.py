@@ -61,7 +61,6 @@ class Face(Stage):
     )
     rejects = MEDIA_REASONS | REJECTS | {"silence": "the sound's mean level lies below silence_dbfs"}
     weights = ("mtcnn",)
-    settings: Settings
 
     def setup(self, device: str) -> None:
         import cv2  # noqa: F401  # not at the first frame: the engine tells what is loaded here how many threads it has
@@ -89,11 +88,8 @@ class Face(Stage):
         roles = ("speaker", "listener") if clip["speaker_side"] == "left" else ("listener", "speaker")
         columns: dict[str, Any] = {}
         for side, role in enumerate(roles):
-            columns[f"{role}_video"] = clip.output(f"{role}.mp4")
-            columns[f"{role}_box"] = boxes[side]
-            columns[f"{role}_box_detected"] = detected_over_time(pair[side], found, pictures)
-            columns[f"{role}_crop_box"] = squares[side]
-            columns[f"{role}_crop_track"] = paths[side]
+            detected = detected_over_time(pair[side], found, pictures)
+            columns |= _columns(role, clip.output(f"{role}.mp4"), boxes[side], detected, squares[side], paths[side])
         shown, size_px = times.pts[clip["source_frame"]], self.settings.size_px
         planes = reader.crops(shown, np.stack(paths, axis=1), size_px, pixels="yuv420p")
         _write((heads for _, heads in planes), [columns[f"{role}_video"] for role in roles], size_px)
@@ -129,35 +125,29 @@ class Face(Stage):
 
 
 def _take_over(clip: Clip, size_px: int) -> dict[str, Any]:
-    """The columns of stage ``face`` for a pair; boxes are the whole picture of each role's own file, none detected.
+    """The columns for a pair: boxes are the smallest square around each role's own picture, and none is detected.
 
-    Raises
-    ------
-    MediaError : a file does not give its frames.
+    Published crops are square already. Raises `MediaError` where a file does not give its frames.
     """
     columns: dict[str, Any] = {}
     for role in ROLES:
         reader = clip.reader(role)
         info, pts = reader.info(), map_to_grid(clip.span, reader.frame_times()).pts
-        square = _whole_picture(info.width, info.height)
+        half, middle = max(info.width, info.height) / 2, np.array([info.width, info.height]) / 2
+        square = np.concatenate([middle - half, middle + half]).astype(np.float32)  # x1, y1, x2, y2
         track = np.tile(square, (clip.num_frames, 1))
         path = clip.output(f"{role}.mp4")
         with VideoWriter(path, (size_px, size_px), pixels="yuv420p") as writer:
             for _, heads in reader.crops(pts, track[:, None], size_px, pixels="yuv420p"):
                 writer.write(heads[0])
-        columns[f"{role}_video"] = path
-        columns[f"{role}_box"] = track
-        columns[f"{role}_box_detected"] = np.zeros(clip.num_frames, bool)
-        columns[f"{role}_crop_box"] = square
-        columns[f"{role}_crop_track"] = track
+        columns |= _columns(role, path, track, np.zeros(clip.num_frames, bool), square, track)
     return columns
 
 
-def _whole_picture(width_px: int, height_px: int) -> Floats:
-    """The smallest square around a picture, float32 (4,): x1, y1, x2, y2; published crops are square already."""
-    half = max(width_px, height_px) / 2
-    x, y = width_px / 2, height_px / 2
-    return np.array([x - half, y - half, x + half, y + half], np.float32)
+def _columns(role: str, *values: Any) -> dict[str, Any]:
+    """The columns of a role from their values, in the order in which they are declared."""
+    names = ("video", "box", "box_detected", "crop_box", "crop_track")
+    return {f"{role}_{name}": value for name, value in zip(names, values, strict=True)}
 
 
 def _pictures(source_frame: NDArray[np.int32], times: VideoTimes, end_s: float) -> Pictures:

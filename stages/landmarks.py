@@ -55,8 +55,6 @@ class Landmarks(Stage):
         Column("{role}_landmarks_valid", "bool", (FRAME_AXIS,), meaning="whether a face of the {role} was found"),
     )
     rejects = {"face_not_tracked": "the mesh model sees a role's face in fewer than min_valid of the frames"}
-    version = 1
-    settings: Settings
 
     def setup(self, device: str) -> None:
         with stderr_muted():
@@ -117,17 +115,15 @@ class Tracker:
     def follow(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
         """The points in every frame of a video. Where a track breaks, the detector has a look at the same frame."""
         self.forget()
-        tracking = False
+        points = None
         for rgb in frames:
-            points = self.look(rgb) if tracking else None
+            points = None if points is None else self.look(rgb)
             if points is None:
                 points = self._settle(rgb)
-            tracking = points is not None
             yield points
 
     def _settle(self, rgb: np.ndarray) -> np.ndarray | None:
         """Detect a face and look again until the points no longer depend on the detector's square."""
-        points = None
         for _ in range(SETTLING_LOOKS):
             points = self.look(rgb)
             if points is None:

@@ -41,9 +41,7 @@ class Text(Stage):
         )
 
     reads = ("transcript", "words")
-    version = 1
     gpus = 0.25  # small networks: four fit beside each other
-    settings: Settings
 
     def weights(self) -> tuple[str, ...]:
         model = self.settings.model
@@ -158,9 +156,7 @@ def shared_time(word: dict[str, Any], pieces: list[str]) -> list[tuple[float, fl
 def frame_tokens(spans: NDArray[np.float32], num_frames: int) -> NDArray[np.int32]:
     """Index of the token that is being spoken at every frame's instant, -1 where none is.
 
-    Parameters
-    ----------
-    spans : (token, 2) start and end in s, starts not falling.
+    The tokens' spans (token, 2) are start and end in s, starts not falling.
     """
     times_s = grid_times_s(num_frames).astype(spans.dtype)
     latest = np.searchsorted(spans[:, 0], times_s, side="right") - 1  # the token that began last

@@ -52,7 +52,6 @@ class ThreeDMM(Stage):
     }
     version = 2  # fitted in float64: landmark_gn's coefficients no longer depend on the order of a sum
     gpus = 0.25  # small networks: four copies keep a GPU busy while they decode
-    settings: Settings
 
     def reads(self) -> tuple[str, ...]:
         names = ("{role}_landmarks", "{role}_landmarks_valid")
@@ -114,9 +113,8 @@ class ThreeDMM(Stage):
             for role in ROLES:
                 video = f"{role}_video"
                 frames = partial(read_video, clip.path(video)) if video in self.reads() else tuple
-                faces.append(
-                    FilmedTrack(clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"], CROP_SIDE_PX, frames)
-                )
+                points, valid = clip[f"{role}_landmarks"], clip[f"{role}_landmarks_valid"]
+                faces.append(FilmedTrack(points, valid, CROP_SIDE_PX, frames))
         with reproducible():
             found = iter(self._fitter.fit(faces))
         return {clip.clip_id: {role: next(found) for role in ROLES} for clip in clips}

@@ -24,21 +24,10 @@ def test_it():
 def outcome(program: str, folder: Path, environment: dict[str, str]) -> str:
     """The closing line of pytest about one test file."""
     (folder / "test_it.py").write_text(program)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-ra",
-        "-p",
-        "tests.conftest",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        folder,
-    ]
+    options = ["-m", "pytest", "-ra", "-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir"]
     given = {name: value for name, value in os.environ.items() if name != "CI"} | environment
-    done = subprocess.run([*command, folder / "test_it.py"], cwd=ROOT, env=given, capture_output=True, text=True)
-    return done.stdout
+    command = [sys.executable, *options, folder, folder / "test_it.py"]
+    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize(("environment", "expected"), [({}, "1 skipped"), ({"CI": "true"}, "1 failed")])

@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 
-from jobs.describe import BEGIN, TOPICS, renew
+from jobs.describe import BEGIN, TOPICS, metrics_markdown, renew
 from pipeline.sources.availability import OUTCOMES
 from pipeline.weights import registry
+from stages.evaluate.metrics.registry import definitions
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -23,20 +24,27 @@ def test_the_tables_of_the_documents_are_those_of_the_code() -> None:
     assert all(renew(text) == text for text in documents), "renew them: python -m jobs.describe --write"
 
 
+def test_every_metric_stands_in_both_tables() -> None:
+    rows = [line for line in metrics_markdown().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == 2 * list(definitions())
+    assert len({row.replace("\\|", "").count("|") for row in rows[: len(definitions())]}) == 1
+
+
+def test_own_metrics_that_the_document_names_are_not_published() -> None:
+    for name in ("identity_cosine_3dmm", "lmd_lips_facemesh", "diversity_fitted_angle"):
+        assert name in (DOCS / "metrics.md").read_text() and not definitions()[name].published_as
+
+
 def test_every_class_of_availability_is_explained_in_its_own_words() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "sources.md").read_text(), re.MULTILINE))
     plain = {name: meaning.partition(": python -m")[0] for name, meaning in OUTCOMES.items()}
     assert {name: meaning.replace("`", "") for name, meaning in rows.items()} == plain
 
 
-def test_weights_that_the_documents_fetch_are_registered() -> None:
+def test_weights_that_the_documents_fetch_are_registered_and_jobs_that_they_run_exist() -> None:
     text = "".join(path.read_text() for path in DOCS.glob("*.md"))
     named = {name for line in re.findall(r"jobs\.weights fetch ([\w ]+)", text) for name in line.split()}
     assert named and named <= set(registry())
-
-
-def test_jobs_that_the_documents_run_exist() -> None:
-    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
     jobs = set(re.findall(r"python -m (jobs\.[\w.]*\w)", text))
     assert jobs and all(find_spec(job) for job in jobs)
 
@@ -49,13 +57,9 @@ def test_every_page_is_linked_from_the_readme_and_every_link_leads_to_a_file() -
     assert all(f"(docs/{path.name})" in readme for path in DOCS.glob("*.md"))
 
 
-def test_files_and_folders_that_the_pages_name_exist() -> None:
+def test_files_folders_and_names_of_the_code_that_the_pages_use_exist() -> None:
     for page in PAGES:
         for path in PATH.findall(page.read_text(encoding="utf-8")):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
-
-
-def test_names_of_the_code_that_the_pages_use_exist() -> None:
-    for page in PAGES:
         for name in re.findall(r"`((?:schemas|pipeline|stages)\.[\w.]*\w)", page.read_text(encoding="utf-8")):
             assert resolve_name(name) is not None, f"{page.name}: {name}"

@@ -74,12 +74,14 @@ start = time.process_time()
 import stages.{stage}
 print(json.dumps([time.process_time() - start, [name for name in {HEAVY} if name in sys.modules]]))
 """
-    output = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    seconds, heavy = json.loads(output)
-    assert not heavy
-    assert seconds < STAGE_IMPORT_S
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, heavy = json.loads(result.stdout)
+    assert not heavy and seconds < STAGE_IMPORT_S
+
+
+@pytest.mark.parametrize("program", [["-m", "jobs"], ["-c", "import jobs.setup"]], ids=["list", "setup"])
+def test_the_list_of_commands_and_the_setup_run_on_a_bare_python(program: list[str]) -> None:
+    subprocess.run([sys.executable, "-S", *program], cwd=ROOT, capture_output=True, check=True)  # no site-packages
 
 
 def test_a_package_of_ours_from_elsewhere_is_refused_with_both_places(tmp_path: Path) -> None:

@@ -38,35 +38,25 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
         yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
 
 
-def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = (line.split("==") for line in lines if line and not line.startswith("#"))
-    return {canonicalize_name(name): version for name, version in pins}
-
-
 # --- dependencies
 
 
-def test_every_package_that_the_user_asked_for_is_a_dependency() -> None:
+def test_every_package_that_the_user_asked_for_is_a_dependency_and_each_says_why_it_is_there() -> None:
     assert not ASKED_FOR - names(REQUIRED)
-
-
-def test_every_dependency_says_why_it_is_there() -> None:
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     for requirement in (*REQUIRED, *FOR_TESTS):
         (line,) = [line for line in lines if re.match(rf' +"{requirement.name}[\[<=>]', line)]
         assert re.search(r'",  # \S+ \S+', line), line
 
 
-def test_a_tested_version_lies_in_the_range_of_its_dependency() -> None:
-    pins = constraints()
+def test_a_tested_version_lies_in_the_range_of_its_dependency_and_what_a_cuda_torch_brings_is_not_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    split = (line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in split}
     for requirement in (*REQUIRED, *FOR_TESTS):
         if requirement.name != "yt-dlp":  # always the newest: extractors rot
             assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
-
-
-def test_what_a_cuda_torch_brings_itself_is_not_pinned() -> None:
-    assert not [name for name in constraints() if name == "triton" or name.startswith(("nvidia-", "cuda-"))]
+    assert not [name for name in pins if name == "triton" or name.startswith(("nvidia-", "cuda-"))]
 
 
 def test_every_import_is_a_declared_dependency() -> None:
@@ -109,16 +99,25 @@ def test_the_distribution_holds_all_rooms_and_no_second_way_in(tmp_path: Path) -
 # --- one way in
 
 
+def make(*words: str) -> str:
+    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("target", ["setup", "demo", "test", "test-slow", "test-capped", "lint", "bench", "clean"])
 def test_make_lists_its_targets(target: str) -> None:
-    output = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert f"make {target} " in output
+    assert f"make {target} " in make()
 
 
 def test_the_demo_makes_its_input_builds_and_checks_it_trains_on_it_and_predicts() -> None:
-    command = ["make", "--dry-run", "demo", "PYTHON=true"]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"-m jobs\.(\w+)", output) == ["setup", "make_demo", "build", "check", "train", "predict"]
+    jobs = re.findall(r"-m jobs\.(\w+)", make("--dry-run", "demo", "PYTHON=true"))
+    assert jobs == [
+        "setup",
+        "make_demo",
+        "build",
+        "check",
+        "train",
+        "predict",
+    ]
 
 
 def test_ci_runs_the_tests_as_a_newcomer_does_where_nothing_was_left_behind() -> None:
@@ -129,9 +128,7 @@ def test_ci_runs_the_tests_as_a_newcomer_does_where_nothing_was_left_behind() ->
 
 
 def test_every_folder_of_numeric_tests_exists() -> None:
-    command = ["make", "--dry-run", "test-capped", "PYTHON=true"]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    paths = re.findall(r"tests/\S+", output)
+    paths = re.findall(r"tests/\S+", make("--dry-run", "test-capped", "PYTHON=true"))
     assert len(paths) > 5 and all((ROOT / path).exists() for path in paths)
 
 
@@ -156,11 +153,8 @@ def test_nothing_is_passed_over_in_silence_and_no_method_is_another_than_its_bas
     assert not [f"{path}: {found[0]}" for path in MODULES for found in silent.finditer(path.read_text())]
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_says_what_it_is_and_none_is_named_after_nothing() -> None:
     assert not [path for path, tree in trees() if not ast.get_docstring(tree)]
-
-
-def test_no_file_is_named_after_nothing() -> None:
     assert not [str(path) for path in MODULES if path.stem in {"utils", "util", "helpers", "common", "core", "misc"}]
 
 

@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from pipeline.dataset.check import check_dataset
-from tests.labs.autoscaler import autoscaling_head
-from tests.labs.cluster import NUM_CLIPS, WAIT_S, Journal, until
-from tests.labs.job import FILE, ROOT, Jobs, job_server
+from tests.labs.cluster import NUM_CLIPS, Journal
+from tests.labs.ray_head import FILE, ROOT, WAIT_S, Jobs, autoscaling_head, job_server, until
 
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "head_start_ray_commands")
 COMMANDS += ("worker_start_ray_commands",)
@@ -35,12 +34,9 @@ def prepared(config: dict[str, Any]) -> dict[str, Any]:
     return prepared
 
 
-def workers(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]}
-
-
-def test_the_file_passes_rays_own_schema(prepared: dict[str, Any]) -> None:
-    assert prepared["available_node_types"]["head"]["max_workers"] == 0
+def test_the_file_passes_rays_own_schema_and_its_head_takes_no_tasks(prepared: dict[str, Any]) -> None:
+    head = prepared["available_node_types"]["head"]
+    assert head["max_workers"] == 0 and head["resources"] == {"CPU": 0}
 
 
 def test_rays_schema_would_find_a_mistake(config: dict[str, Any]) -> None:
@@ -52,12 +48,9 @@ def test_rays_schema_would_find_a_mistake(config: dict[str, Any]) -> None:
         validate_config(prepare_config(config))
 
 
-def test_the_head_takes_no_tasks(prepared: dict[str, Any]) -> None:
-    assert prepared["available_node_types"]["head"]["resources"] == {"CPU": 0}
-
-
 def test_cpu_and_gpu_workers_come_and_go_with_the_load(prepared: dict[str, Any]) -> None:
-    groups = workers(prepared)
+    kinds = prepared["available_node_types"]
+    groups = {name: kind for name, kind in kinds.items() if name != prepared["head_node_type"]}
     assert [name for name, kind in groups.items() if kind["resources"].get("GPU")] == ["gpu"]
     for kind in groups.values():
         assert kind["min_workers"] == 0 < kind["max_workers"]
@@ -76,12 +69,9 @@ def test_every_node_installs_what_make_setup_installs(config: dict[str, Any]) ->
     assert f"python {home}/jobs/setup.py" in config["setup_commands"]
 
 
-def test_the_image_has_the_ray_and_the_python_that_were_tested(config: dict[str, Any]) -> None:
+def test_the_image_is_of_the_tested_ray_and_sees_the_gpu_although_it_is_made_for_cpus(config: dict[str, Any]) -> None:
     version = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert version and config["docker"]["image"] == f"rayproject/ray:{version[1]}-py311-cpu"
-
-
-def test_the_container_sees_the_gpu_although_its_image_is_made_for_cpus(config: dict[str, Any]) -> None:
     assert "-e NVIDIA_VISIBLE_DEVICES=all" in " ".join(config["docker"]["run_options"])
 
 

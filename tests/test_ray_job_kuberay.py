@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.build import _parser
+from jobs.build import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "ray_job_kuberay.yaml"
@@ -33,8 +33,12 @@ def spec() -> dict[str, Any]:
     return job["spec"]
 
 
-def test_every_field_is_one_that_kuberay_knows(spec: dict[str, Any]) -> None:
-    cluster = spec["rayClusterSpec"]
+@pytest.fixture
+def cluster(spec: dict[str, Any]) -> dict[str, Any]:
+    return spec["rayClusterSpec"]
+
+
+def test_every_field_is_one_that_kuberay_knows(spec: dict[str, Any], cluster: dict[str, Any]) -> None:
     assert set(spec) <= JOB_FIELDS and set(cluster) <= CLUSTER_FIELDS
     assert set(cluster["headGroupSpec"]) <= HEAD_FIELDS
     for group in cluster["workerGroupSpecs"]:
@@ -42,23 +46,18 @@ def test_every_field_is_one_that_kuberay_knows(spec: dict[str, Any]) -> None:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
-def test_start_parameters_are_strings_as_the_definition_wants(spec: dict[str, Any]) -> None:
-    cluster = spec["rayClusterSpec"]
+def test_start_parameters_are_strings_and_every_pod_mounts_the_shared_folder_and_bounds_what_it_takes(
+    cluster: dict[str, Any],
+) -> None:
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
-
-
-def test_every_pod_mounts_the_shared_folder_and_bounds_what_it_takes(spec: dict[str, Any]) -> None:
-    cluster = spec["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
         assert container["resources"]["requests"] == container["resources"]["limits"]
 
 
-def test_the_cluster_asks_for_a_token_and_its_head_takes_no_tasks(spec: dict[str, Any]) -> None:
-    cluster = spec["rayClusterSpec"]
+def test_the_cluster_asks_for_a_token_and_its_head_takes_no_tasks(cluster: dict[str, Any]) -> None:
     assert cluster["authOptions"] == {"mode": "token"} and cluster["enableInTreeAutoscaling"] is True
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
@@ -68,7 +67,7 @@ def test_the_job_runs_a_build_that_our_command_line_takes(spec: dict[str, Any]) 
     assert (shell, flag) == ("sh", "-c")
     words = script.split("&&")[1].split()
     assert words[:3] == [".venv/bin/python", "-m", "jobs.build"]
-    options = _parser().parse_args(words[3:])
+    options = main.parser().parse_args(words[3:])
     assert options.address == "auto" and options.wait_s > 0
 
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands and code run."""
+"""The README tells the truth: its commands and code run, and its example of a stage of one's own is short and right."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import pytest
 import torch
 
 from jobs import build, check, make_demo
+from pipeline.registry import find_stages
 from stages.train.listener import Batch, TrainingSettings
+from tests.examples.mouth_opening import LEFT_EYE, LOWER_LIP, RIGHT_EYE, UPPER_LIP, opening
 
 ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "tests" / "examples" / "mouth_opening.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -25,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_job_and_option_that_it_names_exists() -> None:
-    options = build._parser().format_help()
+    options = build.main.parser().format_help()
     for line in "".join(blocks("sh")).splitlines():
         for job in re.findall(r"python -m jobs\.([\w.]+)", line):
             assert importlib.util.find_spec(f"jobs.{job}"), line
@@ -65,6 +68,20 @@ def test_the_metric_that_it_shows_scores() -> None:
     assert metric.clip_score(dict(zip(metric.inputs, (predicted, reference), strict=True))) == 2
 
 
+def test_the_example_is_short_and_found_by_its_file() -> None:
+    assert len(EXAMPLE.read_text().splitlines()) <= 60
+    code = next(code for code in find_stages([EXAMPLE]) if code.name == "mouth_opening")
+    assert {column.name for column in code.load()().writes()} == {"speaker_mouth_opening", "listener_mouth_opening"}
+
+
+def test_an_opening_of_a_quarter_of_the_eyes_distance_reads_one_quarter() -> None:
+    landmarks = np.zeros((2, 478, 3), np.float32)
+    landmarks[:, LEFT_EYE, 0], landmarks[:, RIGHT_EYE, 0] = 90, 10
+    landmarks[:, UPPER_LIP, 1], landmarks[:, LOWER_LIP, 1] = 100, 120
+    landmarks[1] = np.nan
+    np.testing.assert_allclose(opening(landmarks), [0.25, np.nan])
+
+
 @pytest.mark.slow
 def test_the_demo_is_built_read_and_extended_as_it_says(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
@@ -77,8 +94,7 @@ def test_the_demo_is_built_read_and_extended_as_it_says(tmp_path, monkeypatch, c
     clip_id, num_frames, rows, dims, blinks = capsys.readouterr().out.split()
     assert (rows, dims) == (num_frames, "45")
     assert int(blinks) > 0
-    example = ROOT / "tests" / "examples" / "mouth_opening.py"
-    assert build.main([str(manifest), "--out", str(out), "--stage", str(example)]) == 0
+    assert build.main([str(manifest), "--out", str(out), "--stage", str(EXAMPLE)]) == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     computed = {line[0] for line in table if len(line) > 5 and line[4].isdigit()}
     assert computed == {"mouth_opening"}

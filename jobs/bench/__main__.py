@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,34 +19,9 @@ from jobs.bench.fitters import fitter_table
 from jobs.bench.metrics import metric_table
 from jobs.bench.stages import Sample, build_tables, demo_sample
 from jobs.bench.trainer import trainer_table
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.clock import Span
 from schemas.errors import UserError
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.bench", description="Measure the project.")
-    parser.add_argument("--video", type=Path, help="a two-person video (default: the demo at 1920x1080)")
-    parser.add_argument("--start", type=Fraction, default=Fraction(0), help="start of the clip in seconds")
-    parser.add_argument("--end", type=Fraction, help="end of the clip in seconds")
-    parser.add_argument("--speaker-side", default="left", help="left or right")
-    parser.add_argument("--clips", type=int, default=12, help="how often the clip is built; the first warms up")
-    parser.add_argument("--only", nargs="+", help="stages, fitters, metrics, trainer (default: all)")
-    options = parser.parse_args(arguments)
-    sections: dict[str, Callable[[], str]] = {
-        "stages": lambda: _build_tables(options),
-        "fitters": fitter_table,
-        "metrics": metric_table,
-        "trainer": trainer_table,
-    }
-    if unknown := set(options.only or ()) - set(sections):
-        raise UserError(f"--only: no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
-    print(f"{platform.machine()}, {os.cpu_count()} cores")
-    for name in options.only or sections:
-        print(f"\n{sections[name]()}", flush=True)
-    return 0
 
 
 def _build_tables(options: argparse.Namespace) -> str:
@@ -65,5 +39,24 @@ def _build_tables(options: argparse.Namespace) -> str:
         return build_tables(sample, folder)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(
+    option("--video", type=Path, help="a two-person video (default: the demo at 1920x1080)"),
+    option("--start", type=Fraction, default=Fraction(0), help="start of the clip in seconds"),
+    option("--end", type=Fraction, help="end of the clip in seconds"),
+    option("--speaker-side", default="left", help="left or right"),
+    option("--clips", type=int, default=12, help="how often the clip is built; the first warms up"),
+    option("--only", nargs="+", help="stages, fitters, metrics, trainer (default: all)"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Measure the project."""
+    sections: dict[str, Callable[[], str]] = {
+        "stages": lambda: _build_tables(options),
+        "fitters": fitter_table,
+        "metrics": metric_table,
+        "trainer": trainer_table,
+    }
+    if unknown := set(options.only or ()) - set(sections):
+        raise UserError(f"--only: no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores")
+    for name in options.only or sections:
+        print(f"\n{sections[name]()}", flush=True)

@@ -6,11 +6,11 @@ Networks whose weights are not here are measured with untrained ones: they take 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
+from jobs.bench.timing import shortest_s
 from pipeline.tables import aligned
 
 CLIP_FRAMES = 300
@@ -40,15 +40,14 @@ def _seconds(work: Callable[[], object], device: str) -> float:
 
     from stages.morphable.fitters import reproducible
 
-    taken = []
+    def finished() -> None:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     with reproducible():
-        for _ in range(1 + ROUNDS):
-            started = time.perf_counter()
-            work()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+        finished()
+        return shortest_s(finished, ROUNDS)
 
 
 def _landmark_gn(device: str) -> tuple[Callable[[], object], int]:

@@ -6,13 +6,12 @@ side by side.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
 from jobs.bench import reference_metrics
+from jobs.bench.reference_metrics import clip_tensor
+from jobs.bench.timing import shortest_s
 from pipeline.tables import aligned
 from stages.evaluate.metrics import image_quality, sharpness
 from stages.evaluate.metrics.definition import Clip, Input, Quantity, Whose
@@ -31,26 +30,18 @@ def metric_table() -> str:
     """Milliseconds a frame of PSNR, SSIM and CPBD, ours and the published scripts', and seconds of the others."""
     frames = portraits()
     predicted, reference = frames[:-1], frames[1:]
-    tensors = [reference_metrics.clip_tensor(clip) for clip in (predicted, reference)]
+    clips, count = (predicted, reference), len(predicted)
+    tensors = [clip_tensor(clip) for clip in clips]
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in predicted[:FRAMES_OF_SLOW]]
-    count = len(predicted)
-    steps = {
-        "PSNR": (
-            lambda: image_quality.psnr(predicted, reference),
-            lambda: reference_metrics.psnr(*(reference_metrics.clip_tensor(clip) for clip in (predicted, reference))),
-            count,
-        ),
-        "SSIM": (lambda: image_quality.ssim(predicted, reference), lambda: reference_metrics.ssim(*tensors), count),
-        "CPBD": (
-            lambda: sharpness.cpbd(predicted),
-            lambda: [reference_metrics.cpbd(grey) for grey in greys],
-            FRAMES_OF_SLOW,
-        ),
-    }
+    steps = (
+        ("PSNR", lambda: image_quality.psnr(*clips), lambda: reference_metrics.psnr(*map(clip_tensor, clips)), count),
+        ("SSIM", lambda: image_quality.ssim(*clips), lambda: reference_metrics.ssim(*tensors), count),
+        ("CPBD", lambda: sharpness.cpbd(predicted), lambda: list(map(reference_metrics.cpbd, greys)), FRAMES_OF_SLOW),
+    )
     rows = [[f"metric, {SIDE_PX}x{SIDE_PX}", "published, ms a frame", "ours on one core", "ours is faster by"]]
     sums = np.zeros(2)
-    for name, (ours, published, frames_of_published) in steps.items():
-        ms = np.array([_seconds(published) / frames_of_published, _seconds(ours) / count]) * 1000
+    for name, ours, published, frames_of_published in steps:
+        ms = np.array([shortest_s(published, ROUNDS) / frames_of_published, shortest_s(ours, ROUNDS) / count]) * 1000
         sums += ms
         rows.append(_row(name, ms))
     rows.append(_row("all three", sums))
@@ -65,10 +56,7 @@ def _sequence_line() -> str:
     """Seconds of all metrics of motion on a made-up test set."""
     clips = made_up_clips(TEST_SET_CLIPS, TEST_SET_FRAMES)
     chosen = [definition for definition in definitions().values() if set(definition.inputs) <= set(clips[0])]
-    started = time.perf_counter()
-    for definition in chosen:
-        definition.score(clips)
-    taken = time.perf_counter() - started
+    taken = shortest_s(lambda: [definition.score(clips) for definition in chosen])
     return f"{len(chosen)} metrics of motion on {TEST_SET_CLIPS} clips of {TEST_SET_FRAMES} frames: {taken:.1f} s"
 
 
@@ -92,13 +80,3 @@ def portraits() -> np.ndarray:
 
     portrait = cv2.resize(data.astronaut()[:320, 60:380], (SIDE_PX + FRAMES + 1,) * 2, interpolation=cv2.INTER_CUBIC)
     return np.stack([portrait[t : t + SIDE_PX, t : t + SIDE_PX] for t in range(FRAMES + 1)])
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """The shortest of some rounds."""
-    taken = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return min(taken)

@@ -15,11 +15,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from jobs.bench import reference_chain
+from jobs.bench.timing import shortest_s
 from jobs.make_demo import make_demo
 from pipeline import run
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span, map_to_grid, seconds_of
+from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
+from pipeline.manifest.write import manifest_text, write_csv
 from pipeline.media.encode import read_video, read_wav
 from pipeline.media.reader import SourceReader
 from pipeline.part import Done, Job, run_here
@@ -48,14 +51,13 @@ class Sample:
 
     def write_manifest(self, folder: Path) -> Path:
         """A manifest of the sample's clips."""
-        lines = ["source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split,clip_id"]
-        for number, span in enumerate(self.spans):
-            times = f"{float(span.start_s)},{float(span.end_s)}"
-            lines.append(f"bench,{times},{self.speaker_side},,p,q,train,bench-{number}")
-        (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+        times = [(float(span.start_s), float(span.end_s)) for span in self.spans]
+        people = (self.speaker_side, "", "p", "q", "train")
+        rows = [("bench", *time, *people, f"bench-{number}") for number, time in enumerate(times)]
+        write_csv(folder / "clips.csv", [*CSV_COLUMNS, "clip_id"], rows)
         path = folder / "bench.toml"
-        source = f'[[sources]]\nid = "bench"\npath = "{self.video}"\nlicence = "none"\n'
-        path.write_text(f'[dataset]\nname = "bench"\nclips = "clips.csv"\n{source}')
+        source = {"id": "bench", "path": str(self.video), "licence": "none"}
+        path.write_text(manifest_text({"name": "bench", "clips": "clips.csv"}, [source]))
         return path
 
 
@@ -115,13 +117,7 @@ def measure_reference(sample: Sample, built: Path) -> dict[str, float]:
     }
     reference_chain.mtcnn_every_frame(frames[:1])
     reference_chain.chunkwise_audio(samples[: 2 * HOP_SAMPLES])
-    return {name: 1000 * _seconds(step) / count for name, (step, count) in steps.items()}
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    return {name: 1000 * shortest_s(step) / count for name, (step, count) in steps.items()}
 
 
 def stage_table(ours: dict[str, float], reference: dict[str, float]) -> str:
@@ -164,7 +160,7 @@ def build_tables(sample: Sample, folder: Path) -> str:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         plain = fresh.submit(measure_build, sample, folder / "plain", None).result()
     reference = measure_reference(sample, folder / "plain")
-    connected_s = _seconds(lambda: run.connect("local", 1))
+    connected_s = shortest_s(lambda: run.connect("local", 1))
     on_ray = measure_build(sample, folder / "ray", 1)
     run.disconnect()
     share = 1 - plain.seconds / on_ray.seconds

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.bench.timing import shortest_s
 from jobs.study.random_set import Extent, write_random_set
 from pipeline.tables import aligned
 
 if TYPE_CHECKING:
     import torch
 
-    from stages.train.loop import Trainer
     from stages.train.windows import Windows
 
 VICO = Extent()  # 483 clips, 95 minutes
@@ -38,10 +38,8 @@ class Speed:
 
     def cells(self) -> list[str]:
         """For the table: windows a step, frames a window, windows/s, share of reading in a step."""
-        return [
-            f"{self.windows}", f"{self.frames}", f"{self.windows / self.step_s:.0f}",
-            f"{self.reading_s / self.step_s:.1%}",
-        ]  # fmt: skip
+        per_s, share = self.windows / self.step_s, self.reading_s / self.step_s
+        return [f"{self.windows}", f"{self.frames}", f"{per_s:.0f}", f"{share:.1%}"]
 
 
 def trainer_table(steps_set: Extent = SMALL, epoch_set: Extent = VICO) -> str:
@@ -76,7 +74,7 @@ def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torc
     from stages.train.loop import Trainer, Worker
     from stages.train.run_folder import SPLITS, RunFolder, begin_run
     from stages.train.training_log import Log
-    from stages.train.windows import training_windows
+    from stages.train.windows import epoch_batches, to_device, training_windows
 
     folder = RunFolder(out)
     run = begin_run([root], *listener, {}, folder)
@@ -84,12 +82,17 @@ def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torc
     trainer = Trainer(run, Worker(device), Log(None))
     windows = training_windows(corpus, corpus.clips, run.scores, run.vocabulary, trainer.settings)
     size = trainer.settings.batch_size
+
+    def read() -> None:
+        """Gather and move the same batches."""
+        for picks in epoch_batches(len(some), trainer.settings, 1):
+            to_device(some.batch(picks), trainer.worker.device)
+
     trainer.epoch(_first(windows, size), 0)
     some = _first(windows, STEPS * size)
     steps = len(some) / size
-    return Speed(
-        size, trainer.settings.window_frames, _training_s(trainer, some) / steps, _reading_s(trainer, some) / steps
-    )
+    training_s = shortest_s(lambda: trainer.epoch(some, 1))  # the device is done: it ends with a number read off it
+    return Speed(size, trainer.settings.window_frames, training_s / steps, shortest_s(read) / steps)
 
 
 def measure_epoch(root: Path, out: Path, device: torch.device) -> float:
@@ -107,20 +110,3 @@ def measure_epoch(root: Path, out: Path, device: torch.device) -> float:
 def _first(windows: Windows, count: int) -> Windows:
     of_each = ("first", "frames", "place", "attitude")
     return replace(windows, **{name: getattr(windows, name)[:count] for name in of_each})
-
-
-def _training_s(trainer: Trainer, windows: Windows) -> float:
-    """Seconds of a pass over windows, until the device is done: the epoch ends with a number read off it."""
-    started = time.perf_counter()
-    trainer.epoch(windows, 1)
-    return time.perf_counter() - started
-
-
-def _reading_s(trainer: Trainer, windows: Windows) -> float:
-    """Seconds of gathering and moving the same batches."""
-    from stages.train.windows import epoch_batches, to_device
-
-    started = time.perf_counter()
-    for picks in epoch_batches(len(windows), trainer.settings, 1):
-        to_device(windows.batch(picks), trainer.worker.device)
-    return time.perf_counter() - started

@@ -12,12 +12,8 @@ def tint(red: float, green: float, blue: float) -> Colours:
 
 def grey(red: float, green: float, blue: float) -> Colours:
     """A colour matrix that keeps brightness only, scaled to a tone."""
-    return (luma(red), luma(green), luma(blue))
-
-
-def luma(gain: float) -> tuple[float, float, float]:
-    """One row of a colour matrix: brightness (BT.601), scaled."""
-    return (0.299 * gain, 0.587 * gain, 0.114 * gain)
+    first, second, third = ((0.299 * gain, 0.587 * gain, 0.114 * gain) for gain in (red, green, blue))  # BT.601
+    return (first, second, third)
 
 
 ORANGE_TO_BLUE: Colours = ((0, 0, 1), (0, 0.9, 0), (0.9, 0, 0))

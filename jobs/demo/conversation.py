@@ -84,11 +84,11 @@ class Scene:
     def syllables(self) -> list[Syllable]:
         """All that is spoken."""
         rng = np.random.default_rng(self.seed)
-        spans = [(float(turn.span.start_s) + LEAD_S, float(turn.span.end_s) - LEAD_S) for turn in self.turns]
-        voices = [PITCH_HZ[self.person(turn.speaker_side)] for turn in self.turns]
-        return [
-            syllable for span, pitch_hz in zip(spans, voices, strict=True) for syllable in speak(*span, pitch_hz, rng)
-        ]
+        spoken: list[Syllable] = []
+        for turn in self.turns:
+            start_s, end_s = float(turn.span.start_s) + LEAD_S, float(turn.span.end_s) - LEAD_S
+            spoken += speak(start_s, end_s, PITCH_HZ[self.person(turn.speaker_side)], rng)
+        return spoken
 
     def pauses(self, turn: Turn) -> list[tuple[float, float]]:
         """Spans of silence within a turn, in seconds of the source."""

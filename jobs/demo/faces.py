@@ -108,15 +108,15 @@ class _Mouth:
         """Lower lip, jaw and chin moved down: the lip to its new edge, the chin part of the way, the collar not."""
         y, chin_y = self._y - drop, self._chin_y
         chin_way = JAW_SHARE * drop * np.exp(-3 * self._across**2)
-        below_lip = _step(y, self._lip_bottom_y, chin_y)
-        below_chin = _step(y, chin_y, chin_y + 0.55 * self._width)
+        below_lip = smooth_step(y, self._lip_bottom_y, chin_y)
+        below_chin = smooth_step(y, chin_y, chin_y + 0.55 * self._width)
         way = (edge - self._lower_y) * (1 - below_lip) + chin_way * below_lip
         return self._pick(self._y - way * (1 - below_chin))
 
     def _inside(self) -> np.ndarray:
         """Upper face, upper teeth and the dark below them."""
         teeth = self._lower_y - self._upper_y
-        dark = _step(self._y, self._upper_y + 0.7 * teeth, self._lower_y + 1)
+        dark = smooth_step(self._y, self._upper_y + 0.7 * teeth, self._lower_y + 1)
         return _mix(self._pick(self._y), MOUTH_DARK, dark)
 
     def _pick(self, y: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def _height(line: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.interp(x, line[:, 0], line[:, 1]).astype(np.float32)
 
 
-def _step(value: np.ndarray, start: np.ndarray | float, end: np.ndarray | float) -> np.ndarray:
+def smooth_step(value: np.ndarray, start: np.ndarray | float, end: np.ndarray | float) -> np.ndarray:
     """From 0 at start to 1 at end, smooth at both."""
     t = np.clip((value - start) / (end - start), 0, 1)
     return t * t * (3 - 2 * t)

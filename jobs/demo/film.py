@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import wave
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import ffmpeg
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
+from scipy.io import wavfile
 
 from jobs.demo.cast import CAST
 from jobs.demo.conversation import Moment, Scene, perform
@@ -63,16 +63,8 @@ def write_film(scene: Scene, actors: Mapping[str, Actor], path: Path) -> None:
     track = render(scene.syllables, scene.clicks(), float(scene.duration_s), scene.sample_rate_hz, scene.seed)
     with tempfile.TemporaryDirectory() as scratch:
         sound = Path(scratch) / "sound.wav"
-        _write_wav(sound, track, scene.sample_rate_hz)
+        wavfile.write(sound, scene.sample_rate_hz, np.round(track * 32767).astype("<i2"))
         _encode(draw_frames(scene, actors), scene.frame_rate, sound, path)
-
-
-def _write_wav(path: Path, track: np.ndarray, rate_hz: int) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(np.round(track * 32767).astype("<i2").tobytes())
 
 
 def _encode(frames: Iterator[np.ndarray], frame_rate: Fraction, sound: Path, path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from jobs.demo.faces import smooth_step
 from jobs.demo.portrait import CHIN, EYE_CORNERS, OVAL, PANEL_H_PX, PANEL_W_PX, Portrait
 
 GRID_PX = 8  # the field is smooth: computed on a coarse grid, interpolated between
@@ -85,10 +86,5 @@ class Head:
         """1 in the head, 0 far from it and below the neck: (..., 1)."""
         away = np.hypot(*np.moveaxis((where - self._centre) / (self._oval_radii * HAIR_IN_OVALS), -1, 0))
         neck = (where[..., 1] - self._chin_y) / self._oval_radii[1]  # the collar is half a face below the chin
-        share = (1 - _smooth((away - 1) / (FADE_IN_HAIRS - 1))) * (1 - _smooth(neck))
+        share = (1 - smooth_step(away, 1, FADE_IN_HAIRS)) * (1 - smooth_step(neck, 0, 1))
         return share[..., None]
-
-
-def _smooth(t: np.ndarray) -> np.ndarray:
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)

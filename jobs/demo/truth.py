@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.demo.conversation import Moment, Scene, Turn, perform
+from jobs.demo.conversation import Scene, Turn, perform
 from jobs.demo.head import Head
 from jobs.demo.portrait import PANEL_W_PX
 from jobs.demo.sound import click_sample, mouth_opening
@@ -50,25 +50,16 @@ def _role_truth(scene: Scene, side: str, frames: list[int], head: Head) -> dict[
     moments = perform(scene, side)
     shown = [moments[frame] for frame in frames]
     lines = [head.eye_line(moment.pose) for moment in shown]
+    centres = [line.centre_px for line in lines]
     panel_px = [PANEL_W_PX * ((side == "right") != scene.swapped(frame)) for frame in frames]
     return {
         "person": scene.person(side),
         "side": side,
         "blink_frames": [k for k, moment in enumerate(shown) if moment.expression.lids > CLOSED],
-        "eyes_px": [
-            [round(line.centre_px[0] + left_px, 3), round(line.centre_px[1], 3)]
-            for line, left_px in zip(lines, panel_px, strict=True)
-        ],
+        "eyes_px": [[round(x + left_px, 3), round(y, 3)] for (x, y), left_px in zip(centres, panel_px, strict=True)],
         "eyes_length_px": [round(line.length_px, 3) for line in lines],
         "eyes_angle_rad": [round(line.angle_rad, 5) for line in lines],
-        **_drawn(shown),
-    }
-
-
-def _drawn(shown: list[Moment]) -> dict[str, list[float]]:
-    """Closure of the lids, opening of the mouth and angles, as they were drawn."""
-    return {
-        "lids": [moment.expression.lids for moment in shown],
+        "lids": [moment.expression.lids for moment in shown],  # as they were drawn, like the rest
         "mouth": [round(moment.expression.mouth, 4) for moment in shown],
         "nod_rad": [round(moment.pose.nod_rad, 5) for moment in shown],
         "turn_rad": [round(moment.pose.turn_rad, 5) for moment in shown],

@@ -11,11 +11,10 @@ FOLDER = Path(__file__).parent
 STUDIES = tuple(path.stem for path in sorted(FOLDER.glob("[!_]*.py")))
 
 
-def main() -> int:
+def main() -> None:
     """Print the list."""
     print("python -m jobs.study.<name>, --help says more:\n")
     print(aligned(described(FOLDER, STUDIES)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ the angles correlate, how far the head turns by the second data set, and by how 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.dataset.read import provenance_of, read_clips
+from pipeline.tables import markdown_table
 from schemas.column import ROLES
 from schemas.errors import UserError
 
@@ -54,14 +54,13 @@ def agreement(face: str, first: np.ndarray, second: np.ndarray) -> Agreement:
 
 def table(rows: Sequence[Agreement]) -> str:
     """All faces, and the medians over those whose angle moves."""
-    lines = [["face", *(f"{angle}: correlation, range, offset" for angle in ANGLES)], ["---"] * (1 + len(ANGLES))]
-    lines += [row.cells() for row in rows]
     last = ["**median** of those that move"]
     for k in range(len(ANGLES)):
         moving = [row.correlation[k] for row in rows if row.motion_deg[k] >= MOVING_DEG]
         offset = np.median([row.offset_deg[k] for row in rows])
         last.append(f"**{np.median(moving):.3f}** of {len(moving)}, {offset:+.1f}°" if moving else "none moves")
-    return "\n".join("| " + " | ".join(line) + " |" for line in [*lines, last])
+    header = ["face", *(f"{angle}: correlation, range, offset" for angle in ANGLES)]
+    return markdown_table(header, [*(row.cells() for row in rows), last])
 
 
 def angles_of(root: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -71,19 +70,12 @@ def angles_of(root: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{row['clip_id']} {role}", row[f"{role}_angle"]
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.study.compare_fitters", description="Compare head angles.")
-    parser.add_argument("datasets", nargs=2, type=Path, help="two data sets of the same clips")
-    first, second = parser.parse_args(arguments).datasets
+@command(option("datasets", nargs=2, type=Path, help="two data sets of the same clips"))
+def main(options: argparse.Namespace) -> None:
+    """Compare head angles."""
+    first, second = options.datasets
     theirs = dict(angles_of(second))
     rows = [agreement(face, angles, theirs[face]) for face, angles in angles_of(first) if face in theirs]
     if not rows:
         raise UserError(f"{first} and {second} have no clip in common; build both from one manifest")
     print(f"{provenance_of(first)} against {provenance_of(second)}\n\n{table(rows)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

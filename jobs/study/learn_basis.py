@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.clock import Span, map_to_grid
 from pipeline.dataset.read import read_clips
 from pipeline.dataset.store import Store
@@ -118,18 +118,16 @@ def _table(results: Sequence[Explained]) -> str:
     return aligned(rows)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.study.learn_basis", description="Learn a morphable model.")
-    parser.add_argument("inputs", nargs="+", type=Path, help="data sets and lists of faces (.csv)")
-    parser.add_argument("--name", required=True, help="what data sets will call the basis")
-    parser.add_argument("--out", required=True, type=Path, help="the file to write, .npz")
-    parser.add_argument("--identity", type=int, default=80, help="components of identity")
-    parser.add_argument("--expression", type=int, default=64, help="components of expression")
-    parser.add_argument("--folds", type=int, default=5, help="groups of people held out in turn; 0: none")
-    options = parser.parse_args(arguments)
-
+@command(
+    option("inputs", nargs="+", type=Path, help="data sets and lists of faces (.csv)"),
+    option("--name", required=True, help="what data sets will call the basis"),
+    option("--out", required=True, type=Path, help="the file to write, .npz"),
+    option("--identity", type=int, default=80, help="components of identity"),
+    option("--expression", type=int, default=64, help="components of expression"),
+    option("--folds", type=int, default=5, help="groups of people held out in turn; 0: none"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Learn a morphable model."""
     from stages.morphable import learning
 
     tracks = []
@@ -148,8 +146,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     basis = learning.learn(tracks, options.name, *sizes)
     basis.save(options.out)
     print(f"{options.out}: {basis.name}, {options.out.stat().st_size} bytes, landmark noise {basis.noise:.5f} dm")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.clock import SAMPLE_RATE_HZ
 from pipeline.settings import parse_overrides, resolve
 from pipeline.weights import resolve_all
@@ -123,14 +122,13 @@ def renew(text: str, backend: str, content: str) -> str:
     return re.sub(pattern, lambda _: f"{begin}\n\n{content}\n\n{end}", text, flags=re.DOTALL)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.study.measure_speech", description="Measure recognisers.")
-    parser.add_argument("folder", type=Path, help="recordings with their words")
-    parser.add_argument("--set", action="append", default=[], metavar="asr.KEY=VALUE", help="change a setting")
-    parser.add_argument("--write", type=Path, help="renew the recogniser's table in this document")
-    options = parser.parse_args(arguments)
+@command(
+    option("folder", type=Path, help="recordings with their words"),
+    option("--set", action="append", default=[], metavar="asr.KEY=VALUE", help="change a setting"),
+    option("--write", type=Path, help="renew the recogniser's table in this document"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Measure recognisers."""
     overrides = parse_overrides(options.set)
     if unknown := sorted(set(overrides) - {"asr"}):
         raise UserError(f"--set {unknown[0]}: allowed: asr.KEY=VALUE")
@@ -146,8 +144,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{name}: {speed:.1f} x real time")
     if options.write:
         options.write.write_text(renew(document, name, content), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

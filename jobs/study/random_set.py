@@ -7,7 +7,6 @@ default is there, under its own type and shape; the values drift and mean nothin
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.signal import lfilter
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.clock import frames_in, seconds_of
 from pipeline.dataset.write import write_dataset
 from pipeline.plan import Pipeline
@@ -98,19 +97,13 @@ def _value(column: Column, frames: int, rng: np.random.Generator) -> np.ndarray:
     return lfilter([np.sqrt(1 - SMOOTH**2)], [1, -SMOOTH], noise, axis=0) if column.per_frame else np.asarray(noise)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.study.random_set", description="Write random numbers.")
-    parser.add_argument("--out", type=Path, required=True, help="the folder that is written")
-    parser.add_argument("--clips", type=int, default=VICO_CLIPS, help=f"how many (default: ViCo's {VICO_CLIPS})")
-    parser.add_argument("--frames", type=int, default=VICO_FRAMES, help=f"of all clips (default: {VICO_FRAMES})")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+@command(
+    option("--out", type=Path, required=True, help="the folder that is written"),
+    option("--clips", type=int, default=VICO_CLIPS, help=f"how many (default: ViCo's {VICO_CLIPS})"),
+    option("--frames", type=int, default=VICO_FRAMES, help=f"of all clips (default: {VICO_FRAMES})"),
+    option("--seed", type=int, default=0),
+)
+def main(options: argparse.Namespace) -> None:
+    """Write random numbers."""
     write_random_set(options.out, Extent(options.clips, options.frames, seed=options.seed))
     print(f"{options.out}: {options.clips} clips of {options.frames} frames")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

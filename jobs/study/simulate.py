@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.command import command
+from jobs.command import command, option
 from pipeline.build import Build, BuildOptions, Runner
+from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
+from pipeline.manifest.write import manifest_text, write_csv
 from pipeline.part import Done, Job, run_here
 from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
@@ -59,16 +60,14 @@ class Figures:
 def make_project(folder: Path, clips: int) -> Path:
     """Sources of a few bytes and a manifest of so many clips; returns the manifest."""
     names = [f"s{number:06d}" for number in range(-(-clips // CLIPS_A_SOURCE))]
-    rows = ["source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"]
-    for number in range(clips):
-        start = number % CLIPS_A_SOURCE
-        rows.append(f"{names[number // CLIPS_A_SOURCE]},{start},{start + 1},left,,p,q,train")
+    places = [divmod(number, CLIPS_A_SOURCE) for number in range(clips)]
+    rows = [(names[source], start, start + 1, "left", "", "p", "q", "train") for source, start in places]
     for name in names:
         (folder / f"{name}.bin").write_text(name)
-    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
-    sources = "".join(f'[[sources]]\nid = "{name}"\npath = "{name}.bin"\nlicence = "none"\n' for name in names)
+    write_csv(folder / "clips.csv", CSV_COLUMNS, rows)
+    sources = [{"id": name, "path": f"{name}.bin", "licence": "none"} for name in names]
     manifest = folder / "simulated.toml"
-    manifest.write_text(f'[dataset]\nname = "simulated"\nclips = "clips.csv"\n{sources}')
+    manifest.write_text(manifest_text({"name": "simulated", "clips": "clips.csv"}, sources))
     return manifest
 
 
@@ -106,29 +105,21 @@ def _runner(figures: Figures, again: str) -> Runner:
     return runner
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.study.simulate", description="Measure the engine's own cost.")
-    parser.add_argument("--clips", type=int, default=1000, help="clips of the data set")
-    parser.add_argument("--stages", type=int, default=4, help="stages that every clip passes")
-    parser.add_argument("--sleep", type=float, default=0.0, help="seconds that a stage sleeps over a clip")
-    options = parser.parse_args(arguments)
+@command(
+    option("--clips", type=int, default=1000, help="clips of the data set"),
+    option("--stages", type=int, default=4, help="stages that every clip passes"),
+    option("--sleep", type=float, default=0.0, help="seconds that a stage sleeps over a clip"),
+)
+def main(options: argparse.Namespace) -> None:
+    """Measure the engine's own cost."""
     if options.clips < 1 or options.stages < 1:
         raise UserError("--clips, --stages: expected one or more")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        stages = make_stages(folder, options.stages, options.sleep)
-        figures = simulate(folder, options.clips, stages)
-        files = sum(path.is_file() for path in (folder / "out").rglob("*"))
-        size = sum(path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file())
+        figures = simulate(folder, options.clips, make_stages(folder, options.stages, options.sleep))
+        sizes = [path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file()]
     rows = [[step, f"{s:.2f}", f"{1e6 * s / options.clips:.0f}"] for step, s in figures.steps.items()]
     print(f"{options.clips} clips, {options.stages} stages")
     print(aligned([["step", "seconds", "us a clip"], *rows]))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"memory at most {memory:.0f} MiB; {files} files, {size / 1e6:.1f} MB")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"memory at most {memory:.0f} MiB; {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")

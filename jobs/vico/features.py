@@ -37,7 +37,7 @@ class Features:
         self._types = {column.name: column.type for column in description.columns}
         self._packed = set(description.packed)
         self.parts = [name for name, columns in FILES.items() if all(map(self._has, ROLES, [columns] * len(ROLES)))]
-        self._sums: dict[str, _Sums] = defaultdict(_Sums)
+        self._moments: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = defaultdict(list)  # of training clips
         if "acoustic" not in self._packed:
             raise UserError("the data set has no column 'acoustic': build it with the stage acoustic")
 
@@ -59,41 +59,27 @@ class Features:
         np.save(path, acoustic)
         training = row["split"] == "train"
         if training:
-            self._sums["audio_feats"].add(acoustic)
+            self._moments["audio_feats"].append(_moments(acoustic))
         for role in ROLES if self.parts else ():
             coefficients = {part: _joined(row, role, FILES[part]) for part in self.parts}
             _save(self.folder / "video_feats" / f"{row['clip_id']}.{role}.bin", coefficients)
             if training and "angle.exp.trans" in coefficients:
-                self._sums["video_feats"].add(coefficients["angle.exp.trans"])
+                self._moments["video_feats"].append(_moments(coefficients["angle.exp.trans"]))
 
     def write_statistics(self) -> None:
         """Write mean and unbiased standard deviation of the training clips, speakers and listeners together."""
-        for name, sums in self._sums.items():
-            _save(self.folder / f"{name}_mean_std.bin", {"mean": sums.mean, "std": sums.std})
+        for name, moments in self._moments.items():
+            counts, means, squares = map(np.array, zip(*moments, strict=True))
+            mean = np.average(means, axis=0, weights=counts)
+            squares = squares.sum(axis=0) + counts @ np.square(means - mean)
+            deviation = np.sqrt(squares / max(counts.sum() - 1, 1))
+            _save(self.folder / f"{name}_mean_std.bin", {"mean": mean, "std": deviation})
 
 
-class _Sums:
-    """Mean and unbiased deviation of rows that come in pieces (Chan, Golub and LeVeque 1983)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Any = 0.0
-        self._squares: Any = 0.0
-
-    def add(self, rows: np.ndarray) -> None:
-        """Take in rows (frame, D)."""
-        rows = rows.astype(np.float64)
-        count, mean = len(rows), rows.mean(axis=0)
-        step = mean - self.mean
-        whole = self.count + count
-        self._squares = self._squares + np.square(rows - mean).sum(axis=0) + step**2 * self.count * count / whole
-        self.mean = self.mean + step * count / whole
-        self.count = whole
-
-    @property
-    def std(self) -> np.ndarray:
-        deviation: np.ndarray = np.sqrt(self._squares / max(self.count - 1, 1))
-        return deviation
+def _moments(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Count, mean and summed squares about it of rows (frame, D), from which clips are joined (Chan et al. 1983)."""
+    rows = rows.astype(np.float64)
+    return len(rows), rows.mean(axis=0), np.square(rows - rows.mean(axis=0)).sum(axis=0)
 
 
 def _joined(row: Mapping[str, Any], role: str, columns: tuple[tuple[str, int], ...]) -> np.ndarray:

@@ -58,49 +58,35 @@ def read_layout(folder: Path) -> Found:
     ------
     UserError : it is in neither, or a csv has other columns.
     """
+    found = Found()
     if (folder / RELEASE_CSV).is_file():
-        return _read_release(folder)
+        for row in _rows(folder / RELEASE_CSV, RELEASE_COLUMNS):
+            names = (row["speaker"], row["listener"], row["audio"])  # to be looked up, never derived
+            found.add(_clip(folder, row["audio"], names, row, row["data_split"]))
+        return found
     tables = [(split, folder / f"{split}.csv") for split in SPLITS if (folder / f"{split}.csv").is_file()]
     if not tables:
         expected = f"{RELEASE_CSV} (the full release) or one of {', '.join(f'{split}.csv' for split in SPLITS)}"
         raise UserError(f"{folder}: expected {expected} (the challenge's), found neither")
-    found = Found()
     for split, path in tables:
         for row in _rows(path, CHALLENGE_COLUMNS):
-            found.add(_challenge_clip(folder, split, row))
+            names = (f"{row['uuid']}.speaker", f"{row['uuid']}.listener", row["uuid"])
+            found.add(_clip(folder, row["uuid"], names, row, split))
     return found
 
 
-def _read_release(folder: Path) -> Found:
-    found = Found()
-    for row in _rows(folder / RELEASE_CSV, RELEASE_COLUMNS):
-        found.add(
-            VicoClip(
-                clip_id=row["audio"],
-                speaker=folder / "videos" / f"{row['speaker']}.mp4",  # names are to be looked up, never derived
-                listener=folder / "videos" / f"{row['listener']}.mp4",
-                audio=folder / "audios" / f"{row['audio']}.wav",
-                attitude=row["attitude"],
-                speaker_id=row["speaker_id"],
-                listener_id=row["listener_id"],
-                split=row["data_split"],
-            )
-        )
-    return found
-
-
-def _challenge_clip(folder: Path, split: str, row: Mapping[str, str]) -> VicoClip:
-    name = row["uuid"]
+def _clip(folder: Path, clip_id: str, names: tuple[str, str, str], row: Mapping[str, str], split: str) -> VicoClip:
+    speaker, listener, audio = names
     return VicoClip(
-        clip_id=name,
-        speaker=folder / "videos" / f"{name}.speaker.mp4",
-        listener=folder / "videos" / f"{name}.listener.mp4",
-        audio=folder / "audios" / f"{name}.wav",
+        clip_id=clip_id,
+        speaker=folder / "videos" / f"{speaker}.mp4",
+        listener=folder / "videos" / f"{listener}.mp4",
+        audio=folder / "audios" / f"{audio}.wav",
         attitude=row.get("attitude", ""),  # the challenge dropped it; our own export keeps it in a column more
         speaker_id=row["speaker_id"],
         listener_id=row["listener_id"],
         split=split,
-        video_id=row["video_id"],
+        video_id=row.get("video_id", ""),
     )
 
 

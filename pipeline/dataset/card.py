@@ -59,10 +59,7 @@ def write_card(store: Store, description: Description, tasks: Sequence[ClipTask]
 def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
     """The dataset card in Markdown, with the header that ``datasets.load_dataset`` reads.
 
-    Parameters
-    ----------
-    description : what `describe_dataset` returned.
-    tasks : the published clips, for the counts of the ViCo paper's Table 2.
+    ``tasks`` are the published clips, for the counts of the ViCo paper's Table 2.
     """
     blocks = [
         _header(description),
@@ -83,13 +80,7 @@ def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
         markdown_table(
             ["stage", "version", "settings", "weights (sha256)", "code (sha256)"],
             [
-                [
-                    name,
-                    str(s.version),
-                    f"`{json.dumps(s.settings)}`",
-                    _short_hashes(s.weights),
-                    s.code_sha256[:12],
-                ]
+                [name, str(s.version), f"`{json.dumps(s.settings)}`", _short_hashes(s.weights), s.code_sha256[:12]]
                 for name, s in description.stages.items()
             ],
         ),
@@ -103,8 +94,7 @@ def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
         *_sources_blocks(description.sources),
         "## Licences",
         markdown_table(
-            ["source", "file", "licence"],
-            [[name, s.file, _cell(s.licence)] for name, s in description.sources.items()],
+            ["source", "file", "licence"], [[name, s.file, _cell(s.licence)] for name, s in description.sources.items()]
         ),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -116,15 +106,11 @@ def _sources_blocks(sources: Mapping[str, SourceEntry]) -> list[str]:
     lost = {name: source for name, source in linked.items() if source.availability != AVAILABLE}
     if not linked:
         return []
-    share = (
-        f"{len(linked) - len(lost)} of {len(linked)} linked sources ({1 - len(lost) / len(linked):.0%}) could be had."
-    )
+    had = len(linked) - len(lost)
+    share = f"{had} of {len(linked)} linked sources ({1 - len(lost) / len(linked):.0%}) could be had."
     rows = [[name, s.url, s.availability, s.date[:10], _cell(s.message)] for name, s in lost.items()]
-    return [
-        "## Sources",
-        share,
-        *([markdown_table(["source", "url", "why not", "asked on", "message"], rows)] if rows else []),
-    ]
+    table = [markdown_table(["source", "url", "why not", "asked on", "message"], rows)] if rows else []
+    return ["## Sources", share, *table]
 
 
 def _header(description: Description) -> str:
@@ -158,13 +144,9 @@ def _duration(tasks: Sequence[ClipTask]) -> str:
 
 
 def _split_table(tasks: Sequence[ClipTask]) -> str:
-    rows = []
-    for split in SPLITS:
-        members = [task for task in tasks if task.row.split == split]
-        if members:
-            rows.append(
-                [split, str(len(members)), str(sum(t.row.span.num_frames for t in members)), _duration(members)]
-            )
+    parts = {split: [task for task in tasks if task.row.split == split] for split in SPLITS}
+    frames = {split: sum(task.row.span.num_frames for task in part) for split, part in parts.items()}
+    rows = [[split, str(len(part)), str(frames[split]), _duration(part)] for split, part in parts.items() if part]
     return markdown_table(["split", "clips", "frames", "duration"], rows)
 
 

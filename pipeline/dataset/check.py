@@ -25,9 +25,7 @@ from schemas.outcome import OK, OUTCOMES
 def check_dataset(root: Location) -> Iterator[str]:
     """All findings on the data set under ``root``; a prediction or a random set has no ledger to be checked.
 
-    Raises
-    ------
-    UserError : there is no data set, or its description cannot be read.
+    `UserError` if there is no data set, or its description cannot be read.
     """
     description = read_description(root)
     yield from _check_shards(root, description)

@@ -42,12 +42,7 @@ FLOCK_PAUSES_S = (0.1, 0.2, 0.4)  # longer than anybody holds the lock who only 
 
 @contextmanager
 def locked(root: Location, lease: Lease = LEASE) -> Iterator[None]:
-    """Hold the data set for one build at a time.
-
-    Raises
-    ------
-    UserError : another build holds it; names its host and process.
-    """
+    """Hold the data set for one build at a time; `UserError` if another build holds it, with its host and process."""
     with _flock(root) if isinstance(root, Path) else _claim(root, lease):
         yield
 

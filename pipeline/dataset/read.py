@@ -31,12 +31,7 @@ EXTENSION_KEY = b"ARROW:extension:name"
 
 
 def read_description(root: Location) -> Description:
-    """``dataset.json`` of a data set.
-
-    Raises
-    ------
-    UserError : there is none, or it is none.
-    """
+    """``dataset.json`` of a data set; `UserError` if there is none, or it is none."""
     path = root / FILE
     if not path.is_file():
         raise UserError(
@@ -59,11 +54,8 @@ def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str
     """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
 
     Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that
-    ``takedown.txt`` names by its own id, its source or its people is left out.
-
-    Raises
-    ------
-    UserError : no data set, one without such a column, or with types that are not plain Arrow.
+    ``takedown.txt`` names by its own id, its source or its people is left out. `UserError` for no data set, one
+    without such a column, or with types that are not plain Arrow.
     """
     description, gone = read_description(root), takedown_ids(root)
     _check_packed(root, description, columns)
@@ -80,12 +72,7 @@ def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str
 
 
 def columns_of(root: Location, names: Iterable[str]) -> dict[str, Column]:
-    """Columns of a data set's shards as they were declared: name -> column.
-
-    Raises
-    ------
-    UserError : its shards lack one, or it holds no clips.
-    """
+    """Columns of a data set's shards as declared, by name; `UserError` if its shards lack one, or it holds no clips."""
     description, wanted = read_description(root), list(names)
     _check_packed(root, description, wanted)
     if not description.shards:
@@ -118,9 +105,7 @@ def space_of(root: Location) -> Space:
 def one_fitter(roots: Sequence[Location]) -> Provenance:
     """The one maker of the coefficients of all data sets; to be asked before they are read together.
 
-    Raises
-    ------
-    MixedCoefficientsError : they differ; names the data sets and their makers.
+    `MixedCoefficientsError`, which names the data sets and their makers, if they differ.
     """
     return one_provenance({str(root): read_description(root) for root in roots})
 
@@ -136,11 +121,9 @@ def sample_names(folder: Path) -> list[str]:
 
 
 def media_file(root: Location, relative: str) -> Location:
-    """The file that a media column names, which must lie in the data set's own folder ``media/``.
+    """The file that a media column names; `UserError` if it does not lie in the data set's own folder ``media/``.
 
-    Raises
-    ------
-    UserError : it lies elsewhere, or is not there; a data set of other people's may name any path.
+    A data set of other people's may name any path.
     """
     path = root / relative
     if not lies_in(path, root / "media") or not path.is_file():
@@ -151,9 +134,7 @@ def media_file(root: Location, relative: str) -> Location:
 def read_plain(path: Location, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a Parquet file, or some columns of it.
 
-    Raises
-    ------
-    UserError : a type in it is no plain one, it lacks a column, or it is no Parquet file.
+    `UserError` if a type in it is no plain one, it lacks a column, or it is no Parquet file.
     """
     try:
         file = pq.ParquetFile(arrow_source(path))

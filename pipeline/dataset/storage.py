@@ -31,16 +31,10 @@ COPY_BYTES = 2**23
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
-    """An object, or the common beginning of several, in a bucket.
+    """An object, or the common beginning of several, in a bucket."""
 
-    Parameters
-    ----------
-    key : bucket and key, ``bucket/prefix/name``.
-    options : what stood behind the question mark of the address; `OPTIONS` in the form of a URL's query.
-    """
-
-    key: str
-    options: str = ""
+    key: str  # bucket and key, ``bucket/prefix/name``
+    options: str = ""  # what stood behind the question mark of the address; `OPTIONS` in the form of a URL's query
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.key}" + (f"?{self.options}" if self.options else "")
@@ -88,8 +82,7 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         with self.open() as file:
-            content: bytes = file.read()
-        return content
+            return bytes(file.read())
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self.read_bytes().decode(encoding, errors)
@@ -159,9 +152,7 @@ Location = Path | ObjectPath
 def location(text: str) -> Location:
     """A folder's path, or an address in object storage.
 
-    Raises
-    ------
-    UserError : an address that we cannot use; credentials in it are not repeated.
+    `UserError` for an address that we cannot use; credentials in it are not repeated.
     """
     if "://" not in text:
         return Path(text)

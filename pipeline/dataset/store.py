@@ -36,11 +36,8 @@ from schemas.outcome import OK, OUTCOME_FIELDS, Outcome
 class Store:
     """The files of one data set under ``root``.
 
-    Attributes
-    ----------
-    root : where the data set stands.
-    local : the folder in which encoders write and stages read media: ``root`` itself, or for object storage a folder
-        of this process that holds the media of the part at work.
+    In the folder ``local`` encoders write and stages read media: ``root`` itself, or for object storage a folder of
+    this process that holds the media of the part at work.
     """
 
     def __init__(self, root: Location) -> None:
@@ -133,10 +130,9 @@ class Store:
         rows = self._read(stage, part, ["clip_id", *(column.name for column in columns)])
         if rows is None:
             return {}
-        ids = rows["clip_id"].to_pylist()
         return {
             clip_id: {column.name: column.from_arrow(rows[column.name][i]) for column in columns}
-            for i, clip_id in enumerate(ids)
+            for i, clip_id in enumerate(rows["clip_id"].to_pylist())
         }
 
     def columns_of_clip(self, path: Location, clip_id: str) -> dict[str, Any]:
@@ -219,16 +215,11 @@ def remove_tree(path: Location) -> None:
 
 
 def _folder_of_process(root: ObjectPath) -> Path:
-    """Where this process keeps local files of a data set in object storage; removes those of dead processes.
-
-    Raises
-    ------
-    UserError : somebody else has taken the place, and could exchange the files.
-    """
+    """Where this process keeps local files of a data set in object storage; removes those of dead processes."""
     name = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     base = Path(tempfile.gettempdir()) / f"vico-{os.getuid()}-{name}"
     base.mkdir(mode=0o700, exist_ok=True)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():
+    if base.is_symlink() or base.stat().st_uid != os.getuid():  # somebody else could exchange the files
         raise UserError(f"{base} is not ours; remove it, or set TMPDIR to a folder in which nobody else writes")
     for other in base.glob("*"):
         if not Path("/proc", other.name).exists():

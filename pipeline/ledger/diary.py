@@ -18,17 +18,11 @@ DIARY_KEYS = {"event", "run", "stage", "clip", "print"}
 
 @dataclass(frozen=True)
 class Deaths:
-    """Attempts of a stage at a clip that took the worker process down, by themselves or by a kill from outside.
+    """Attempts of a stage at a clip that took the worker process down, by themselves or by a kill from outside."""
 
-    Attributes
-    ----------
-    now, ever : how many of this run, and of all runs since the clip was last set free by ``jobs.retry``.
-    outcome : what the last one was: crashed, timed out or out of memory.
-    """
-
-    now: int = 0
-    ever: int = 0
-    outcome: str = CRASHED
+    now: int = 0  # in this run
+    ever: int = 0  # in all runs since the clip was last set free by ``jobs.retry``
+    outcome: str = CRASHED  # what the last one was: crashed, timed out or out of memory
 
 
 @dataclass(frozen=True)

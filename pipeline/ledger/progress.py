@@ -169,9 +169,9 @@ def clock_time(seconds: float) -> str:
 @contextmanager
 def shown(counts: RunCounts) -> Iterator[None]:
     """Show progress while the block runs: bars on a terminal, a table now and then in a log."""
-    show = _Bars(counts) if sys.stderr.isatty() else _Lines(counts)
     over = threading.Event()
-    thread = threading.Thread(target=show.until, args=(over,), daemon=True)
+    show = _show_bars if sys.stderr.isatty() else _print_tables
+    thread = threading.Thread(target=show, args=(counts, over), daemon=True)
     thread.start()
     try:
         yield
@@ -180,42 +180,31 @@ def shown(counts: RunCounts) -> Iterator[None]:
         thread.join()
 
 
-class _Lines:
-    def __init__(self, counts: RunCounts) -> None:
-        self.counts = counts
-        self.started = time.monotonic()
-
-    def until(self, over: threading.Event) -> None:
-        pause_s, longest_s = LINES_EVERY_S
-        while not over.wait(min(max(pause_s, (time.monotonic() - self.started) / 10), longest_s)):
-            with suppress(OSError):  # a storage that does not answer now is the workers' trouble
-                elapsed_s = time.monotonic() - self.started
-                print(f"after {clock_time(elapsed_s)}\n{progress_table(self.counts.stages(elapsed_s))}", flush=True)
+def _print_tables(counts: RunCounts, over: threading.Event) -> None:
+    started = time.monotonic()
+    pause_s, longest_s = LINES_EVERY_S
+    while not over.wait(min(max(pause_s, (time.monotonic() - started) / 10), longest_s)):
+        with suppress(OSError):  # a storage that does not answer now is the workers' trouble
+            elapsed_s = time.monotonic() - started
+            print(f"after {clock_time(elapsed_s)}\n{progress_table(counts.stages(elapsed_s))}", flush=True)
 
 
-class _Bars:
-    def __init__(self, counts: RunCounts) -> None:
-        from tqdm import tqdm
+def _show_bars(counts: RunCounts, over: threading.Event) -> None:
+    from tqdm import tqdm
 
-        self.counts = counts
-        self.started = time.monotonic()
-        self.bars = {
-            stage.stage: tqdm(total=stage.total - stage.before, desc=stage.stage, unit="clip", position=number)
-            for number, stage in enumerate(counts.stages(0.0))
-            if stage.total > stage.before
-        }
-
-    def until(self, over: threading.Event) -> None:
-        while not over.wait(BAR_EVERY_S):
-            self._show()
-        self._show()
-        for bar in self.bars.values():
-            bar.close()
-
-    def _show(self) -> None:
+    started, is_over = time.monotonic(), False
+    bars = {
+        stage.stage: tqdm(total=stage.total - stage.before, desc=stage.stage, unit="clip", position=number)
+        for number, stage in enumerate(counts.stages(0.0))
+        if stage.total > stage.before
+    }
+    while not is_over:
+        is_over = over.wait(BAR_EVERY_S)  # and once more at the end
         with suppress(OSError):
-            for stage in self.counts.stages(time.monotonic() - self.started):
-                if bar := self.bars.get(stage.stage):
+            for stage in counts.stages(time.monotonic() - started):
+                if bar := bars.get(stage.stage):
                     bar.total = stage.total - stage.before
                     bar.set_postfix_str(f"{stage.outcomes[REJECTED]} rejected, {stage.failed} failed", refresh=False)
                     bar.update(stage.now - bar.n)
+    for bar in bars.values():
+        bar.close()

@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.clock import seconds_of
@@ -21,15 +20,6 @@ from schemas.outcome import OK, REJECTED
 REPORT = "report.json"
 
 
-@dataclass
-class Cost:
-    """What a stage took in one run."""
-
-    clips: int = 0
-    seconds: float = 0.0
-    frames: int = 0
-
-
 class RunReport:
     """What one build did, stage by stage, and where the data set stands now."""
 
@@ -38,18 +28,14 @@ class RunReport:
         self.pipeline = pipeline
         self.before = before
         self.after = before
-        self.costs: dict[str, Cost] = {stage.name: Cost() for stage in pipeline.stages}
+        self.done: list[Done] = []
         self.shards = 0
         self.shards_written = 0
         self.started = time.monotonic()
 
     def add(self, done: Sequence[Done]) -> None:
         """Take in the work on one part."""
-        for entry in done:
-            cost = self.costs[entry.stage]
-            cost.clips += 1
-            cost.seconds += entry.seconds
-            cost.frames += entry.num_frames
+        self.done += done
 
     @property
     def yield_share(self) -> float:
@@ -72,8 +58,8 @@ class RunReport:
             if name == stage:
                 outcomes[outcome] += count
                 reasons |= {reason: count} if outcome == REJECTED else {}
-        cost = self.costs[stage]
-        seconds, frames = cost.seconds, cost.frames
+        done = [entry for entry in self.done if entry.stage == stage]
+        seconds, frames = sum(entry.seconds for entry in done), sum(entry.num_frames for entry in done)
         return {
             "stage": stage,
             "ok": outcomes[OK],
@@ -81,7 +67,7 @@ class RunReport:
             "reasons": reasons,
             "failed": outcomes.total() - outcomes[OK] - outcomes[REJECTED],
             "failures": {name: count for name, count in outcomes.items() if name not in (OK, REJECTED)},
-            "computed": cost.clips,
+            "computed": len(done),
             "seconds": round(seconds, 2),
             "frames_per_s": round(frames / seconds, 1) if seconds else None,
             "times_real_time": round(float(seconds_of(frames)) / seconds, 2) if seconds else None,
@@ -106,10 +92,8 @@ class RunReport:
         lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
         lines += self._failed_batches()
         if not self.enough:
-            lines.append(
-                f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}: "
-                "see the clips above, or lower min_yield"
-            )
+            short = f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}"
+            lines.append(f"{short}: see the clips above, or lower min_yield")
         return "\n".join(lines)
 
     def _failed_batches(self) -> list[str]:
@@ -138,35 +122,20 @@ class RunReport:
 
 def run_table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows of `RunReport.rows`, as ``report.json`` has them too, for people."""
-    header = ["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]
-    cells = [
-        [
-            row["stage"],
-            str(row["ok"]),
-            str(row["rejected"]),
-            str(row["failed"]),
-            str(row["computed"]) if row["computed"] else "up to date",
-            f"{row['seconds']:.1f}" if row["computed"] else "",
-            f"{row['frames_per_s']:.0f}" if row["frames_per_s"] else "",
-            f"{row['times_real_time']:.1f}" if row["times_real_time"] else "",
-        ]
-        for row in rows
-    ]
-    return aligned([header, *cells])
+    table = [["stage", "ok", "rejected", "failed", "computed", "seconds", "frames/s", "x real time"]]
+    for row in rows:
+        counts = [str(row[key]) for key in ("ok", "rejected", "failed")]
+        computed = [str(row["computed"]), f"{row['seconds']:.1f}"] if row["computed"] else ["up to date", ""]
+        pace = [(row["frames_per_s"], ".0f"), (row["times_real_time"], ".1f")]
+        table.append([row["stage"], *counts, *computed, *(f"{speed:{form}}" if speed else "" for speed, form in pace)])
+    return aligned(table)
 
 
 def plan_table(pipeline: Pipeline, found: Survey) -> str:
     """What a build would do: ``--plan``."""
-    rows = [
-        [
-            stage.name,
-            str(stage.version),
-            str(found.settled[stage.name]),
-            str(found.waiting[stage.name]),
-            f"{stage.cpus():g}",
-            f"{stage.gpus():g}",
-            ", ".join(column.name for column in stage.writes()),
-        ]
-        for stage in pipeline.stages
-    ]
-    return aligned([["stage", "version", "up to date", "to do", "cpus", "gpus", "writes"], *rows])
+    rows = [["stage", "version", "up to date", "to do", "cpus", "gpus", "writes"]]
+    for stage in pipeline.stages:
+        counts = (stage.version, found.settled[stage.name], found.waiting[stage.name])
+        wishes = (f"{stage.cpus():g}", f"{stage.gpus():g}")
+        rows.append([stage.name, *map(str, counts), *wishes, ", ".join(column.name for column in stage.writes())])
+    return aligned(rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -27,42 +27,25 @@ LEDGER_SCHEMA = pa.schema(
 
 @dataclass
 class Survey:
-    """Every clip's way through the stages.
+    """Every clip's way through the stages. ``waiting`` counts clips that an earlier stage may still reject, too."""
 
-    Attributes
-    ----------
-    parts : all parts of the build. absent : clips that no stage ever sees: clip id -> (what keeps it out, outcome).
-    todo : parts in which something is to be computed.
-    waiting : stage -> number of clips that it has to compute (clips that an earlier stage may still reject included).
-    settled : stage -> number of clips with a row that is up to date.
-    published : clip id -> part, of clips that passed every stage.
-    missing : clip id -> (stage, outcome) of clips that a stage stopped, or that no stage sees.
-    counts : (stage, outcome, reason) -> number of such rows; the reason of rejects alone.
-    rows : the ledger: (clip id, part, stage, outcome) of every row that is up to date.
-    """
-
-    parts: Sequence[Part]
-    absent: Mapping[str, tuple[str, Outcome]]
-    todo: list[Part] = field(default_factory=list)
-    waiting: Counter[str] = field(default_factory=Counter)
-    settled: Counter[str] = field(default_factory=Counter)
-    published: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
-    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)
+    parts: Sequence[Part]  # all of the build
+    absent: Mapping[str, tuple[str, Outcome]]  # clips that no stage ever sees: id -> (what keeps it out, outcome)
+    todo: list[Part] = field(default_factory=list)  # in which something is to be computed
+    waiting: Counter[str] = field(default_factory=Counter)  # stage -> number of clips that it has to compute
+    settled: Counter[str] = field(default_factory=Counter)  # stage -> number of clips with a row that is up to date
+    published: dict[str, str] = field(default_factory=dict)  # clip id -> part, of clips that passed every stage
+    missing: dict[str, tuple[str, Outcome]] = field(default_factory=dict)  # id -> (stage that stopped it, outcome)
+    counts: Counter[tuple[str, str, str]] = field(
+        default_factory=Counter
+    )  # rows a (stage, outcome, reason of a reject)
+    rows: list[tuple[str, str, str, Outcome]] = field(default_factory=list)  # the ledger: (clip id, part, stage, row)
 
     def ledger(self) -> list[dict[str, str]]:
         """The rows as the ledger's table has them."""
+        said = ("fingerprint", "outcome", "reason", "detail")
         return [
-            {
-                "clip_id": clip_id,
-                "part": part,
-                "stage": stage,
-                "fingerprint": row.fingerprint,
-                "outcome": row.outcome,
-                "reason": row.reason,
-                "detail": row.detail,
-            }
+            {"clip_id": clip_id, "part": part, "stage": stage, **{name: getattr(row, name) for name in said}}
             for clip_id, part, stage, row in sorted(self.rows, key=lambda entry: (entry[0], entry[1]))
         ]
 
@@ -88,10 +71,11 @@ def _follow(
     found: Survey, pipeline: Pipeline, part: Part, task: ClipTask, stored: dict[str, dict[str, Outcome]]
 ) -> bool:
     """Follow one clip; True if a stage has still to compute it."""
-    clip_id = task.row.clip_id
+    clip_id, prints = task.row.clip_id, pipeline.fingerprints(task)
     waits = False
-    for stage, row in _rows(pipeline, task, stored):
-        if row is None:
+    for stage, rows in stored.items():
+        row = rows.get(clip_id)
+        if row is None or row.fingerprint != prints[stage]:
             waits = True
             found.waiting[stage] += 1
             continue
@@ -105,15 +89,6 @@ def _follow(
     if not waits:
         found.published[clip_id] = part.name
     return waits
-
-
-def _rows(
-    pipeline: Pipeline, task: ClipTask, stored: dict[str, dict[str, Outcome]]
-) -> Iterator[tuple[str, Outcome | None]]:
-    prints = pipeline.fingerprints(task)
-    for stage in pipeline.stages:
-        row = stored[stage.name].get(task.row.clip_id)
-        yield stage.name, row if row is not None and row.fingerprint == prints[stage.name] else None
 
 
 def assign_parts(store: Store, tasks: Sequence[ClipTask]) -> list[Part]:
@@ -143,7 +118,5 @@ def write_ledger(store: Store, rows: Sequence[Mapping[str, str]]) -> None:
 
 def read_ledger(store: Store) -> list[dict[str, str]]:
     """The rows of the table of all outcomes."""
-    rows: list[dict[str, str]] = pq.read_table(
-        arrow_source(store.ledger / "clips.parquet"), partitioning=None
-    ).to_pylist()
-    return rows
+    table = pq.read_table(arrow_source(store.ledger / "clips.parquet"), partitioning=None)
+    return list(table.to_pylist())

@@ -24,9 +24,7 @@ _PROGRAM = Path(__file__).with_name("watchdog_child.py")
 class Watchdog:
     """Started on first use; ends with the worker, or with the last reference to it.
 
-    Parameters
-    ----------
-    memory_bytes : what the worker may hold while it is watched; 0: no limit.
+    ``memory_bytes`` is what the worker may hold while it is watched; 0: no limit.
     """
 
     def __init__(self, memory_bytes: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.clock import Span
 from pipeline.settings import SHOWN, read_text
-from schemas.clip import ATTITUDES, ID_MEANING, ID_PATTERN, SIDES, SPLITS
+from schemas.clip import ATTITUDES, CLIP_COLUMNS, ID_MEANING, ID_PATTERN, SIDES, SPLITS
 from schemas.errors import UserError
 
 CSV_COLUMNS = ("source", "start_s", "end_s", "speaker_side", "attitude", "speaker_id", "listener_id", "split")
@@ -38,18 +38,9 @@ class ClipRow:
 
     def columns(self) -> dict[str, Any]:
         """The clip's columns as the schema has them (`schemas.clip.CLIP_COLUMNS`)."""
-        return {
-            "clip_id": self.clip_id,
-            "source_id": self.source_id,
-            "start_s": float(self.span.start_s),
-            "end_s": float(self.span.end_s),
-            "num_frames": self.span.num_frames,
-            "attitude": self.attitude,
-            "speaker_id": self.speaker_id,
-            "listener_id": self.listener_id,
-            "split": self.split,
-            "speaker_side": self.speaker_side,
-        }
+        start_s, end_s = float(self.span.start_s), float(self.span.end_s)
+        known = {**vars(self), "start_s": start_s, "end_s": end_s, "num_frames": self.span.num_frames}
+        return {column.name: known[column.name] for column in CLIP_COLUMNS}
 
 
 def clip_id_for(source_id: str, span: Span) -> str:

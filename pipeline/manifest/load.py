@@ -27,20 +27,14 @@ ONLY_BY_HAND = (("download", "internal_hosts"),)  # what the author of a manifes
 
 @dataclass(frozen=True)
 class Source:
-    """One original video: a file, a url whose download may not be there yet, or a pair of cropped videos.
-
-    Attributes
-    ----------
-    path : the file; of a pair, the speaker's.
-    pair : the files of a source that somebody has cropped already.
-    """
+    """One original video: a file, a url whose download may not be there yet, or a pair of cropped videos."""
 
     source_id: str
-    path: Path
+    path: Path  # the file; of a pair, the speaker's
     licence: str
     sha256: str = ""
     url: str = ""
-    pair: Pair | None = None
+    pair: Pair | None = None  # the files of a source that somebody has cropped already
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -67,12 +61,7 @@ class Manifest:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read and check a manifest and its clips.
-
-    Raises
-    ------
-    UserError : anything that would make a build fail or lie, found before it starts.
-    """
+    """Read and check a manifest and its clips; `UserError` for what would make a build fail or lie before it starts."""
     document = Document(path)
     document.table("", TABLES)
     dataset = document.table("dataset", DATASET_KEYS)

@@ -72,9 +72,7 @@ def derive_splits(clips: Sequence[ClipRow], rule: SplitRule) -> dict[str, str]:
 def check_splits(path: Path, clips: Sequence[ClipRow], splits: Mapping[str, str]) -> list[str]:
     """Warnings on the splits of a data set, one of a kind, with the number of clips.
 
-    Raises
-    ------
-    UserError : an identity or a source stands in both ``train`` and ``ood``; names both rows.
+    `UserError`, which names both rows, if an identity or a source stands in both ``train`` and ``ood``.
     """
     train = [clip for clip in clips if splits[clip.clip_id] == "train"]
     in_train = {key: clip for clip in train for key in _keys(clip)}

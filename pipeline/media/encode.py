@@ -22,10 +22,11 @@ from pipeline.clock import FPS, SAMPLE_RATE_HZ, frames_in
 
 # A data set may come from others: a playlist in the guise of an MP4 must not lead anywhere.
 _OURS: dict[str, Any] = {"format": "mp4", "options": {"protocol_whitelist": "file"}}
+_FILE = {"format": "mp4", "movflags": "+faststart"}
+_EXACT = {"fflags": "+bitexact", "map_metadata": -1, "threads": 1}  # the same bytes each time
 _FULL_SCALE = 32768  # 16-bit PCM
 _PIPE_BYTES = 2**20  # what Linux lets anyone have
 _GOP_FRAMES = frames_in(1)  # a keyframe a second, so that a viewer can seek
-
 
 PixelFormat = Literal["rgb24", "yuv420p"]
 
@@ -42,12 +43,9 @@ class VideoWriter:
     crf : x264's constant rate factor, 0 (lossless) to 51; 18 is hard to tell from the source.
     preset : x264's speed preset.
     pixels : what frames are: ``rgb24`` (height, width, 3), or ``yuv420p``, the planes below each other, (1.5 height,
-        width), in BT.601 with limited range.
+        width), in BT.601 with limited range; uint8 either way, everything else is a ValueError.
 
-    Raises
-    ------
-    ValueError : a frame that is not uint8 of that shape.
-    OSError : ffmpeg failed; the message holds what it printed.
+    `OSError` if ffmpeg failed; the message holds what it printed.
     """
 
     def __init__(
@@ -126,24 +124,10 @@ def _start_encoder(path: Path, frames: Any, crf: int, preset: str) -> Any:
     """An ffmpeg process that encodes raw frames from its standard input."""
     import imageio_ffmpeg
 
-    file = frames.output(
-        str(path.resolve()),
-        format="mp4",
-        vcodec="libx264",
-        pix_fmt="yuv420p",
-        colorspace="smpte170m",
-        color_range="tv",
-        crf=crf,
-        preset=preset,
-        bf=0,
-        g=_GOP_FRAMES,
-        threads=1,
-        filter_threads=1,
-        movflags="+faststart",
-        fflags="+bitexact",
-        map_metadata=-1,
-        **{"flags:v": "+bitexact", "x264-params": "cpu-independent=1"},
-    )
+    coded = {"vcodec": "libx264", "crf": crf, "preset": preset, "bf": 0, "g": _GOP_FRAMES, **_FILE}
+    colours = {"pix_fmt": "yuv420p", "colorspace": "smpte170m", "color_range": "tv"}
+    exact = {**_EXACT, "filter_threads": 1, "flags:v": "+bitexact", "x264-params": "cpu-independent=1"}
+    file = frames.output(str(path.resolve()), **coded, **colours, **exact)
     quiet = file.global_args("-hide_banner", "-loglevel", "error", "-y")
     process = quiet.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
     with contextlib.suppress(OSError):  # a pipe of two crops lets several encoders work side by side
@@ -154,17 +138,14 @@ def _start_encoder(path: Path, frames: Any, crf: int, preset: str) -> Any:
 def add_sound(video: Path, sound: Path, path: Path) -> None:
     """Write one of our own videos to ``path`` with a WAV file as its sound: AAC, as every browser plays it.
 
-    Raises
-    ------
-    OSError : ffmpeg failed; the message holds what it printed.
+    `OSError` if ffmpeg failed; the message holds what it printed.
     """
     import ffmpeg
     import imageio_ffmpeg
 
     streams = ffmpeg.input(str(video.resolve())).video, ffmpeg.input(str(sound.resolve())).audio
-    exact = {"fflags": "+bitexact", "map_metadata": -1, "flags:a": "+bitexact", "threads": 1}
-    coded = {"vcodec": "copy", "acodec": "aac", "audio_bitrate": "128k", "movflags": "+faststart", "format": "mp4"}
-    file = ffmpeg.output(*streams, str(path.resolve()), **coded, **exact)
+    coded = {"vcodec": "copy", "acodec": "aac", "audio_bitrate": "128k", "flags:a": "+bitexact"}
+    file = ffmpeg.output(*streams, str(path.resolve()), **coded, **_FILE, **_EXACT)
     try:
         quiet = file.global_args("-hide_banner", "-loglevel", "error", "-nostdin", "-y")
         quiet.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stderr=True)

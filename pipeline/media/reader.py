@@ -55,11 +55,7 @@ class SourceReader:
     The child starts with the first request and ends with `close`, with the ``with`` block or with this process. One
     request runs at a time: an iterator that is not read to its end is abandoned by the next request.
     Every method raises `MediaError`, with a reason of `MEDIA_REASONS`, if the source does not give what was asked for.
-
-    Parameters
-    ----------
-    path : a regular file on this machine.
-    limits : what reading it may cost.
+    ``path`` is a regular file on this machine.
     """
 
     def __init__(self, path: Path, limits: ReadingLimits = DEFAULT_LIMITS) -> None:

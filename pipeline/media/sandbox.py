@@ -45,13 +45,7 @@ _SHORTEST_WAIT_S = 1e-3  # a timeout of 0 would mean another mode of the socket
 
 
 class MediaError(Exception):
-    """A source that cannot be read.
-
-    Parameters
-    ----------
-    reason : a key of `MEDIA_REASONS`.
-    detail : what was found and what was expected.
-    """
+    """A source that cannot be read: a key of `MEDIA_REASONS`, and what was found and expected."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -61,33 +55,18 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What reading one source may cost.
+    """What reading one source may cost."""
 
-    Attributes
-    ----------
-    wall_s : seconds of waiting for the child in one request.
-    cpu_s : processor seconds of the child in its whole life.
-    memory_bytes : address space of the child; 1080p takes a third of the default, 4K H.265 half of it.
-    max_side_px, max_duration_s : larger or longer sources are refused.
-    threads : decoder threads; they do not change the pixels.
-    """
-
-    wall_s: float = 600.0
-    cpu_s: int = 7200
-    memory_bytes: int = 2 << 30
-    max_side_px: int = 4096
-    max_duration_s: float = 12 * 3600.0
-    threads: int = 2
+    wall_s: float = 600.0  # of waiting for the child in one request
+    cpu_s: int = 7200  # processor time of the child in its whole life
+    memory_bytes: int = 2 << 30  # address space of the child; 1080p takes a third of it, 4K H.265 half of it
+    max_side_px: int = 4096  # larger sources are refused
+    max_duration_s: float = 12 * 3600.0  # longer sources are refused
+    threads: int = 2  # of the decoder; they do not change the pixels
 
 
 class Child:
-    """A process of ``child.py`` that has one source file open.
-
-    Parameters
-    ----------
-    path : the source, a regular file.
-    limits : what reading it may cost.
-    """
+    """A process of ``child.py`` that has one source open, a regular file."""
 
     def __init__(self, path: Path, limits: ReadingLimits) -> None:
         self._path = path
@@ -112,7 +91,6 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
         return int(self._process.pid)
 
     def stop(self) -> None:

@@ -48,10 +48,9 @@ class MediaSource:
 
     def open(self) -> InputContainer:
         self.file.seek(0)
+        reading = {"container_options": _OPTIONS, "metadata_errors": "ignore", "io_open": _refuse}
         try:
-            container = av.open(
-                self.file, mode="r", container_options=_OPTIONS, metadata_errors="ignore", io_open=_refuse
-            )
+            container = av.open(self.file, mode="r", **reading)
         except av.error.ArgumentError as error:  # what libav answers to a container off the list
             raise MediaError("not_allowed", f"none of the containers {', '.join(CONTAINERS)} ({error})") from None
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -70,10 +69,10 @@ class MediaSource:
         if stream.codec_context is None or stream.codec_context.name not in VIDEO_DECODERS:
             raise MediaError("not_allowed", f"a video codec other than {', '.join(VIDEO_DECODERS)}")
         self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)  # 0 stands for unknown
-        side = max(round(stream.codec_context.width * self.pixel_aspect), *_stored(stream))
+        context = stream.codec_context
+        side = max(round(context.width * self.pixel_aspect), context.width, context.height)
         if side > self.limits.max_side_px:
             raise MediaError("too_large", f"{side} px wide or high, {self.limits.max_side_px} px at most")
-        context = stream.codec_context
         context.thread_type, context.thread_count = "FRAME", self.limits.threads
         context.options = {"max_pixels": str(self.limits.max_side_px**2)}
         return container, stream
@@ -87,10 +86,6 @@ class MediaSource:
         if stream.codec_context is None or stream.codec_context.name not in AUDIO_DECODERS:
             raise MediaError("not_allowed", f"an audio codec other than {', '.join(AUDIO_DECODERS)}")
         return container, stream
-
-
-def _stored(stream: VideoStream) -> tuple[int, int]:
-    return stream.codec_context.width, stream.codec_context.height
 
 
 def origin_s(container: InputContainer) -> Fraction:

@@ -52,13 +52,9 @@ def read_info(source: MediaSource) -> Iterator[Answer]:
         "duration_s": (container.duration or 0) / av.time_base,
         "audio": None,
     }
-    if sound is not None and sound.codec_context is not None:
-        context = sound.codec_context
-        facts["audio"] = {
-            "codec": context.codec.canonical_name,
-            "sample_rate_hz": context.sample_rate,
-            "channels": context.channels,
-        }
+    if sound is not None and (context := sound.codec_context) is not None:
+        rates = {"sample_rate_hz": context.sample_rate, "channels": context.channels}
+        facts["audio"] = {"codec": context.codec.canonical_name, **rates}
     yield facts, _NOTHING
 
 
@@ -181,9 +177,8 @@ def _quarter_turns(frame: VideoFrame) -> int:
 def _refuse_what_needs_conversion(frame: VideoFrame) -> None:
     """What would pass as a picture and is none that later stages understand."""
     if frame.interlaced_frame:
-        raise MediaError(
-            "interlaced", "its frames hold two instants each; first: ffmpeg -i IN -vf bwdif=send_frame OUT"
-        )
+        remedy = "ffmpeg -i IN -vf bwdif=send_frame OUT"
+        raise MediaError("interlaced", f"its frames hold two instants each; first: {remedy}")
     if frame.color_trc in _HDR_CURVES:
         found = _HDR_CURVES[frame.color_trc]
         raise MediaError("high_dynamic_range", f"its brightness is coded by {found}; convert it to BT.709 first")
@@ -208,9 +203,9 @@ def _whole(frame: VideoFrame, size: Sequence[int] | None, pixel_aspect: Fraction
 
 def _crop(planar: VideoFrame, original: VideoFrame, box: Box, size: int) -> VideoFrame:
     """One crop of a box of the stored picture, upright: each plane resampled on its own."""
-    turns, luma_box = _quarter_turns(original), box
-    chroma_box = (luma_box[0] / 2, luma_box[1] / 2, luma_box[2] / 2, luma_box[3] / 2)
-    luma = _resampled(planar.planes[0], luma_box, size)
+    turns, (x1, y1, x2, y2) = _quarter_turns(original), box
+    chroma_box = (x1 / 2, y1 / 2, x2 / 2, y2 / 2)
+    luma = _resampled(planar.planes[0], box, size)
     chroma = [_resampled(plane, chroma_box, size // 2) for plane in planar.planes[1:]]
     packed = np.concatenate([np.rot90(part, turns).ravel() for part in (luma, *chroma)])
     crop = VideoFrame.from_ndarray(packed.reshape(-1, size), format=planar.format.name)  # (1.5 size, size)
@@ -228,20 +223,15 @@ def _as_pixels(crop: VideoFrame, pixels: str) -> np.ndarray:
 def _as_stored(box: Box, frame: VideoFrame, pixel_aspect: Fraction) -> Box:
     """A box of the upright picture with square pixels in the coordinates of the stored one."""
     width, height = _square_size(frame, pixel_aspect)
-    x1, y1, x2, y2 = _turned_back(box, _quarter_turns(frame), width, height)
-    stretch = width / frame.width
-    return x1 / stretch, y1, x2 / stretch, y2
-
-
-def _turned_back(box: Box, turns: int, width: int, height: int) -> Box:
-    """A box of the upright picture in the coordinates of the stored one, which is ``width`` x ``height``."""
     x1, y1, x2, y2 = box
-    return (
+    x1, y1, x2, y2 = (
         (x1, y1, x2, y2),
         (width - y2, x1, width - y1, x2),
         (width - x2, height - y2, width - x1, height - y1),
         (y1, height - x2, y2, height - x1),
-    )[turns]
+    )[_quarter_turns(frame)]
+    stretch = width / frame.width
+    return x1 / stretch, y1, x2 / stretch, y2
 
 
 def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:

@@ -38,21 +38,13 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one source.
-
-    Attributes
-    ----------
-    outcome : a key of `OUTCOMES`.
-    date : of the last attempt, ISO 8601 in UTC.
-    message : the host's or the reader's own words where it is not ok.
-    file, bytes, sha256, format : of the file, where it is ok.
-    """
+    """What became of one source; what is said of its file stands where it is ok."""
 
     source_id: str
     url: str
-    outcome: str
-    date: str = ""
-    message: str = ""
+    outcome: str  # a key of `OUTCOMES`
+    date: str = ""  # of the last attempt, ISO 8601 in UTC
+    message: str = ""  # the host's or the reader's own words where it is not ok
     file: str = ""
     bytes: int = 0
     sha256: str = ""
@@ -100,7 +92,7 @@ class Availability:
         """Write one entry, beside what others have written in the meantime."""
         with self.locked(".ledger"):  # the id of no source
             entries = {**self.entries(), entry.source_id: entry}
-            content = {key: asdict(entries[key]) for key in sorted(entries)}
+            content = {source_id: asdict(entries[source_id]) for source_id in sorted(entries)}
             for values in content.values():
                 del values["source_id"]
             temporary = self.path.with_suffix(".tmp")

@@ -16,11 +16,7 @@ def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
     """SHA-256 of every source file: source id -> hex digits.
 
     Remembered by path, size and time of change in ``ledger/sources.json``, so that a build with nothing to do reads
-    no video.
-
-    Raises
-    ------
-    UserError : a file is not the one whose sha256 the manifest names.
+    no video. `UserError` if a file is not the one whose sha256 the manifest names.
     """
     path = store.ledger / "sources.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -65,12 +65,7 @@ class VideoLimits:
 
 
 def get_video(url: str, folder: Path, limits: VideoLimits) -> Path:
-    """Download a video into a folder of its own and return its file; an earlier broken attempt there is continued.
-
-    Raises
-    ------
-    Unavailable
-    """
+    """Download a video into a folder of its own and return its file; an earlier broken attempt there is continued."""
     import yt_dlp
     from yt_dlp.globals import plugin_dirs
 

@@ -32,9 +32,7 @@ class InternalAddress(PermissionError):
 def public_only(allowed: Collection[str] = ()) -> Iterator[None]:
     """Let this thread connect to the public internet, the user's own proxies and some named hosts alone.
 
-    Parameters
-    ----------
-    allowed : names or addresses of hosts that may be asked although they are internal.
+    ``allowed`` are names or addresses of hosts that may be asked although they are internal.
     """
     _watch()
     proxies = [urlsplit(url).hostname or "" for url in urllib.request.getproxies().values()]

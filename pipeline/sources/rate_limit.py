@@ -13,14 +13,9 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class RateLimit:
-    """At most ``burst`` sources at once and ``per_minute`` in the long run, of each host.
+    """At most ``burst`` sources at once and ``per_minute`` in the long run, of each host."""
 
-    Parameters
-    ----------
-    folder : where the buckets lie, a file a host; a shared folder makes the limit hold for a whole cluster.
-    """
-
-    folder: Path
+    folder: Path  # where the buckets lie, a file a host; if it is shared, the limit holds for a whole cluster
     per_minute: float
     burst: int
 

@@ -27,9 +27,7 @@ KEYS = ("clip_id", "source_id", "speaker_id", "listener_id")  # columns in which
 def takedown_ids(root: Location) -> set[str]:
     """The ids of a data set's own list; empty if there is none.
 
-    Raises
-    ------
-    UserError : it cannot be read, or holds what can be no id: a clip must not stay because of a slip of the pen.
+    `UserError` for what cannot be read or can be no id: a clip must not stay because of a slip of the pen.
     """
     path = root / FILE
     if not (os.path.lexists(path) if isinstance(path, Path) else path.is_file()):

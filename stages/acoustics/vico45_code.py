@@ -26,6 +26,7 @@ from pipeline.clock import HOP_SAMPLES, SAMPLE_RATE_HZ
 
 NUM_MFCC = 13
 WINDOW_SAMPLES = SAMPLE_RATE_HZ * 25 // 1000  # 1102 samples = 25 ms; the next one, 10 ms on, no longer fits a chunk
+WINDOW = np.hanning(WINDOW_SAMPLES) ** 0.85  # Kaldi's: a Hann window to the power .85
 FFT_SAMPLES = 2048  # the next power of two
 NUM_MEL_BANDS = 23
 LOWEST_BAND_HZ = 20.0
@@ -46,15 +47,9 @@ MEANING = (
 
 
 def features(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The reference's 45 numbers a frame.
+    """The reference's 45 numbers a frame, (frame, 45) in the order of `MEANING`.
 
-    Parameters
-    ----------
-    samples : (frame * 1470,) mono sound at 44.1 kHz, full scale +-1; chunk k is the sound from k/30 to (k+1)/30 s.
-
-    Returns
-    -------
-    (frame, 45) in the order of `MEANING`.
+    Of mono samples (frame * 1470,) at 44.1 kHz, full scale +-1; chunk k is the sound from k/30 to (k+1)/30 s.
     """
     chunks = samples.astype(np.float32, copy=False).reshape(-1, HOP_SAMPLES)
     mfcc = kaldi_mfcc(chunks[:, :WINDOW_SAMPLES])
@@ -68,15 +63,10 @@ def kaldi_mfcc(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = windows - windows.mean(axis=1, keepdims=True, dtype=np.float64)
     energy = np.maximum((centred**2).sum(axis=1, keepdims=True), ENERGY_FLOOR)
     previous = np.concatenate([centred[:, :1], centred[:, :-1]], axis=1)
-    shaped = (centred - PRE_EMPHASIS * previous) * povey_window()
+    shaped = (centred - PRE_EMPHASIS * previous) * WINDOW
     power = np.abs(np.fft.rfft(shaped, FFT_SAMPLES)) ** 2  # (window, 1025)
     log_bands = np.log(np.maximum(power @ mel_bands(), BAND_FLOOR))  # (window, 23)
     return np.concatenate([np.log(energy), log_bands @ liftered_cosines()], axis=1, dtype=np.float32)
-
-
-def povey_window() -> NDArray[np.float64]:
-    """Kaldi's window: a Hann window to the power .85, (1102,)."""
-    return np.hanning(WINDOW_SAMPLES) ** 0.85
 
 
 def mel_bands() -> NDArray[np.float64]:

@@ -30,35 +30,26 @@ MEANING = (
 
 
 def features(samples: NDArray[np.float32], delta_width_frames: int, loudness_filter: str) -> NDArray[np.float32]:
-    """The 45 features of a clip.
+    """The 45 features of a clip, (frame, 45) in the order of `MEANING`.
 
     Parameters
     ----------
     samples : (frame * 1470,) mono sound at 44.1 kHz, full scale +-1.
     delta_width_frames : odd number of rows that a difference looks at.
     loudness_filter : pyloudnorm's name of the weighting filter.
-
-    Returns
-    -------
-    (frame, 45) in the order of `MEANING`.
     """
     mfcc = mel_cepstrum(samples)
-    columns = (
-        mfcc,
-        delta(mfcc, delta_width_frames, order=1),
-        delta(mfcc, delta_width_frames, order=2),
-        energy(samples),
-        zero_crossing_rate(samples),
-        loudness_lufs(samples, loudness_filter),
-    )
-    return np.column_stack(columns).astype(np.float32)
+    deltas = [delta(mfcc, delta_width_frames, order) for order in (1, 2)]
+    level = energy(samples), zero_crossing_rate(samples), loudness_lufs(samples, loudness_filter)
+    return np.column_stack([mfcc, *deltas, *level]).astype(np.float32)
 
 
 def mel_cepstrum(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """MFCC C0-C13 in dB units, (frame, 14)."""
     from librosa.feature import mfcc
 
-    padded = _at_least_a_window(samples)
+    # a clip of one frame is shorter than a window; librosa pads with the same zeros, but warns
+    padded = np.pad(samples, (0, max(0, WINDOW_SAMPLES - len(samples))))
     cepstrum = mfcc(y=padded, sr=SAMPLE_RATE_HZ, n_mfcc=NUM_MFCC, n_fft=WINDOW_SAMPLES, hop_length=HOP_SAMPLES)
     return cepstrum.T[: _num_frames(samples)]
 
@@ -104,8 +95,3 @@ def loudness_lufs(samples: NDArray[np.float32], weighting: str) -> NDArray[np.fl
 
 def _num_frames(samples: NDArray[np.float32]) -> int:
     return exact_div(len(samples), HOP_SAMPLES)
-
-
-def _at_least_a_window(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A clip of one frame is shorter than a window; librosa pads with the same zeros, but warns."""
-    return np.pad(samples, (0, max(0, WINDOW_SAMPLES - len(samples))))

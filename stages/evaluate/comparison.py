@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -20,33 +21,20 @@ from pipeline.media.reader import MediaError, SourceReader
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Pooling, Quantity, Whose
 from stages.evaluate.metrics.embeddings import Embedding
 from stages.evaluate.metrics.registry import find_definition
-from stages.evaluate.metrics.validation import MismatchError
-from stages.evaluate.runs import Misfit, Policy
+from stages.evaluate.runs import ClipFacts, Misfit, Policy, frames_at
 
 CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One clip of one sample of one run.
+class Comparison(ClipFacts):
+    """One clip of one sample of one run."""
 
-    Attributes
-    ----------
-    sample : number of the prediction among several for the same clip.
-    videos : of those people of whom there is one.
-    metrics : ids of the metrics to be computed of this clip, or for which it has to bring embeddings.
-    of_reference : the reference takes the prediction's place.
-    """
-
-    clip_id: str
-    split: str
-    attitude: str | None
-    num_frames: int
-    sample: int
+    sample: int  # number of the prediction among several for the same clip
     arrays: Clip
-    videos: Mapping[Whose, Path]
-    metrics: tuple[str, ...]
-    of_reference: bool
+    videos: Mapping[Whose, Path]  # of those people of whom there is one
+    metrics: tuple[str, ...]  # ids of those to be computed of this clip, or for which it has to bring embeddings
+    of_reference: bool  # the reference takes the prediction's place
     policy: Policy
 
     def definitions(self) -> list[Definition]:
@@ -78,12 +66,8 @@ class Measurement:
     misfit: tuple[Misfit, str] | None = None
 
 
-class VideoMismatch(MismatchError):
-    """Two videos do not fit."""
-
-    def __init__(self, misfit: Misfit, message: str) -> None:
-        super().__init__(message)
-        self.misfit = misfit
+class VideoMismatch(ValueError):
+    """Two videos do not fit: how, and in words."""
 
 
 def work_on(task: Comparison) -> Measurement:
@@ -94,15 +78,15 @@ def work_on(task: Comparison) -> Measurement:
         try:
             _look(task, definitions, seen, result)
         except (MediaError, VideoMismatch) as error:
-            misfit = error.misfit if isinstance(error, VideoMismatch) else Misfit.UNREADABLE
-            return Measurement(misfit=(misfit, f"{task.clip_id}: {error}"))
+            misfit, words = error.args if isinstance(error, VideoMismatch) else (Misfit.UNREADABLE, error)
+            return Measurement(misfit=(misfit, f"{task.clip_id}: {words}"))
     arrays = {**task.arrays, **result.arrays}
     for definition in definitions:
         if definition.pooling is not Pooling.DATA_SET and definition.id not in result.values:
             chosen, left_out = valid_frames(definition, arrays)
-            frames = definition.num_frames(chosen)
-            value = definition.clip_score(chosen) if frames >= definition.min_frames else math.nan
-            result.values[definition.id] = Measured(value, frames if math.isfinite(value) else 0, left_out)
+            value = definition.clip_score(chosen)
+            frames = definition.num_frames(chosen) if math.isfinite(value) else 0
+            result.values[definition.id] = Measured(value, frames, left_out)
     return result
 
 
@@ -113,8 +97,6 @@ def valid_frames(definition: Definition, arrays: Clip) -> tuple[dict[Input, np.n
     if len({len(values) for values in inputs.values()}) != 1 or not floats:
         return inputs, 0
     valid = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in floats])
-    if valid.all():
-        return inputs, 0
     return {one: values[valid] for one, values in inputs.items()}, int((~valid).sum())
 
 
@@ -139,14 +121,9 @@ def _look(task: Comparison, definitions: list[Definition], seen: set[Input], res
 
 
 def _chunks(task: Comparison, people: list[Whose]) -> Iterator[dict[Input, np.ndarray]]:
-    """Chunks of frames of one or both videos, of one length and size.
-
-    Raises
-    ------
-    VideoMismatch : lengths or sizes differ and the policy does not say what to do.
-    """
-    readers = {whose: SourceReader(task.videos[whose]) for whose in people}
-    try:
+    """Chunks of frames of one or both videos, of one length and size; `VideoMismatch` as the policy has it."""
+    with ExitStack() as opened:
+        readers = {whose: opened.enter_context(SourceReader(task.videos[whose])) for whose in people}
         positions = _positions({whose: len(reader.frame_times().pts) for whose, reader in readers.items()}, task)
         streams = {
             whose: (rgb for _, rgb in reader.frames(reader.frame_times().pts[positions[whose]]))
@@ -157,9 +134,6 @@ def _chunks(task: Comparison, people: list[Whose]) -> Iterator[dict[Input, np.nd
             if not all(taken.values()):
                 return
             yield _one_size({Input(whose, Quantity.FRAMES): np.stack(rgb) for whose, rgb in taken.items()}, task)
-    finally:
-        for reader in readers.values():
-            reader.close()
 
 
 def _positions(lengths: dict[Whose, int], task: Comparison) -> dict[Whose, np.ndarray]:
@@ -171,7 +145,7 @@ def _positions(lengths: dict[Whose, int], task: Comparison) -> dict[Whose, np.nd
         found = ", ".join(f"{whose.value} video {length}" for whose, length in wrong.items())
         raise VideoMismatch(Misfit.LENGTH, f"reference {task.num_frames} frames, {found}")
     goal = min(task.num_frames, *lengths.values()) if task.policy.length == "truncate" else task.num_frames
-    return {whose: np.minimum(np.arange(goal), length - 1) for whose, length in lengths.items()}
+    return {whose: frames_at(goal, length) for whose, length in lengths.items()}
 
 
 def _one_size(chunk: dict[Input, np.ndarray], task: Comparison) -> dict[Input, np.ndarray]:

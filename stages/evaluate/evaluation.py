@@ -20,18 +20,10 @@ from schemas.coefficients import STAGE, Provenance
 from schemas.dataset import Description
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
+from stages.evaluate import runs
 from stages.evaluate.comparison import Comparison, Measurement, work_on
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Whose
-from stages.evaluate.runs import (
-    Misfit,
-    Policy,
-    ReferenceClip,
-    Run,
-    Sample,
-    fit_lengths,
-    read_predictions,
-    read_reference,
-)
+from stages.evaluate.runs import FACTS, Misfit, Policy, ReferenceClip, Run, Sample
 
 NETWORK_GPUS = 0.25  # of a GPU for a clip: the network waits while the clip's videos are decoded
 
@@ -64,10 +56,6 @@ class ComparedClip:
     task: Comparison
     result: Measurement
 
-    def arrays(self) -> Clip:
-        """All that a metric of the data set can need of it."""
-        return {**self.task.arrays, **self.result.arrays}
-
 
 @dataclass(frozen=True)
 class EvaluatedRun:
@@ -80,18 +68,11 @@ class EvaluatedRun:
 
     def clip_scores(self) -> Iterator[ClipScore]:
         """Rows of ``scores.parquet``."""
-        for clip in self.clips:
-            for metric, measured in clip.result.values.items():
-                yield ClipScore(
-                    run=self.run.name,
-                    sample=clip.task.sample,
-                    metric=metric,
-                    clip_id=clip.task.clip_id,
-                    split=clip.task.split,
-                    attitude=clip.task.attitude,
-                    num_frames=measured.num_frames,
-                    value=measured.value,
-                )
+        for task, result in ((clip.task, clip.result) for clip in self.clips):
+            facts = {"clip_id": task.clip_id, "split": task.split, "attitude": task.attitude, "sample": task.sample}
+            for metric, one in result.values.items():
+                found = {"num_frames": one.num_frames, "value": one.value}
+                yield ClipScore(run=self.run.name, metric=metric, **facts, **found)
 
 
 @dataclass(frozen=True)
@@ -119,20 +100,18 @@ class _Plan:
 def evaluate(request: Request, spread: Spread) -> Evaluation:
     """Do the work on every clip of every run.
 
-    Raises
-    ------
-    UserError : clips are missing or do not fit, and the policy does not say what to do; weights cannot be read.
-    MixedCoefficientsError : coefficients of several fitters were to be compared.
+    `UserError` where clips are missing or do not fit, and the policy does not say what to do, or weights cannot be
+    read; `MixedCoefficientsError` where coefficients of several fitters were to be compared.
     """
     description = read_description(request.reference)
-    clips = read_reference(request.reference, request.splits, request.metrics)
+    clips = runs.read_reference(request.reference, request.splits, request.metrics)
     fitter = _one_fitter(request, description)
     own = Run(REFERENCE_RUN, (Sample(request.reference, None),))
     plans = [_plan(run, clips, request) for run in (*request.runs, own)]
     results = iter(_measure([task for plan in plans for task in plan.tasks], spread))
-    runs = tuple(_settled(plan, [next(results) for _ in plan.tasks], request.policy) for plan in plans)
+    settled = tuple(_settled(plan, [next(results) for _ in plan.tasks], request.policy) for plan in plans)
     not_computed = {key: reason for plan in plans for key, reason in plan.not_computed.items()}
-    return Evaluation(request, description, fitter, runs, not_computed)
+    return Evaluation(request, description, fitter, settled, not_computed)
 
 
 def _one_fitter(request: Request, description: Description) -> Provenance | None:
@@ -177,7 +156,7 @@ def _tasks_of_sample(
 ) -> tuple[list[Comparison], list[str]]:
     """A task for every clip that a sample has, and notes on what is missing or does not fit, unless it ends here."""
     sample = run.samples[number]
-    predictions = read_predictions(sample.data, metrics) if sample.data else None
+    predictions = runs.read_predictions(sample.data, metrics) if sample.data else None
     has = {clip.clip_id for clip in clips if predictions is None or clip.clip_id in predictions}
     if sample.videos is not None:
         has &= {clip.clip_id for clip in clips if (sample.videos / f"{clip.clip_id}.mp4").is_file()}
@@ -185,7 +164,7 @@ def _tasks_of_sample(
     notes = _complaint(run, Misfit.MISSING, missing, policy)
     tasks, problems = [], []
     for clip in (clip for clip in clips if clip.clip_id in has):
-        arrays, problem = fit_lengths(clip, predictions[clip.clip_id] if predictions else {}, policy.length)
+        arrays, problem = runs.fit_lengths(clip, predictions[clip.clip_id] if predictions else {}, policy.length)
         problems += [problem] if problem else []
         if arrays or not problem:
             video = sample.videos / f"{clip.clip_id}.mp4" if sample.videos else None
@@ -205,10 +184,7 @@ def _task(
     inputs = {one for metric in metrics for one in (metric.of_reference() if own else metric).inputs}
     videos = {Whose.PREDICTED: video, Whose.REFERENCE: clip.video, Whose.SPEAKER: clip.speaker_video}
     return Comparison(
-        clip_id=clip.clip_id,
-        split=clip.split,
-        attitude=clip.attitude,
-        num_frames=clip.num_frames,
+        **{name: getattr(clip, name) for name in FACTS},
         sample=sample,
         arrays={one: arrays[one] for one in inputs if one in arrays},
         videos={whose: path for whose, path in videos.items() if path},
@@ -224,14 +200,10 @@ def _with_all_samples(tasks: list[Comparison], metrics: Sequence[Definition]) ->
         values: dict[str, list[np.ndarray]] = defaultdict(list)
         for task in tasks:
             values[task.clip_id].append(task.arrays[one])
-        together = {clip_id: _stacked(samples) for clip_id, samples in values.items()}
+        shortest = {clip_id: min(map(len, samples)) for clip_id, samples in values.items()}
+        together = {name: np.stack([v[: shortest[name]] for v in samples], 1) for name, samples in values.items()}
         tasks = [replace(task, arrays={**task.arrays, one: together[task.clip_id]}) for task in tasks]
     return tasks
-
-
-def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
-    shortest = min(map(len, samples))
-    return np.stack([values[:shortest] for values in samples], axis=1)
 
 
 def _settled(plan: _Plan, results: Sequence[Measurement], policy: Policy) -> EvaluatedRun:
@@ -261,29 +233,24 @@ def obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], packe
     for one in (metric.of_reference() if run.name == REFERENCE_RUN else metric).inputs:
         if one.quantity.value.of_samples and len(run.samples) < 2:
             return "one sample has no spread: python -m jobs.predict --samples 5"
-        if one.quantity.is_seen:
-            reason = _no_pictures(one.whose, run, clips)
-        elif one.whose is not Whose.PREDICTED:
-            there = all(one in clip.arrays for clip in clips)
-            reason = "" if there else f"the reference holds no column {', '.join(one.columns())}"
-        else:
-            reason = _no_columns(one, packed)
-        if reason:
+        if reason := _lacking(one, run, clips, packed):
             return reason
     return no_weights(metric)
 
 
-def _no_pictures(whose: Whose, run: Run, clips: Sequence[ReferenceClip]) -> str:
-    if whose is Whose.PREDICTED:
+def _lacking(one: Input, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
+    """Why an input is not there; empty if it is."""
+    if one.quantity.is_seen and one.whose is Whose.PREDICTED:
         there = all(sample.videos for sample in run.samples)
         return "" if there else "no videos: python -m jobs.render PRED --out VIDEOS, then --videos VIDEOS"
-    there = all(clip.video if whose is Whose.REFERENCE else clip.speaker_video for clip in clips)
-    return "" if there else f"the {whose.value} has no videos of all its clips"
-
-
-def _no_columns(one: Input, packed: Sequence[Sequence[str]]) -> str:
-    missing = dict.fromkeys(name for names in packed for name in one.columns() if name not in names)
-    return f"the predictions hold no column {', '.join(missing)}" if missing else ""
+    if one.quantity.is_seen:
+        there = all(clip.video if one.whose is Whose.REFERENCE else clip.speaker_video for clip in clips)
+        return "" if there else f"the {one.whose.value} has no videos of all its clips"
+    if one.whose is Whose.PREDICTED:
+        missing = dict.fromkeys(name for names in packed for name in one.columns() if name not in names)
+        return f"the predictions hold no column {', '.join(missing)}" if missing else ""
+    there = all(one in clip.arrays for clip in clips)
+    return "" if there else f"the reference holds no column {', '.join(one.columns())}"
 
 
 def no_weights(metric: Definition) -> str:

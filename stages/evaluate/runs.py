@@ -8,7 +8,7 @@ errors, unless a `Policy` says otherwise; nothing is padded in silence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,7 @@ class Misfit(Enum):
     """How a prediction can fail to fit the reference, in words, and what a person can do then."""
 
     MISSING = ("misses", "predict them, choose other --split, or say --on-missing-clip skip")
-    LENGTH = (
-        "has other lengths than",
-        "predict at the reference's length, or say with --on-length-mismatch what to do",
-    )
+    LENGTH = ("has other lengths than", "predict at its length, or say with --on-length-mismatch what to do")
     SIZE = ("has other sizes than", "render at the reference's size, or say --on-size-mismatch resize")
     UNREADABLE = ("has broken videos of", "render them again, or say --on-missing-clip skip")
 
@@ -76,13 +73,22 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceClip:
-    """A clip of the reference: its arrays, and its videos."""
+class ClipFacts:
+    """What the reference says of a clip."""
 
     clip_id: str
     split: str
     attitude: str | None
     num_frames: int
+
+
+FACTS = tuple(field.name for field in fields(ClipFacts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceClip(ClipFacts):
+    """A clip of the reference: its arrays, and its videos."""
+
     arrays: Clip
     video: Path | None
     speaker_video: Path | None
@@ -92,16 +98,13 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     """A run from a folder of predictions, a folder of videos, or both; with their samples where they have several."""
     if name == REFERENCE_RUN:
         raise UserError(f"run {name!r}: the name is the reference's own; give another: NAME=FOLDER")
-    for folder in (predicted, videos):
-        if folder is not None and not folder.is_dir():
-            raise UserError(f"run {name!r}: {folder}: no such folder; name one that jobs.predict or jobs.render wrote")
     folders = [folder for folder in (predicted, videos) if folder is not None]
-    samples = next(filter(None, map(sample_names, folders)), [""])
-    found = tuple(
-        Sample(predicted and _inside(predicted, sample), videos and _inside(videos, sample)) for sample in samples
-    )
-    if predicted is None and videos is None:
+    if not folders:
         raise UserError(f"run {name!r}: expected predictions or videos, found neither")
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f"run {name!r}: {missing[0]}: no such folder; name one that jobs.predict or jobs.render wrote")
+    samples = next(filter(None, map(sample_names, folders)), [""])
+    found = tuple(Sample(*(folder and _inside(folder, name) for folder in (predicted, videos))) for name in samples)
     first = found[0].data
     return Run(name, found, read_description(first).predicted if first else None)
 
@@ -119,7 +122,6 @@ def _columns(inputs: Iterable[Input], packed: Sequence[str]) -> list[str]:
 
 
 def _arrays(row: Mapping[str, Any], *people: Whose) -> dict[Input, np.ndarray]:
-    """The arrays of one row of a shard."""
     arrays = {}
     for one in (Input(whose, quantity) for whose in people for quantity in Quantity if not quantity.is_seen):
         values = [row.get(name) for name in one.columns()]
@@ -137,10 +139,7 @@ def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definiti
     videos = [name for name in ("listener_video", "speaker_video") if name in packed]
     clips = [
         ReferenceClip(
-            clip_id=row["clip_id"],
-            split=row["split"],
-            attitude=row["attitude"],
-            num_frames=row["num_frames"],
+            **{name: row[name] for name in FACTS},
             arrays=_arrays(row, Whose.REFERENCE, Whose.SPEAKER),
             video=_media(root, row.get("listener_video")),
             speaker_video=_media(root, row.get("speaker_video")),
@@ -159,12 +158,7 @@ def _media(root: Path, name: str | None) -> Path | None:
 
 
 def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dict[Input, np.ndarray]]:
-    """Arrays of every predicted clip, by its id.
-
-    Raises
-    ------
-    UserError : a prediction holds numbers that are not finite in frames that it does not declare invalid.
-    """
+    """Arrays of every predicted clip, by its id; `UserError` where frames not declared invalid are not finite."""
     packed = read_description(root).packed
     inputs = (one for metric in metrics for one in metric.inputs if one.whose is Whose.PREDICTED)
     names = [*_columns(inputs, packed), *([VALID] if VALID in packed else [])]
@@ -192,9 +186,9 @@ def fit_lengths(clip: ReferenceClip, predicted: Clip, policy: str) -> tuple[dict
         return {}, problem
     goal = min(clip.num_frames, *lengths) if policy == "truncate" else clip.num_frames
     still = Quantity.IDENTITY
-    return {one: v if one.quantity is still else at_length(v, goal) for one, v in arrays.items()}, problem
+    return {i: v if i.quantity is still else v[frames_at(goal, len(v))] for i, v in arrays.items()}, problem
 
 
-def at_length(values: np.ndarray, num_frames: int) -> np.ndarray:
-    """The first frames; the last one again and again where there are too few."""
-    return values[np.minimum(np.arange(num_frames), len(values) - 1)]
+def frames_at(goal: int, length: int) -> np.ndarray:
+    """The first frames of a sequence; the last one again and again where there are too few."""
+    return np.minimum(np.arange(goal), length - 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -29,38 +29,27 @@ COSTLY_DIMENSIONS = 512  # from which on a Frechet distance takes seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One score to be: a metric of a run on some clips, with what each clip brings, a list a sample.
-
-    ``values`` and ``frames`` are (sample, clip); ``arrays`` holds a mapping a clip where the metric needs all clips.
-    """
+    """One score to be: a metric on some clips, with what each clip brings, a list a sample."""
 
     run: str
     key: Comparable
-    metric: str
-    values: np.ndarray
-    frames: np.ndarray
+    metric: Definition  # bound to the inputs of the run
+    values: np.ndarray  # (sample, clip)
+    frames: np.ndarray  # (sample, clip)
     left_out: int
-    arrays: Sequence[Sequence[Clip]]
+    arrays: Sequence[Sequence[Clip]]  # a mapping a clip where the metric needs all clips
     clip_ids: tuple[str, ...]
     seed: int
-
-    def definition(self) -> Definition:
-        """The metric, bound to the inputs of this run."""
-        metric = find_definition(self.metric)
-        return metric.of_reference() if self.run == REFERENCE_RUN else metric
 
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of an evaluation, the differences between its runs, and the metrics that are defined nowhere.
-
-    ``undefined`` holds the reason by run and metric, ``notes`` say what is defined for no clip of a single split.
-    """
+    """All scores of an evaluation, the differences between its runs, and the metrics that are defined nowhere."""
 
     scores: list[Score]
     differences: list[Difference]
-    undefined: dict[tuple[str, str], str]
-    notes: list[str]
+    undefined: dict[tuple[str, str], str]  # the reason by run and metric
+    notes: list[str]  # what is defined for no clip of a single split
 
 
 def score_all(done: Evaluation, spread: Spread, seed: int) -> Scores:
@@ -88,10 +77,8 @@ def _undefined(scores: Sequence[Score]) -> tuple[dict[tuple[str, str], str], lis
             absent[score.key.split, least][score.key.metric] = None
         else:
             nowhere[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
-    return nowhere, [
-        f"not defined for the clips of {split}: {', '.join(metrics)}: {_need(least)}"
-        for (split, least), metrics in absent.items()
-    ]
+    said = ((split, ", ".join(metrics), _need(least)) for (split, least), metrics in absent.items())
+    return nowhere, [f"not defined for the clips of {split}: {metrics}: {why}" for split, metrics, why in said]
 
 
 def _need(least: int) -> str:
@@ -100,7 +87,7 @@ def _need(least: int) -> str:
 
 def replicate(group: Group) -> Replicates:
     """The value of a group and of its resampled clips."""
-    metric, clips = group.definition(), len(group.clip_ids)
+    metric, clips = group.metric, len(group.clip_ids)
     if metric.pooling is not Pooling.DATA_SET:
         values = _mean_of_samples(group.values)
         weights = np.ones(clips) if metric.pooling is Pooling.CLIPS else group.frames.mean(axis=0)
@@ -124,7 +111,7 @@ def _mean_of_samples(values: np.ndarray) -> np.ndarray:
         return np.where(counts, values, 0).sum(axis=0) / counts.sum(axis=0)
 
 
-def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
+def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> Iterator[Group]:
     """Every metric on every split, all attitudes together and each alone, of the clips that all samples have."""
     samples = range(1 if one.run.name == REFERENCE_RUN else len(one.run.samples))
     clips = {(clip.task.sample, clip.task.clip_id): clip for clip in one.clips}
@@ -135,33 +122,28 @@ def _groups(one: EvaluatedRun, done: Evaluation, seed: int) -> list[Group]:
             if clip.task.attitude in ATTITUDES:
                 members[clip.task.split, clip.task.attitude].append(clip_id)
     order = sorted(members, key=lambda group: (done.request.splits.index(group[0]), group[1] != ALL, group[1]))
-    return [
-        _group(
-            one.run.name,
-            replace(key, split=split, attitude=attitude),
-            [[clips[sample, clip_id] for clip_id in members[split, attitude]] for sample in samples],
-            seed,
-        )
-        for key in (_key(metric, one, done) for metric in one.metrics)
-        for split, attitude in order
-    ]
+    for metric in one.metrics:
+        key = _key(metric, one, done)
+        bound = metric.of_reference() if one.run.name == REFERENCE_RUN else metric
+        for split, attitude in order:
+            chosen = [[clips[sample, clip_id] for clip_id in members[split, attitude]] for sample in samples]
+            yield _group(one.run.name, replace(key, split=split, attitude=attitude), bound, chosen, seed)
 
 
-def _group(run: str, key: Comparable, clips: Sequence[Sequence[ComparedClip]], seed: int) -> Group:
-    """The group of these clips, a list a sample."""
-    metric = find_definition(key.metric)
-    bound = metric.of_reference() if run == REFERENCE_RUN else metric
+def _group(run: str, key: Comparable, metric: Definition, clips: list[list[ComparedClip]], seed: int) -> Group:
     arrays: list[list[Clip]] = []
     if metric.pooling is Pooling.DATA_SET:
-        valid = [[valid_frames(bound, clip.arrays()) for clip in sample] for sample in clips]
+        valid = [
+            [valid_frames(metric, {**clip.task.arrays, **clip.result.arrays}) for clip in sample] for sample in clips
+        ]
         arrays = [[inputs for inputs, _ in sample] for sample in valid]
-        found = [[Measured(math.nan, bound.num_frames(inputs), gone) for inputs, gone in sample] for sample in valid]
+        found = [[Measured(math.nan, metric.num_frames(inputs), gone) for inputs, gone in sample] for sample in valid]
     else:
         found = [[clip.result.values[metric.id] for clip in sample] for sample in clips]
     return Group(
         run=run,
         key=key,
-        metric=metric.id,
+        metric=metric,
         values=np.array([[one.value for one in sample] for sample in found]),
         frames=np.array([[one.num_frames for one in sample] for sample in found]),
         left_out=sum(one.left_out for sample in found for one in sample),
@@ -198,9 +180,8 @@ def _space(metric: Definition, done: Evaluation) -> ScoreSpace:
 
 
 def _score(group: Group, found: Replicates) -> Score:
-    metric = group.definition()
     low, high = found.interval()
-    if metric.pooling is Pooling.DATA_SET and low < 0:  # distances, variances, entropies: a normal interval knows no 0
+    if found.pooled and low < 0:  # distances, variances, entropies: a normal interval knows no 0
         low = 0.0
     counts = np.isfinite(_mean_of_samples(group.values)) if not group.arrays else np.ones(len(group.clip_ids), bool)
     samples = len(group.frames)

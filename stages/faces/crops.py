@@ -29,12 +29,8 @@ def heads(boxes: Floats) -> Floats:
 def static_square(boxes: Floats, margin: float, picture_px: tuple[int, int]) -> Floats:
     """One square x1, y1, x2, y2 for a clip, in whole pixels.
 
-    The smallest one that holds the head in nearly all frames, and no smaller than ``margin`` median face heights; moved
-    into the picture as far as it fits.
-
-    Parameters
-    ----------
-    boxes : (frame, 4) face boxes; picture_px : width and height.
+    The smallest one that holds the head of face boxes (frame, 4) in nearly all frames, and no smaller than ``margin``
+    median face heights; moved into the picture (width, height) as far as it fits.
     """
     reached = heads(boxes)
     low, high = np.quantile(reached[:, :2], QUANTILE, axis=0), np.quantile(reached[:, 2:], 1 - QUANTILE, axis=0)
@@ -60,12 +56,9 @@ def apart(left: Floats, right: Floats, picture_px: tuple[int, int]) -> tuple[Flo
 
 
 def moving_squares(boxes: Floats, margin: float, picture_px: tuple[int, int], sigma_frames: float) -> Floats:
-    """A square for each frame (frame, 4) that follows the head.
+    """A square for each frame (frame, 4) that follows the head of face boxes (frame, 4).
 
-    Parameters
-    ----------
-    boxes : (frame, 4) face boxes; picture_px : width and height.
-    sigma_frames : standard deviation of the Gaussian that smooths centre and size in time; 0 follows every box.
+    ``sigma_frames`` is the standard deviation of the Gaussian that smooths centre and size in time; 0 follows each box.
     """
     reached = _smoothed(heads(boxes), sigma_frames)
     side_px = margin * _smoothed(sizes(boxes), sigma_frames)[:, 1]

@@ -13,7 +13,7 @@ after a camera flash the picture returns. Two kinds of steps are looked at:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,7 @@ MIN_MOVING_SHARE = 0.6  # of a head's blocks count at least as moving: a blink o
 HEAD_SHARE = 0.4  # of a head's moving blocks jump: under .3 in 10 000 frames of footage, .4 at half of all jump cuts
 
 
-@dataclass(frozen=True)
-class ShotCut:
+class ShotCut(NamedTuple):
     """A hard cut: the first frame after it and what gave it away."""
 
     frame: int
@@ -83,12 +82,7 @@ class CutFinder:
         return found
 
     def head_cuts(self, head: Floats) -> list[ShotCut]:
-        """Jumps of one head.
-
-        Parameters
-        ----------
-        head : (4,) the head's square x1, y1, x2, y2 as shares of the picture's width and height.
-        """
+        """Jumps of one head, whose square (4,) is x1, y1, x2, y2 in shares of the picture's width and height."""
         if len(self._blocks) < 2 * MIN_CONTEXT_FRAMES:
             return []
         blocks = np.stack(self._blocks)
@@ -152,13 +146,8 @@ def _cells(low: float, high: float, count: int) -> slice:
 def _steps(lags: Floats) -> tuple[Floats, Floats]:
     """How far each frame is from the one before, and the largest distance found inside the frames before or after.
 
-    Parameters
-    ----------
-    lags : (frame, lag, cell) distance to the frame ``lag + 1`` before, 0 where there is none.
-
-    Returns
-    -------
-    step, nearby : (frame - 1, cell) each; row t is the step from frame t to t + 1.
+    From distances (frame, lag, cell) to the frame ``lag + 1`` before, 0 where there is none. Each is (frame - 1, cell);
+    row t is the step from frame t to t + 1.
     """
     step = lags[1:, 0]
     nearby = lags[:-1].max(axis=1)  # from frame t back to t - 1, t - 2 ...

@@ -26,26 +26,24 @@ PYRAMID_FACTOR = 0.709  # about sqrt(1/2): every level halves the area
 DEFAULT_MIN_FACE_PX = 20  # facenet-pytorch's, where its ladder of scales begins
 PNET_CELL_PX, PNET_STRIDE_PX = 12, 2  # receptive field and stride of P-Net
 RNET_INPUT_PX, ONET_INPUT_PX = 24, 48
+THRESHOLDS = (0.6, 0.7, 0.7)  # probability that a candidate needs after P-, R- and O-Net: facenet-pytorch's
 LEVEL_OVERLAP, FRAME_OVERLAP = 0.5, 0.7  # above which the weaker candidate goes, in a level and in a frame
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of one frame, largest first.
+    """The faces of one frame, largest first."""
 
-    Attributes
-    ----------
-    boxes : (face, 4) float32, x1, y1, x2, y2 in pixels of the frame; may reach outside of it.
-    probabilities : (face,) float32 in [0, 1].
-    points : (face, 5, 2) float32, x, y of image-left eye, image-right eye, nose, image-left and -right mouth corner.
-    """
-
-    boxes: Floats
-    probabilities: Floats
-    points: Floats
+    boxes: Floats  # (face, 4) x1, y1, x2, y2 in pixels of the frame; may reach outside of it
+    probabilities: Floats  # (face,) in [0, 1]
+    points: Floats  # (face, 5, 2) x, y of image-left eye, image-right eye, nose, image-left and -right mouth corner
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def take(self, row: int) -> Faces:
+        """One of the faces alone."""
+        return Faces(self.boxes[row : row + 1], self.probabilities[row : row + 1], self.points[row : row + 1])
 
     def scaled(self, factor: float) -> Faces:
         """The same faces in a frame that is ``factor`` times as large."""
@@ -84,42 +82,26 @@ NO_CANDIDATES = _Candidates(
 
 
 class FaceDetector:
-    """MTCNN on a device.
+    """MTCNN on a device, ``"cpu"`` or ``"cuda"``."""
 
-    Parameters
-    ----------
-    device : ``"cpu"`` or ``"cuda"``.
-    thresholds : probability that a candidate needs after P-, R- and O-Net; the defaults are facenet-pytorch's.
-    """
-
-    def __init__(self, device: str = "cpu", thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         from stages.faces.mtcnn import networks
 
         self._pnet, self._rnet, self._onet = networks(device)
         self._device = device
-        self._thresholds = thresholds
 
     def detect(self, frames: NDArray[np.uint8], min_face_px: float = DEFAULT_MIN_FACE_PX) -> list[Faces]:
-        """Faces of every frame.
-
-        Parameters
-        ----------
-        frames : (frame, height, width, 3) uint8 RGB.
-        min_face_px : size where the pyramid begins; smaller faces are not looked for.
-        """
+        """Faces of every frame of (frame, height, width, 3) uint8 RGB; no smaller than ``min_face_px``."""
         import torch
 
         with torch.inference_mode():
             areas = SummedAreas(frames, self._device)
-            found, points = self._decide(areas, self._propose(areas, min_face_px))
-        return [_faces_of_frame(found, points, frame) for frame in range(len(frames))]
+            return self._decide(areas, self._propose(areas, min_face_px))
 
     def confirm(self, frames: NDArray[np.uint8], boxes: Sequence[Floats]) -> list[Faces]:
-        """Faces of every frame at or near the boxes (face, 4) proposed for it: the cascade without P-Net.
+        """Faces of every frame of (frame, height, width, 3) uint8 RGB at or near the boxes (face, 4) proposed for it.
 
-        Parameters
-        ----------
-        frames : (frame, height, width, 3) uint8 RGB.
+        The cascade without P-Net.
         """
         import torch
 
@@ -128,11 +110,16 @@ class FaceDetector:
         scores, shifts = np.ones(len(proposed), np.float32), np.zeros_like(proposed)
         with torch.inference_mode():
             candidates = _Candidates(_squared(proposed), scores, rows, shifts)
-            found, points = self._decide(SummedAreas(frames, self._device), candidates)
-        return [_faces_of_frame(found, points, frame) for frame in range(len(frames))]
+            return self._decide(SummedAreas(frames, self._device), candidates)
 
-    def _decide(self, areas: SummedAreas, candidates: _Candidates) -> tuple[_Candidates, Floats]:
-        return self._output(areas, self._refine(areas, candidates))
+    def _decide(self, areas: SummedAreas, candidates: _Candidates) -> list[Faces]:
+        found, points = self._output(areas, self._refine(areas, candidates))
+        faces = []
+        for frame in range(areas.num_frames):
+            rows = np.flatnonzero(found.frames == frame)
+            rows = rows[np.argsort(-sizes(found.boxes[rows]).prod(axis=1), kind="stable")]  # largest first
+            faces.append(Faces(found.boxes[rows], found.scores[rows], points[rows]))
+        return faces
 
     def _propose(self, areas: SummedAreas, min_face_px: float) -> _Candidates:
         """P-Net on every level of the pyramid: one candidate a cell of 12 x 12 pixels that may hold a face."""
@@ -148,7 +135,7 @@ class FaceDetector:
         # one frame at a time on a CPU: the layers of a batch do not fit its caches, which doubles the time
         outputs = [self._pnet(part) for part in level.split(1 if self._device == "cpu" else len(level))]
         probabilities, shifts = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-        is_face = probabilities[:, 1] >= self._thresholds[0]
+        is_face = probabilities[:, 1] >= THRESHOLDS[0]
         cells = is_face.nonzero().cpu().numpy()  # frame, row, column
         corner = (PNET_STRIDE_PX * cells[:, :0:-1] + 1).astype(np.float32)  # x, y, counted from 1
         boxes = np.concatenate([corner, corner + PNET_CELL_PX - 1], axis=1) / np.float32(scale)
@@ -162,7 +149,7 @@ class FaceDetector:
         if not len(crops):
             return candidates
         probabilities, shifts = self._rnet(crops)
-        passed = _rescored(candidates, probabilities, shifts, self._thresholds[1])[0]
+        passed = _rescored(candidates, probabilities, shifts, THRESHOLDS[1])[0]
         kept = passed.take(_suppressed(passed, FRAME_OVERLAP))
         return replace(kept, boxes=_squared(_shifted(kept)))
 
@@ -172,7 +159,7 @@ class FaceDetector:
         if not len(crops):
             return candidates, np.empty((0, 5, 2), np.float32)
         probabilities, shifts, points = self._onet(crops)
-        passed, rows = _rescored(candidates, probabilities, shifts, self._thresholds[2])
+        passed, rows = _rescored(candidates, probabilities, shifts, THRESHOLDS[2])
         x_then_y = points.cpu().numpy()[rows].reshape(-1, 2, 5)
         placed = x_then_y.swapaxes(1, 2) * (sizes(passed.boxes) + 1)[:, None] + passed.boxes[:, None, :2] - 1
         final = replace(passed, boxes=_shifted(passed))
@@ -249,29 +236,19 @@ def _squared(boxes: Floats) -> Floats:
     return np.concatenate([low, low + side], axis=1)
 
 
-def _faces_of_frame(found: _Candidates, points: Floats, frame: int) -> Faces:
-    rows = np.flatnonzero(found.frames == frame)
-    largest_first = rows[np.argsort(-sizes(found.boxes[rows]).prod(axis=1), kind="stable")]
-    return Faces(found.boxes[largest_first], found.scores[largest_first], points[largest_first])
-
-
 class SummedAreas:
     """Frames of one size on a device, with the mean of any rectangle in four look-ups: many crops are made at once.
 
     Crow: "Summed-Area Tables for Texture Mapping", SIGGRAPH 1984. Rectangles are cut into the bins of adaptive average
-    pooling (torch's ``interpolate(mode="area")``), which is how facenet-pytorch resizes.
-
-    Parameters
-    ----------
-    frames : (frame, height, width, 3) uint8.
-    device : ``"cpu"`` or ``"cuda"``.
+    pooling (torch's ``interpolate(mode="area")``), which is how facenet-pytorch resizes. Frames are uint8 (frame,
+    height, width, 3).
     """
 
     def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
         import cv2
         import torch
 
-        self.height, self.width = frames.shape[1:3]
+        self.num_frames, self.height, self.width = frames.shape[:3]
         tables = np.stack([cv2.integral(frame) for frame in frames])  # (frame, height + 1, width + 1, 3) int32
         self._tables = torch.from_numpy(tables).to(device)
         self._device = device
@@ -287,10 +264,7 @@ class SummedAreas:
     def crops(self, frames: NDArray[np.int64], boxes: NDArray[np.int64], size_px: int) -> Tensor:
         """Area-averaged crops, float32 (box, 3, size_px, size_px).
 
-        Parameters
-        ----------
-        frames : (box,) index of the frame that each box lies in.
-        boxes : (box, 4) first and last-plus-one pixel x1, y1, x2, y2, inside the frame.
+        Boxes (box, 4) are first and last-plus-one pixel x1, y1, x2, y2, inside the frame whose index (box,) is given.
         """
         import torch
 

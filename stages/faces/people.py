@@ -7,7 +7,7 @@ and about as large as the largest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import radians
 
 import numpy as np
@@ -40,44 +40,24 @@ MIN_APART_SIZES = 0.5  # how far the faces' centres lie apart sideways, in sizes
 
 @dataclass
 class FaceTrack:
-    """One face over time.
+    """One face over time."""
 
-    Attributes
-    ----------
-    looks : indices of the frames looked at in which it was found, rising.
-    boxes, probabilities, points : what was found there, see `Faces`.
-    """
+    looks: list[int]  # indices of the frames looked at in which it was found, rising
+    faces: list[Faces]  # and the one face there
 
-    looks: list[int] = field(default_factory=list)
-    boxes: list[Floats] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
-    points: list[Floats] = field(default_factory=list)
-
-    def add(self, look: int, faces: Faces, row: int) -> None:
-        self.looks.append(look)
-        self.boxes.append(faces.boxes[row])
-        self.probabilities.append(float(faces.probabilities[row]))
-        self.points.append(faces.points[row])
-
-    def extend(self, later: FaceTrack) -> None:
-        self.looks += later.looks
-        self.boxes += later.boxes
-        self.probabilities += later.probabilities
-        self.points += later.points
+    @property
+    def boxes(self) -> Floats:
+        return np.concatenate([face.boxes for face in self.faces])
 
     @property
     def size_px(self) -> float:
         """Median side of a square as large as the box."""
-        return float(np.median(np.sqrt(areas(np.stack(self.boxes)))))
+        return float(np.median(np.sqrt(areas(self.boxes))))
 
     @property
     def centre_px(self) -> Floats:
         """Median centre x, y."""
-        return np.asarray(np.median(centres(np.stack(self.boxes)), axis=0))
-
-    def yaws_rad(self) -> Floats:
-        """How far the head is turned to the side at every look, see `yaw_rad`."""
-        return yaw_rad(np.stack(self.points))
+        return np.asarray(np.median(centres(self.boxes), axis=0))
 
 
 def yaw_rad(points: Floats) -> Floats:
@@ -109,17 +89,16 @@ def _continue(tracks: list[FaceTrack], look: int, faces: Faces) -> None:
     alive = [track for track in tracks if track.looks[-1] == look - 1]
     free = set(range(len(faces)))
     if alive and free:
-        overlap = iou(np.stack([track.boxes[-1] for track in alive])[:, None], faces.boxes)
+        overlap = iou(np.stack([track.faces[-1].boxes for track in alive]), faces.boxes)
         for _ in range(min(overlap.shape)):
             row, column = (int(index) for index in np.unravel_index(overlap.argmax(), overlap.shape))
             if overlap[row, column] < MIN_LINK_IOU:
                 break
-            alive[row].add(look, faces, column)
+            alive[row].looks.append(look)
+            alive[row].faces.append(faces.take(column))
             free.discard(column)
             overlap[row], overlap[:, column] = -1, -1
-    for row in sorted(free):
-        tracks.append(FaceTrack())
-        tracks[-1].add(look, faces, row)
+    tracks += [FaceTrack([look], [faces.take(row)]) for row in sorted(free)]
 
 
 def _rejoin(tracks: list[FaceTrack]) -> list[FaceTrack]:
@@ -128,14 +107,16 @@ def _rejoin(tracks: list[FaceTrack]) -> list[FaceTrack]:
     for track in tracks:  # in the order in which they begin
         ended = [old for old in joined if old.looks[-1] < track.looks[0] and _same_place(old, track)]
         if ended:
-            max(ended, key=lambda old: old.looks[-1]).extend(track)
+            latest = max(ended, key=lambda old: old.looks[-1])
+            latest.looks += track.looks
+            latest.faces += track.faces
         else:
             joined.append(track)
     return joined
 
 
 def _same_place(old: FaceTrack, new: FaceTrack) -> bool:
-    last, first = old.boxes[-1], new.boxes[0]
+    last, first = old.faces[-1].boxes[0], new.faces[0].boxes[0]
     side_px = np.sqrt(np.array([areas(last), areas(first)]))
     apart_px = np.hypot(*(centres(first) - centres(last)))
     return bool(side_px.max() <= MAX_SIZE_RATIO * side_px.min() and apart_px <= MAX_JUMP_SIZES * side_px.min())
@@ -144,17 +125,14 @@ def _same_place(old: FaceTrack, new: FaceTrack) -> bool:
 def people(tracks: list[FaceTrack], num_looks: int, min_share: float, min_relative_size: float) -> list[FaceTrack]:
     """The persons among the tracks, from left to right.
 
-    Parameters
-    ----------
-    num_looks : how many frames were looked at.
-    min_share : a person is found in this share of them. Hands and people who walk by are not.
-    min_relative_size : and has a face of at least this size, in sizes of the largest that lasts. Photographs on the
-        wall, insets and people in the background have not.
+    A person is found in ``min_share`` of all looks: hands and people who walk by are not. And has a face of at least
+    ``min_relative_size`` in sizes of the largest that lasts: photographs, insets and people in the background have not.
     """
     lasting = [
         track
         for track in tracks
-        if len(track.looks) >= min_share * num_looks and np.median(track.probabilities) >= MIN_PROBABILITY
+        if len(track.looks) >= min_share * num_looks
+        and np.median([float(face.probabilities[0]) for face in track.faces]) >= MIN_PROBABILITY
     ]
     largest_px = max((track.size_px for track in lasting), default=0.0)
     persons = [track for track in lasting if track.size_px >= min_relative_size * largest_px]
@@ -164,9 +142,7 @@ def people(tracks: list[FaceTrack], num_looks: int, min_share: float, min_relati
 def longest_run_s(wrong: NDArray[np.bool_], times_s: NDArray[np.float64]) -> tuple[float, float]:
     """Length and beginning of the longest time in which all looks are wrong, each standing for the time until the next.
 
-    Parameters
-    ----------
-    wrong : (look,); times_s : (look + 1,) when they were taken, and the clip's end.
+    The times (look + 1,) are those at which the looks (look,) were taken, and the clip's end.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wrong, [False]]).astype(np.int8)))
     starts_s, ends_s = times_s[edges[::2]], times_s[edges[1::2]]
@@ -225,7 +201,7 @@ def _check_sides(left: FaceTrack, right: FaceTrack) -> None:
     if apart_px < expected_px:
         raise Reject("not_side_by_side", f"{apart_px:.0f} px apart sideways, expected {expected_px:.0f} or more")
     _, in_left, in_right = np.intersect1d(left.looks, right.looks, return_indices=True)
-    ahead_px = centres(np.stack(right.boxes))[in_right, 0] - centres(np.stack(left.boxes))[in_left, 0]
+    ahead_px = centres(right.boxes)[in_right, 0] - centres(left.boxes)[in_left, 0]
     if (ahead_px <= 0).any():
         raise Reject("not_side_by_side", f"the faces change sides in {(ahead_px <= 0).mean():.0%} of the frames")
 
@@ -237,7 +213,8 @@ def _check_face(name: str, person: FaceTrack, times_s: NDArray[np.float64], rule
     missing = np.ones(len(times_s) - 1, bool)
     missing[person.looks] = False
     away = np.zeros_like(missing)
-    away[person.looks] = np.abs(person.yaws_rad()) > radians(rules.max_yaw_deg)
+    points = np.concatenate([face.points for face in person.faces])
+    away[person.looks] = np.abs(yaw_rad(points)) > radians(rules.max_yaw_deg)
     for reason, wrong in (("face_missing", missing), ("face_turned_away", away | missing)):
         seconds, start_s = longest_run_s(wrong, times_s)
         if seconds > rules.max_missing_s:
@@ -257,7 +234,7 @@ def _listed(persons: list[FaceTrack], num_looks: int) -> str:
 def boxes_over_time(person: FaceTrack, found: Scan, pictures: Pictures) -> Floats:
     """A person's face box in every grid frame, (frame, 4): interpolated in time between finds, held at the ends."""
     finds_s = pictures.times_s[found.looked_at[person.looks]]
-    edges = [np.interp(pictures.times_s, finds_s, edge) for edge in np.stack(person.boxes, axis=1)]
+    edges = [np.interp(pictures.times_s, finds_s, edge) for edge in person.boxes.T]
     return np.stack(edges, axis=1).astype(np.float32)[pictures.of_frame]
 
 

@@ -22,25 +22,19 @@ from stages.faces.detector import FaceDetector, Faces, ladder_face_px
 MIN_FACE_PX = 20  # smallest face looked for, in pixels of the reduced frame: what facenet-pytorch begins with
 SLACK = 0.85  # of the size of a face that would count as a person: sizes vary from look to look
 SAME_FACE_IOU = 0.2  # of a face in two searches about a second apart
-AROUND = 0.1 * np.array(
-    [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], np.float32
-)  # in box sizes: where faces are proposed
+AROUND = 0.1 * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)  # box sizes: where faces are proposed
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """The different frames of a source that a clip shows; the grid repeats some where the source has less than 30 fps.
 
-    Attributes
-    ----------
-    pts : (picture,) timestamps, rising.
-    of_frame : (frame,) index of the picture that each grid frame shows.
-    times_s : (picture,) in the source; end_s : the clip's end in the source.
+    The clip's end ``end_s`` is, as all times here, in the source.
     """
 
-    pts: NDArray[np.int64]
-    of_frame: NDArray[np.intp]
-    times_s: NDArray[np.float64]
+    pts: NDArray[np.int64]  # (picture,) timestamps, rising
+    of_frame: NDArray[np.intp]  # (frame,) index of the picture that each grid frame shows
+    times_s: NDArray[np.float64]  # (picture,)
     end_s: float
 
     def __len__(self) -> int:
@@ -53,28 +47,17 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What the pass found.
+    """What the pass found."""
 
-    Attributes
-    ----------
-    looked_at : (look,) the pictures in which faces were looked for.
-    looks : (look,) the faces found there, in pixels of the source.
-    cuts : has seen all pictures.
-    """
-
-    looked_at: NDArray[np.intp]
-    looks: list[Faces]
-    cuts: CutFinder
+    looked_at: NDArray[np.intp]  # (look,) the pictures in which faces were looked for
+    looks: list[Faces]  # (look,) the faces found there, in pixels of the source
+    cuts: CutFinder  # has seen all pictures
 
 
 def scan(frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], looker: Looker, scale: float) -> Scan:
-    """Look for cuts in all frames and for faces in those given.
+    """Look for cuts in all frames, uint8 RGB (height, width, 3), and for faces in those of the rising indices given.
 
-    Parameters
-    ----------
-    frames : (height, width, 3) uint8 RGB, reduced.
-    looked_at : indices of the frames to look at, rising.
-    scale : size of the source's picture in sizes of the reduced one.
+    The scale is the size of the source's picture in sizes of these reduced frames.
     """
     cuts, wanted = CutFinder(), set(looked_at.tolist())
     with looker:

@@ -36,27 +36,18 @@ def to_window(points: Tensor, angle: Tensor, trans: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a face lies in its picture, scaled-orthographic: picture = scale_px * (M v)_xy + origin_px.
+    """Where a face lies in its picture, scaled-orthographic: picture = scale_px * (M v)_xy + origin_px."""
 
-    Attributes
-    ----------
-    scale_px : (frame,) px of the picture for a dm.
-    origin_px : (frame, 2) where the model's origin lies, y up.
-    """
-
-    scale_px: Tensor
-    origin_px: Tensor
+    scale_px: Tensor  # (frame,) px of the picture for a dm
+    origin_px: Tensor  # (frame, 2) where the model's origin lies, y up
 
 
 def crop_and_trans(placement: Placement, seen: Tensor) -> tuple[Tensor, Tensor]:
     """A crop that is fixed for the clip and the translation before the camera, both (frame, 3).
 
-    The crop brings the clip's median placement to the window's usual size and centre; all motion is in trans, so that a
-    model which reads the papers' 70 numbers (expression, angle, trans) misses nothing. `placement_of` is the inverse.
-
-    Parameters
-    ----------
-    placement : of every frame; seen : bool (frame,), those that count for the median.
+    The crop brings the clip's median placement, over the frames seen (frame,), to the window's usual size and centre;
+    all motion is in trans, so that a model which reads the papers' 70 numbers (expression, angle, trans) misses
+    nothing. `placement_of` is the inverse.
     """
     scale, origin = placement.scale_px[seen].median(), placement.origin_px[seen].median(0).values
     crop = torch.cat([(PX_PER_DM / scale)[None], origin]).expand(len(placement.scale_px), 3)

@@ -18,15 +18,8 @@ from stages.morphable.camera import PX_PER_DM, WINDOW_PX
 from stages.morphable.checkpoint import filled, read_checkpoint
 from stages.morphable.resnet50 import FEATURES, ResNet50
 
-HEADS = (80, 64, 80, 3, 27, 2, 1)  # identity, exp, tex, angle, gamma, (tx, ty), tz
-SLICES = {
-    "identity": (0, 80),
-    "exp": (80, 144),
-    "tex": (144, 224),
-    "angle": (224, 227),
-    "gamma": (227, 254),
-    "trans": (254, 257),
-}
+HEADS = (80, 64, 80, 3, 27, 2, 1)  # the last two, (tx, ty) and tz, are one column
+COLUMNS = {"identity": 80, "exp": 64, "tex": 80, "angle": 3, "gamma": 27, "trans": 3}
 
 
 class ReconNet(nn.Module):
@@ -43,13 +36,9 @@ class ReconNet(nn.Module):
 
 
 class Deep3D:
-    """The network with the weights of a published checkpoint.
+    """The network with the weights of a published checkpoint, the user's ``epoch_20.pth``, of it ``net_recon`` alone.
 
-    Parameters
-    ----------
-    checkpoint : the user's ``epoch_20.pth``; only ``net_recon`` is used of it. None leaves the network
-        untrained, for measuring its speed.
-    half : compute the convolutions in half precision; only where the device is a GPU.
+    None leaves the network untrained, for measuring its speed. On a GPU the convolutions may run in half precision.
     """
 
     def __init__(self, checkpoint: Path | None, device: str = "cpu", half: bool = True) -> None:
@@ -103,4 +92,4 @@ def window(frame: Tensor, crop: Tensor) -> Tensor:
 
 def columns_of(coefficients: Tensor) -> dict[str, Tensor]:
     """The 257 coefficients by name."""
-    return {name: coefficients[:, first:stop] for name, (first, stop) in SLICES.items()}
+    return dict(zip(COLUMNS, coefficients.split(list(COLUMNS.values()), 1), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -71,13 +72,7 @@ class Deep3d:
     def fit(self, faces: Sequence[FilmedTrack]) -> list[Columns]:
         """Columns of every face; windows of all faces share batches."""
         crops = [deep3d.crop_of(_y_up(deep3d.five_points(torch.from_numpy(f.points)), f.side_px)) for f in faces]
-        windows = (
-            deep3d.window(_picture(rgb).to(self._network.device), crop)
-            for face, crops_of_face in zip(faces, crops, strict=True)
-            for rgb, crop in _seen(face, crops_of_face)
-        )
-        found = [self._network.coefficients(torch.stack(batch)) for batch in _batched(windows, self._batch)]
-        parts = torch.cat(found).split([int(face.valid.sum()) for face in faces])
+        parts = _coefficients(self._network, deep3d.window, faces, crops, self._batch)
         return [
             {**_spread(deep3d.columns_of(part), face.valid), "crop": _masked(crop, face.valid)}
             for face, part, crop in zip(faces, parts, crops, strict=True)
@@ -94,13 +89,7 @@ class TddfaV2:
     def fit(self, faces: Sequence[FilmedTrack]) -> list[Columns]:
         """Columns of every face; crops of all faces share batches."""
         boxes = [tddfa.face_boxes(torch.from_numpy(face.points[..., :2])) for face in faces]
-        crops = (
-            tddfa.cut(_picture(rgb).to(self._network.device)[None], box[None])[0]
-            for face, boxes_of_face in zip(faces, boxes, strict=True)
-            for rgb, box in _seen(face, boxes_of_face)
-        )
-        found = [self._network.coefficients(torch.stack(batch)).cpu() for batch in _batched(crops, self._batch)]
-        parts = torch.cat(found).split([int(face.valid.sum()) for face in faces])
+        parts = _coefficients(self._network, tddfa.cut, faces, boxes, self._batch)
         return [_of_tddfa(*each) for each in zip(parts, boxes, faces, strict=True)]
 
 
@@ -127,23 +116,31 @@ def _columns_of(fit: Fit, face: FilmedTrack) -> Columns:
     return {"identity": fit.identity.float().cpu().numpy()} | {k: _masked(v, face.valid) for k, v in of_frames.items()}
 
 
+def _coefficients(
+    network: deep3d.Deep3D | tddfa.Tddfa,
+    cut: Callable[[Tensor, Tensor], Tensor],
+    faces: Sequence[FilmedTrack],
+    places: Sequence[Tensor],
+    size: int,
+) -> Sequence[Tensor]:
+    """Coefficients of the valid frames of every face, from cuts at its places (frame, 3) that pass in batches."""
+    cuts = (
+        cut(torch.from_numpy(rgb).permute(2, 0, 1).to(network.device), place)
+        for face, places_of_face in zip(faces, places, strict=True)
+        for rgb, valid, place in zip(face.frames(), face.valid, places_of_face, strict=True)
+        if valid
+    )
+    batches = iter(lambda: list(islice(cuts, size)), [])  # itertools.batched, from Python 3.12 on
+    found = torch.cat([network.coefficients(torch.stack(batch)).cpu() for batch in batches])
+    return found.split([int(face.valid.sum()) for face in faces])
+
+
 def _of_tddfa(coefficients: Tensor, boxes: Tensor, face: FilmedTrack) -> Columns:
-    pose = tddfa.pose_of(coefficients)
+    angle, trans = tddfa.pose_of(coefficients)
     middle = _y_up(boxes[:, :2] + (boxes[:, 2:] - 1) / 2, face.side_px)
     crop = torch.cat([tddfa.SIDE_PX / boxes[:, 2:], middle], 1)
-    found = {"identity": coefficients[:, 12:52], "exp": coefficients[:, 52:], "angle": pose.angle, "trans": pose.trans}
+    found = {"identity": coefficients[:, 12:52], "exp": coefficients[:, 52:], "angle": angle, "trans": trans}
     return {**_spread(found, face.valid), "crop": _masked(crop, face.valid)}
-
-
-def _picture(rgb: np.ndarray) -> Tensor:
-    return torch.from_numpy(rgb).permute(2, 0, 1)
-
-
-def _seen(face: FilmedTrack, values: Tensor) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Pictures of the valid frames with their row of ``values``."""
-    for rgb, valid, value in zip(face.frames(), face.valid, values, strict=True):
-        if valid:
-            yield rgb, value
 
 
 def _y_up(points: Tensor, side_px: int) -> Tensor:
@@ -165,17 +162,6 @@ def _spread(found: dict[str, Tensor], valid: np.ndarray) -> Columns:
         columns[name] = np.full((len(valid), *values.shape[1:]), np.nan, np.float32)
         columns[name][valid] = values.numpy()
     return columns
-
-
-def _batched(items: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
-    batch: list[Tensor] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _grouped(faces: Sequence[FilmedTrack]) -> Iterator[list[FilmedTrack]]:

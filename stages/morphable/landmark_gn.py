@@ -39,62 +39,47 @@ class Track:
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients of one track.
+    """Coefficients of one track; the placement has y up but counted from the picture's upper border, hence negative.
 
-    Attributes
-    ----------
-    identity : (80,); expression : (frame, 64); angle : (frame, 3) in rad.
-    placement : scale and origin in the picture, in px with y up but counted from its upper border, hence negative.
-    error : (frame,), mean distance of the model's points from the landmarks, in the picture plane, as a share of the
-        diagonal of the landmarks' box.
+    The error is the mean distance of the model's points from the landmarks, in the picture plane, as a share of the
+    diagonal of the landmarks' box.
     """
 
-    identity: Tensor
-    expression: Tensor
-    angle: Tensor
+    identity: Tensor  # (80,)
+    expression: Tensor  # (frame, 64)
+    angle: Tensor  # (frame, 3) in rad
     placement: Placement
-    error: Tensor
+    error: Tensor  # (frame,)
 
 
 @dataclass
 class _State:
-    """What the iterations move: rotation (frame, 3, 3), scale (frame,), identity (track, 80), expression (frame, 64)"""
+    """What the iterations move."""
 
-    rotation: Tensor
-    scale: Tensor
-    identity: Tensor
-    expression: Tensor
+    rotation: Tensor  # (frame, 3, 3)
+    scale: Tensor  # (frame,)
+    identity: Tensor  # (track, 80)
+    expression: Tensor  # (frame, 64)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Frames of all tracks in one row, and their moments with the basis.
+    """Frames of all tracks in one row, and their moments with the basis."""
 
-    Attributes
-    ----------
-    centred : (frame, point, 3) around mean (frame, 3); owner : int (frame,), the track of a frame.
-    share : (frame,), weight of a frame in the mean of its track: 0 where it is not valid, 1 in sum for a track.
-    num_valid : (track,).
-    moments : (frame, 1 + 80 + 64, 3, 3), of mean shape and components with the points: mean over points of b p'.
-    neighbours : int (2, frame), the frames before and after in the same track; ends are their own neighbours.
-    """
-
-    centred: Tensor
-    mean: Tensor
-    owner: Tensor
-    share: Tensor
-    num_valid: Tensor
-    moments: Tensor
-    neighbours: Tensor
+    centred: Tensor  # (frame, point, 3) around the mean
+    mean: Tensor  # (frame, 3)
+    owner: Tensor  # int (frame,), the track of a frame
+    share: Tensor  # (frame,), weight of a frame in the mean of its track: 0 where not valid, 1 in sum for a track
+    num_valid: Tensor  # (track,)
+    moments: Tensor  # (frame, 1 + 80 + 64, 3, 3), of mean shape and components with the points: mean of b p'
+    neighbours: Tensor  # int (2, frame), the frames before and after in the same track; ends are their own
 
 
 class LandmarkFitter:
     """The fitter for one basis on one device.
 
-    Parameters
-    ----------
-    smoothness : weight of the differences of neighbouring frames' expression, in their standard deviations, against the
-        prior's weight of the expression itself; 0 fits every frame by itself.
+    The smoothness is the weight of the differences of neighbouring frames' expression, in their standard deviations,
+    against the prior's weight of the expression itself; 0 fits every frame by itself.
     """
 
     def __init__(self, basis: Basis, device: str = "cpu", smoothness: float = 0.0) -> None:
@@ -159,11 +144,8 @@ class LandmarkFitter:
         sign = torch.ones_like(sizes)
         sign[:, 2] = torch.linalg.det(u @ vt)
         scale = (sizes * sign).sum(1) / self.products[0, 0].trace()
-        zeros = batch.moments.new_zeros
-        num_expression = len(self.ridge)
-        return _State(
-            (u * sign[:, None]) @ vt, scale, zeros(num_tracks, self.num_identity), zeros(len(scale), num_expression)
-        )
+        still = (batch.moments.new_zeros(size) for size in ((num_tracks, self.num_identity), (len(u), len(self.ridge))))
+        return _State((u * sign[:, None]) @ vt, scale, *still)
 
     def _identify(self, batch: _Batch, state: _State) -> None:
         """Identity from the mean of a track's frames in the model's axes, beside the mean expression.

@@ -34,15 +34,10 @@ def angles_of(matrix: Tensor) -> Tensor:
     return torch.stack([pitch, yaw, roll], -1)
 
 
-def cross_matrix(axis: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) whose product with a vector is the cross product of ``axis`` (..., 3) with it."""
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-
-
 def small_rotation(axis: Tensor) -> Tensor:
     """Rotations (..., 3, 3) by the vectors ``axis`` (..., 3) in radians, to second order (Cayley's formula)."""
-    half = cross_matrix(axis / 2)
+    x, y, z = (axis / 2).unbind(-1)
+    zero = torch.zeros_like(x)
+    half = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))  # its cross product
     share = 2 / (1 + (axis / 2).square().sum(-1))[..., None, None]
     return torch.eye(3, dtype=axis.dtype, device=axis.device) + share * (half + half @ half)

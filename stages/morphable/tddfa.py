@@ -8,7 +8,6 @@ Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", ECCV 20
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,26 +62,12 @@ class MobileNet(nn.Module):
         return self.fc_param(x.mean((2, 3)))
 
 
-@dataclass(frozen=True)
-class Pose:
-    """The 12 pose coefficients: angle (frame, 3) in radians, trans (frame, 3) in px of the 120x120 crop, y up."""
-
-    angle: Tensor
-    trans: Tensor
-
-
 class Tddfa:
-    """The network with its weights and statistics.
-
-    Parameters
-    ----------
-    checkpoint : ``mb05_120x120.pth``; statistics : ``param_mean_std_62d_120x120.npz`` with ``mean`` and ``std``.
-    """
+    """The network with its weights, ``mb05_120x120.pth``, and statistics, ``param_mean_std_62d_120x120.npz``."""
 
     def __init__(self, checkpoint: Path, statistics: Path, device: str = "cpu") -> None:
         stored = _our_names(read_checkpoint(checkpoint, "state_dict"))
-        self.network = filled(MobileNet(), stored, checkpoint).eval()
-        self.network.to(device)
+        self.network = filled(MobileNet(), stored, checkpoint).eval().to(device)
         self.device = device
         with np.load(statistics) as arrays:
             self.mean, self.std = (torch.from_numpy(arrays[key]).to(device) for key in ("mean", "std"))
@@ -104,12 +89,15 @@ def _our_names(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in names.items() if not key.startswith("fc_lm.")}
 
 
-def pose_of(coefficients: Tensor) -> Pose:
-    """Angle and translation of the 12 pose coefficients (frame, 12 or more)."""
+def pose_of(coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """The 12 pose coefficients (frame, 12 or more): angle (frame, 3) in radians, trans (frame, 3) in px, y up.
+
+    Pixels are those of the 120x120 crop.
+    """
     affine = coefficients[:, :12].unflatten(1, (3, 4))
     first, second = (functional.normalize(affine[:, k, :3], dim=1) for k in (0, 1))
     matrix = torch.stack([first, second, torch.linalg.cross(first, second)], 1)
-    return Pose(angles_of(matrix), affine[:, :, 3])
+    return angles_of(matrix), affine[:, :, 3]
 
 
 def face_boxes(points: Tensor) -> Tensor:
@@ -125,14 +113,12 @@ def face_boxes(points: Tensor) -> Tensor:
     return torch.cat([corner, crop_side[:, None]], 1)
 
 
-def cut(frames: Tensor, boxes: Tensor) -> Tensor:
-    """Crops (frame, 3, 120, 120), float, of frames uint8 (frame, 3, height, width): bilinear, black outside."""
-    height, width = frames.shape[-2:]
-    left, top, side = boxes.to(frames.device).unbind(1)
-    steps = (torch.arange(SIDE_PX, device=frames.device) + 0.5) / SIDE_PX
-    inside = (steps * side[:, None] - 0.5).clamp(min=0).minimum(side[:, None] - 1)  # as a resize repeats its border
-    x, y = left[:, None] + inside, top[:, None] + inside
-    grid_x = (2 * x + 1) / width - 1
-    grid_y = (2 * y + 1) / height - 1
-    grid = torch.stack([grid_x[:, None].expand(-1, SIDE_PX, -1), grid_y[:, :, None].expand(-1, -1, SIDE_PX)], -1)
-    return functional.grid_sample(frames.float(), grid.float(), align_corners=False)
+def cut(frame: Tensor, box: Tensor) -> Tensor:
+    """The crop, float (3, 120, 120), of a frame uint8 (3, height, width): bilinear, black outside."""
+    height, width = frame.shape[-2:]
+    left, top, side = box.to(frame.device)
+    steps = (torch.arange(SIDE_PX, device=frame.device) + 0.5) / SIDE_PX
+    inside = (steps * side - 0.5).clamp(min=0).minimum(side - 1)  # as a resize repeats its border
+    grid_x, grid_y = (2 * (left + inside) + 1) / width - 1, (2 * (top + inside) + 1) / height - 1
+    grid = torch.stack(torch.meshgrid(grid_x, grid_y, indexing="xy"), -1)
+    return functional.grid_sample(frame[None].float(), grid[None].float(), align_corners=False)[0]

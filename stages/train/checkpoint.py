@@ -33,9 +33,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     ------
     UserError : the file is no checkpoint, or another model's; so do all that read one.
     """
-    tensors, note = _load(path)
-    _fill(model, tensors, path)
-    return note
+    return _load(path, model)[1]
 
 
 def save_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, note: dict[str, Any]) -> None:
@@ -48,8 +46,7 @@ def save_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 
 def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Read a training's state into its model and optimizer; returns the note."""
-    tensors, note = _load(path)
-    _fill(model, tensors, path)
+    tensors, note = _load(path, model)
     state = optimizer.state_dict()
     for index, (name, _) in enumerate(model.named_parameters()):
         if found := _of_prefix(f"optimizer.{name}", tensors):
@@ -71,17 +68,14 @@ def _save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
     write_whole(path, lambda scratch: scratch.write_bytes(content))
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _load(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A checkpoint's tensors and note; its weights are put into the model, if they are all of those that it has."""
     try:
         with safe_open(path, "pt") as file:
             note: dict[str, Any] = json.loads(file.metadata()[NOTE])
-        return load_file(path), note
+        tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: no checkpoint of a listener: {error}; {ANEW}") from None
-
-
-def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put a checkpoint's weights into a model, if they are all of those that it has."""
     weights = _of_prefix("model", tensors)
     wanted, found = ({name: tuple(t.shape) for name, t in some.items()} for some in (model.state_dict(), weights))
     for name in sorted(wanted.keys() | found.keys()):
@@ -89,3 +83,4 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
             sizes = f"expected {wanted.get(name, 'no such weight')}, found {found.get(name, 'none')}"
             raise UserError(f"{path}: another listener's weights: {name}: {sizes}; {ANEW}")
     model.load_state_dict(weights)
+    return tensors, note

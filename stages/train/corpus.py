@@ -3,17 +3,23 @@
 Parquet shards are compressed and cannot be mapped into memory, so they are decoded once, clip by clip through views on
 Arrow's buffers, into ``.npy`` files that can: all processes of a machine share their pages. A frame without valid
 coefficients is a row of NaN, and so is one row after the last, which stands for padding.
+
+z-scores are every coefficient and acoustic feature relative to its mean and spread in the training clips. As in the
+ViCo baseline, motion has one mean and deviation for speakers and listeners together; unlike there, only the training
+clips count, and a deviation has a floor: 26 of the 45 features of the preset ``vico45-code`` are rounding noise, which
+division by their own deviation would blow up to the size of a signal.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pipeline.dataset.read import read_clips
 from schemas.column import ROLES
@@ -21,6 +27,8 @@ from schemas.errors import UserError
 from stages.train.inputs import ACOUSTIC, ACOUSTIC_WIDTH, FRAME_TOKEN, NO_LABEL, TOKEN_AXIS, Inputs
 
 DTYPES = {"bool": np.bool_, "int32": np.int64, "int64": np.int64, "float": np.float32, "double": np.float32}
+STD_FLOOR = 1e-4  # in the feature's own unit; rounding noise lies below 1e-6, the smallest signal at about 1e-3
+Shapes = dict[str, tuple[tuple[int, ...], Any]]  # array -> its shape and type
 
 
 @dataclass(frozen=True)
@@ -64,71 +72,54 @@ def open_corpus(roots: Sequence[Path], inputs: Inputs, splits: Sequence[str], fo
     ------
     UserError : the splits hold no clips.
     """
-    clips = list(_list_clips(roots, splits))
+    clips = _list_clips(roots, splits)
     if not clips:
-        raise UserError(
-            f"{', '.join(map(str, roots))}: no clips in the split {' or '.join(splits)}; name some in the manifest"
-        )
-    per_clip = frozenset(name for name in inputs.extra if not inputs.runs_along_frames(name))
-    shapes = _array_shapes(inputs, clips, per_clip)
+        found = f"no clips in the split {' or '.join(splits)}"
+        raise UserError(f"{', '.join(map(str, roots))}: {found}; name some in the manifest")
+    shapes = _array_shapes(inputs, clips)
+    decoded = (clip_arrays(row, inputs) for row in _rows(roots, splits, inputs.columns))
     if folder is None:
         arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
-        _fill(arrays, per_clip, _read(roots, splits, inputs))
+        _fill(arrays, inputs.per_clip, decoded)
     else:
         if not folder.is_dir():
-            _write(folder, shapes, lambda arrays: _fill(arrays, per_clip, _read(roots, splits, inputs)))
+            _write(folder, shapes, inputs.per_clip, decoded)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in shapes}  # torch wants to write
-    return Corpus(clips, arrays, per_clip)
+    return Corpus(clips, arrays, inputs.per_clip)
 
 
 def one_clip(clip_id: str, attitude: str, arrays: Mapping[str, np.ndarray], inputs: Inputs) -> Corpus:
     """A corpus of one clip from what `clip_arrays` returned."""
-    per_clip = frozenset(name for name in inputs.extra if not inputs.runs_along_frames(name))
     extra = {name: np.asarray(arrays[name], DTYPES[inputs.shapes[name].dtype]) for name in inputs.extra}
-    extra = {name: array[None] if name in per_clip else array for name, array in extra.items()}
+    extra |= {name: extra[name][None] for name in inputs.per_clip}
     own = {name: np.require(array, requirements="CW") for name, array in {**arrays, **extra}.items()}
-    clip = ClipFrames(
-        clip_id=clip_id, listener_id="", attitude=attitude, split="", first=0, num_frames=len(arrays["audio"]), place=0
-    )
-    return Corpus([clip], own, per_clip)
+    nobody = {"listener_id": "", "split": ""}
+    clip = ClipFrames(clip_id, **nobody, attitude=attitude, first=0, num_frames=len(arrays["audio"]), place=0)
+    return Corpus([clip], own, inputs.per_clip)
 
 
-def _list_clips(roots: Sequence[Path], splits: Sequence[str]) -> Iterator[ClipFrames]:
+def _list_clips(roots: Sequence[Path], splits: Sequence[str]) -> list[ClipFrames]:
+    clips: list[ClipFrames] = []
     first = 0
     for row in _rows(roots, splits, ()):
-        place, label = row["place"], row["attitude"] or NO_LABEL
-        yield ClipFrames(
-            clip_id=row["clip_id"], listener_id=row["listener_id"], attitude=label, split=row["split"], first=first,
-            num_frames=row["num_frames"], place=place,
-        )  # fmt: skip
+        named = {name: row[name] for name in ("clip_id", "listener_id", "split", "num_frames")}
+        clips.append(ClipFrames(**named, attitude=row["attitude"] or NO_LABEL, first=first, place=len(clips)))
         first += row["num_frames"]
+    return clips
 
 
 def _rows(roots: Sequence[Path], splits: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    place = 0
-    for root in roots:
-        for row in read_clips(root, columns):
-            if row["split"] in splits:
-                yield {**row, "place": place}
-                place += 1
+    return (row for root in roots for row in read_clips(root, columns) if row["split"] in splits)
 
 
-def _array_shapes(
-    inputs: Inputs, clips: Sequence[ClipFrames], per_clip: frozenset[str]
-) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _array_shapes(inputs: Inputs, clips: Sequence[ClipFrames]) -> Shapes:
     rows = sum(clip.num_frames for clip in clips) + 1
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {role: ((rows, inputs.layout.width), np.float32) for role in ROLES}
+    shapes: Shapes = {role: ((rows, inputs.layout.width), np.float32) for role in ROLES}
     shapes["audio"] = ((rows, ACOUSTIC_WIDTH), np.float32)
     for name in inputs.extra:
         shape = inputs.shapes[name]
-        shapes[name] = ((len(clips) if name in per_clip else rows, *shape.fixed), DTYPES[shape.dtype])
+        shapes[name] = ((len(clips) if name in inputs.per_clip else rows, *shape.fixed), DTYPES[shape.dtype])
     return shapes
-
-
-def _read(roots: Sequence[Path], splits: Sequence[str], inputs: Inputs) -> Iterator[dict[str, np.ndarray]]:
-    """The arrays of one clip after the other."""
-    for row in _rows(roots, splits, inputs.columns):
-        yield clip_arrays(row, inputs)
 
 
 def clip_arrays(row: Mapping[str, Any], inputs: Inputs) -> dict[str, np.ndarray]:
@@ -139,16 +130,11 @@ def clip_arrays(row: Mapping[str, Any], inputs: Inputs) -> dict[str, np.ndarray]
         arrays[role] = np.where(row[f"{role}_coeffs_valid"][:, None], motion, np.float32(np.nan))
     for name in inputs.extra:
         value = np.asarray(row[name])
-        if inputs.shapes[name].axes[:1] == (TOKEN_AXIS,):
-            value = _spread(value, row[FRAME_TOKEN])
+        if inputs.shapes[name].axes[:1] == (TOKEN_AXIS,):  # (token, ...) to (frame, ...), zeros in pauses
+            silent = np.zeros((1, *value.shape[1:]), value.dtype)
+            value = np.concatenate([value, silent])[row[FRAME_TOKEN]]  # the index of a pause is -1
         arrays[name] = np.nan_to_num(value) if value.dtype.kind == "f" else value
     return arrays
-
-
-def _spread(values: np.ndarray, frame_token: np.ndarray) -> np.ndarray:
-    """Tokens' values (token, ...) in the frames in which each is spoken, zeros in pauses: (frame, ...)."""
-    silent = np.zeros((1, *values.shape[1:]), values.dtype)
-    return np.concatenate([values, silent])[frame_token]  # the index of a pause is -1
 
 
 def _fill(arrays: Mapping[str, np.ndarray], per_clip: frozenset[str], clips: Iterator[dict[str, np.ndarray]]) -> None:
@@ -163,16 +149,52 @@ def _fill(arrays: Mapping[str, np.ndarray], per_clip: frozenset[str], clips: Ite
             array[first] = np.nan if name in (*ROLES, "audio") else 0
 
 
-def _write(folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], Any]], fill: Callable[..., None]) -> None:
+def _write(folder: Path, shapes: Shapes, per_clip: frozenset[str], clips: Iterator[dict[str, np.ndarray]]) -> None:
     """Fill mapped files beside ``folder`` and put them there in one step."""
     scratch = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    arrays = {
-        name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", dtype, shape)
-        for name, (shape, dtype) in shapes.items()
-    }
-    fill(arrays)
+    files = ((name, scratch / f"{name}.npy", *wanted) for name, wanted in shapes.items())
+    arrays = {name: np.lib.format.open_memmap(file, "w+", dtype, shape) for name, file, shape, dtype in files}
+    _fill(arrays, per_clip, clips)
     for array in arrays.values():
         array.flush()
     scratch.rename(folder)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and deviation (not under `STD_FLOOR`) of the features of a frame, as plain numbers for JSON."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to_z(self, values: Tensor) -> Tensor:
+        """Values (..., feature) as z-scores."""
+        return (values - values.new_tensor(self.mean)) / values.new_tensor(self.std)
+
+    def from_z(self, z: Tensor) -> Tensor:
+        """The inverse of `to_z`."""
+        return z * z.new_tensor(self.std) + z.new_tensor(self.mean)
+
+
+@dataclass(frozen=True)
+class ZScores:
+    """The scales of motion and audio."""
+
+    motion: Scale
+    audio: Scale
+
+
+def scores_of(corpus: Corpus, clips: Sequence[ClipFrames]) -> ZScores:
+    """The z-scores of some clips; frames without valid coefficients do not count."""
+    rows = np.concatenate([np.arange(clip.first, clip.first + clip.num_frames) for clip in clips])
+    return ZScores(_scale([corpus.arrays[role][rows] for role in ROLES]), _scale([corpus.arrays["audio"][rows]]))
+
+
+def _scale(parts: Sequence[np.ndarray]) -> Scale:
+    finite = [part[np.isfinite(part).all(axis=1)].astype(np.float64) for part in parts]
+    count = max(1, sum(map(len, finite)))
+    mean = sum(part.sum(axis=0) for part in finite) / count
+    variance = sum(((part - mean) ** 2).sum(axis=0) for part in finite) / max(1, count - 1)
+    return Scale(tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), STD_FLOOR).tolist()))

@@ -12,7 +12,6 @@ from pathlib import Path
 from pipeline.dataset.read import columns_of, one_fitter, read_description, space_of
 from schemas.coefficients import ORDERS, STAGE, Layout
 from schemas.column import FRAME_AXIS, ROLES
-from schemas.dataset import Description
 from schemas.errors import UserError
 
 ACOUSTIC, ACOUSTIC_WIDTH = "acoustic", 45
@@ -53,7 +52,6 @@ class Inputs:
     ----------
     order : layout of motion, a key of `schemas.coefficients.ORDERS`.
     extra : columns that go into ``Batch.extra``.
-    fps : frames a second.
     attitudes : the vocabulary; a clip's attitude is its index.
     shapes : every column read -> its type and axes.
     makers : stage that made some of them -> which, and how.
@@ -71,13 +69,14 @@ class Inputs:
         return list(self.shapes)
 
     @property
+    def per_clip(self) -> frozenset[str]:
+        """The extra columns that say something of the clip as a whole, not of its frames."""
+        return frozenset(n for n in self.extra if self.shapes[n].axes[:1] not in ((FRAME_AXIS,), (TOKEN_AXIS,)))
+
+    @property
     def layout(self) -> Layout:
         """Where the parts of a frame of motion stand."""
         return Layout(self.order, {part: self.shapes[f"speaker_{part}"].fixed[-1] for part in ORDERS[self.order]})
-
-    def runs_along_frames(self, name: str) -> bool:
-        """Whether an extra column says something of every frame, and not of the clip as a whole."""
-        return self.shapes[name].axes[:1] in ((FRAME_AXIS,), (TOKEN_AXIS,))
 
 
 def inputs_of(roots: Sequence[Path], order: str, extra: Sequence[str]) -> Inputs:
@@ -101,13 +100,10 @@ def check_alike(root: Path, found: Inputs, wanted: Inputs) -> None:
         if found.shapes[name] != shape:
             raise UserError(f"{root}: column {name!r}: expected {shape}, found {found.shapes[name]}; {ANEW}")
     for stage, maker in wanted.makers.items():
-        other = found.makers.get(stage)
-        if other != maker:
-            raise UserError(
-                f"{root}: columns {', '.join(maker.columns)}: the run learned from those that {stage!r} made with "
-                f"{maker.made}, found {other.made if other else 'those of another stage'}; build the data set with the "
-                f"same settings, or {ANEW}"
-            )
+        if (other := found.makers.get(stage)) != maker:
+            learned = f"the run learned from those that {stage!r} made with {maker.made}"
+            made = f"{other.made if other else 'those of another stage'}; build the data set with the same settings"
+            raise UserError(f"{root}: columns {', '.join(maker.columns)}: {learned}, found {made}, or {ANEW}")
     if found.fps != wanted.fps:
         raise UserError(f"{root}: expected {wanted.fps} frames a second, found {found.fps}; {ANEW}")
 
@@ -125,30 +121,16 @@ def _inputs_of(root: Path, order: str, extra: tuple[str, ...]) -> Inputs:
     expected[ACOUSTIC] = (FRAME_AXIS, ACOUSTIC_WIDTH)
     for name, axes in expected.items():
         if shapes[name].axes != axes:
-            raise UserError(
-                f"{root}: column {name!r}: expected axes {axes} for a listener of {space.name}'s coefficients, found "
-                f"{shapes[name].axes}; build the data set with one fitter"
-            )
+            wanted = f"expected axes {axes} for a listener of {space.name}'s coefficients"
+            found = f"found {shapes[name].axes}; build the data set with one fitter"
+            raise UserError(f"{root}: column {name!r}: {wanted}, {found}")
     for name in extra:
         if shapes[name].dtype not in ("bool", "int32", "int64", "float", "double"):
-            raise UserError(
-                f"{root}: column {name!r}: a listener reads numbers, found {shapes[name]}; take it out of its `reads`"
-            )
-    return Inputs(
-        order=order,
-        extra=extra,
-        fps=description.fps,
-        attitudes=description.attitudes,
-        shapes=shapes,
-        makers=_makers(description, list(shapes), str(space.made_by)),
-    )
-
-
-def _makers(description: Description, names: Sequence[str], coefficients: str) -> dict[str, Origin]:
-    """Who made the columns: for coefficients the fitter with its weights, else version, settings and weights."""
-    makers = {}
+            found = f"a listener reads numbers, found {shapes[name]}"
+            raise UserError(f"{root}: column {name!r}: {found}; take it out of its `reads`")
+    makers = {}  # of coefficients the fitter with its weights, else version, settings and weights
     for stage, maker in description.stages.items():
-        made = {"version": maker.version, "settings": maker.settings, "weights": maker.weights}
-        if columns := tuple(name for name, _ in maker.writes if name in names):
-            makers[stage] = Origin(columns, coefficients if stage == STAGE else str(made))
-    return makers
+        made = str({"version": maker.version, "settings": maker.settings, "weights": maker.weights})
+        if columns := tuple(name for name, _ in maker.writes if name in shapes):
+            makers[stage] = Origin(columns, str(space.made_by) if stage == STAGE else made)
+    return Inputs(order, extra, fps=description.fps, attitudes=description.attitudes, shapes=shapes, makers=makers)

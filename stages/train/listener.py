@@ -41,7 +41,6 @@ class Sizes:
 
     @property
     def coefficients(self) -> int:
-        """Numbers of a frame of motion."""
         return self.motion.width
 
 
@@ -68,6 +67,11 @@ class Batch:
     attitude: Tensor
     mask: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_attitude(self, values: Tensor, attitudes: int) -> Tensor:
+        """Values (batch, feature) and after them the attitude, one-hot; the values alone where ``attitudes`` is 0."""
+        labels = nn.functional.one_hot(self.attitude, attitudes) if attitudes else values[:, :0]
+        return torch.cat([values, labels.to(values.dtype)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class Listener(nn.Module):
     reads : further columns of the shards that it wants in ``Batch.extra``.
     causal : the motion of frame t does not depend on input after frame t (a streaming model; a test holds it to that).
     stochastic : the same input gives other motion for another seed.
+    final_rate : share of the learning rate to which it falls on a cosine over the epochs; 1: it stays.
     learned : it has weights; one that has none is given the training clips in `remember` instead.
     Settings : a frozen dataclass that extends `TrainingSettings`.
     presets : name -> settings that differ from the defaults.
@@ -123,13 +128,13 @@ class Listener(nn.Module):
     causal: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
     learned: ClassVar[bool] = True
+    final_rate: ClassVar[float] = 1.0
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, settings: TrainingSettings, sizes: Sizes) -> None:
         super().__init__()
-        self.settings = settings
-        self.sizes = sizes
+        self.settings, self.sizes = settings, sizes
 
     @classmethod
     def layout(cls, settings: TrainingSettings) -> str:
@@ -154,8 +159,8 @@ class Listener(nn.Module):
         """Called after the last step of every epoch, before validation: what is kept must be part of the state dict."""
 
     def learning_rate_factor(self, epoch: float) -> float:
-        """What the learning rate is multiplied with at an epoch, which may be a fraction; 1 unless overridden."""
-        return 1.0
+        """What the learning rate is multiplied with at an epoch, which may be a fraction."""
+        return cosine(epoch, self.settings.epochs, self.final_rate)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -163,6 +168,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
-def cosine(epoch: float, epochs: int, last: float = 0.01) -> float:
+def cosine(epoch: float, epochs: int, last: float) -> float:
     """Learning rate: from 1 to ``last`` on half a cosine, then ``last`` (Loshchilov and Hutter, ICLR 2017)."""
     return last + (1 - last) * (1 + math.cos(math.pi * min(epoch / epochs, 1))) / 2

@@ -28,8 +28,6 @@ from stages.train.run_folder import SPLITS, Run, RunFolder
 from stages.train.training_log import Curves, Log, Progress
 from stages.train.windows import Windows, draw_seed, epoch_batches, to_device, training_windows
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 @dataclass(frozen=True)
 class Worker:
@@ -45,6 +43,27 @@ class Worker:
         if self.count > 1:
             dist.all_reduce(summed)
         return summed
+
+
+class Sums:
+    """Sums over frames of the terms of a loss, and the number of these frames."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.terms: dict[str, Tensor] = {}
+        self.frames = torch.zeros((), dtype=torch.float64, device=worker.device)
+
+    def add(self, terms: dict[str, Tensor], count: Tensor) -> None:
+        """Take in a batch's means over ``count`` frames."""
+        for name, term in terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + term.detach().double() * count
+        self.frames += count
+
+    def means(self) -> dict[str, float]:
+        """Means over the frames of all workers: of the loss, and of each of its terms."""
+        *totals, count = self.worker.total(*self.terms.values(), self.frames).tolist()
+        means = {name: total / max(count, 1.0) for name, total in zip(self.terms, totals, strict=True)}
+        return {"loss": sum(means.values()), **means}
 
 
 @dataclass
@@ -125,47 +144,37 @@ class Trainer:
         generator = self._generator("training", epoch)
         self.model.train()
         picks = list(epoch_batches(len(windows), self.settings, epoch))
-        sums: dict[str, Tensor] = {}
-        frames = torch.zeros((), dtype=torch.float64, device=self.worker.device)
+        sums = Sums(self.worker)
         with Progress(epoch, len(windows), self.log) as progress:
-            for number, (batch, share) in enumerate(self._batches(windows, picks)):
+            for number, (batch, count) in enumerate(self._batches(windows, picks)):
                 rate = self.model.learning_rate_factor(epoch + number / len(picks)) * self.settings.learning_rate
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
-                count = batch.mask.sum() * share
-                terms = self._step(batch, count, generator)
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + term.detach().double() * count
-                frames += count
-                progress.advance(len(picks[number]), sums, frames)
+                sums.add(self._step(batch, count, generator), count)
+                progress.advance(len(picks[number]), sums.terms, sums.frames)
             self.model.end_epoch()
-            row = self._means(sums, frames)
-            return {"epoch": epoch + 1, **row, "learning_rate": rate, "windows_a_second": progress.rate()}
+            row = {"epoch": epoch + 1, **sums.means()}
+            return {**row, "learning_rate": rate, "windows_a_second": progress.rate()}
 
     def validate(self, windows: Windows) -> float:
         """The loss on held-out windows, with the same draws in every epoch."""
         generator = self._generator("validation", 0)
         self.model.eval()
-        sums: dict[str, Tensor] = {}
-        frames = torch.zeros((), dtype=torch.float64, device=self.worker.device)
+        sums = Sums(self.worker)
         picks = list(epoch_batches(len(windows), self.settings, 0))
         with torch.no_grad():
-            for batch, share in self._batches(windows, picks):
-                count = batch.mask.sum() * share
+            for batch, count in self._batches(windows, picks):
                 with self._autocast():
                     terms = self.model(batch, generator)
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + term.double() * count
-                frames += count
-        return self._means(sums, frames)["loss"]
+                sums.add(terms, count)
+        return sums.means()["loss"]
 
     def save(self, folder: RunFolder, history: History, best: bool) -> None:
         """Write the last state and, if it is the best, the checkpoint."""
-        row = history.rows[-1]
         if best:
-            save_weights(folder.checkpoint, self.model, row)
-        note = {"rows": history.rows, "best": history.best, "since_best": history.since_best}
-        save_training(folder.last, self.model, self.optimizer, {**note, "scaler": self.scaler.state_dict()})
+            save_weights(folder.checkpoint, self.model, history.rows[-1])
+        note = {**vars(history), "scaler": self.scaler.state_dict()}
+        save_training(folder.last, self.model, self.optimizer, note)
 
     def restore(self, folder: RunFolder) -> History:
         """Take up the last state, if there is one."""
@@ -193,13 +202,14 @@ class Trainer:
         self.scaler.update()
         return terms
 
-    def _batches(self, windows: Windows, picks: list[Any]) -> Iterator[tuple[Batch, int]]:
-        """This worker's share of every batch, and 0 where it has none and only keeps step with the others, else 1."""
+    def _batches(self, windows: Windows, picks: list[Any]) -> Iterator[tuple[Batch, Tensor]]:
+        """This worker's share of every batch, and its frames: 0 if it has none and only keeps step with the others."""
 
-        def gathered() -> Iterator[tuple[Batch, int]]:
-            for batch in picks:
-                mine = batch[self.worker.rank :: self.worker.count]
-                yield to_device(windows.batch(mine if len(mine) else batch[:1]), self.worker.device), int(len(mine) > 0)
+        def gathered() -> Iterator[tuple[Batch, Tensor]]:
+            for number in picks:
+                mine = number[self.worker.rank :: self.worker.count]
+                batch = to_device(windows.batch(mine if len(mine) else number[:1]), self.worker.device)
+                yield batch, batch.mask.sum() * int(len(mine) > 0)
 
         return ahead(gathered()) if self.worker.device.type == "cuda" else gathered()
 
@@ -209,12 +219,6 @@ class Trainer:
 
     def _autocast(self) -> Any:
         return torch.autocast(self.worker.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-    def _means(self, sums: dict[str, Tensor], frames: Tensor) -> dict[str, float]:
-        """Means over the frames of all workers: of the loss, and of each of its terms."""
-        *totals, count = self.worker.total(*sums.values(), frames).tolist()
-        means = {name: total / max(count, 1.0) for name, total in zip(sums, totals, strict=True)}
-        return {"loss": sum(means.values()), **means}
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:
@@ -230,4 +234,4 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type in which matrices are multiplied; weights stay float32."""
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return DTYPES[precision]
+    return getattr(torch, precision)

@@ -1,9 +1,8 @@
 """Prediction: a trained run, or several as an ensemble, says what the listeners of a data set's clips do.
 
-What comes out is a data set: shards of the same schema, and a ``dataset.json`` that says whose they are.
-
-The listener's own motion does not get to the model, but for the reference frame: the first one with valid coefficients,
-or none where the run has a neutral start.
+What comes out is a data set: shards of the same schema, and a ``dataset.json`` that says whose they are. The
+listener's own motion does not get to the model, but for the reference frame: the first one with valid coefficients, or
+none where the run has a neutral start.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.dataset.read import columns_of, read_clips, read_description
 from pipeline.dataset.store import Store
@@ -26,7 +24,7 @@ from schemas.clip import CLIP_COLUMNS
 from schemas.dataset import PREDICTED, Predicted
 from schemas.errors import UserError
 from stages.train.checkpoint import load_weights
-from stages.train.corpus import clip_arrays, one_clip, open_corpus
+from stages.train.corpus import Corpus, clip_arrays, one_clip, open_corpus
 from stages.train.inputs import NO_LABEL, Inputs, check_alike, inputs_of
 from stages.train.listener import Batch
 from stages.train.run_folder import Run, RunFolder, fingerprints
@@ -65,16 +63,16 @@ class Predictor:
     """A run's listener, ready to predict clips."""
 
     def __init__(self, folder: RunFolder, device: torch.device) -> None:
-        self.folder = folder
+        self.folder, self.device = folder, device
         self.run: Run = folder.read()
-        self.device = device
         self.model = self.run.build().to(device)
         if self.model.learned:
             if not folder.checkpoint.is_file():
                 raise UserError(f"{folder.checkpoint}: missing; finish the training: python -m jobs.train --resume")
             load_weights(folder.checkpoint, self.model)
         else:
-            self.model.remember([to_device(batch, device) for batch in self._training_clips()])
+            corpus = open_corpus(self.run.roots, self.run.inputs, ("train",))
+            self.model.remember([to_device(batch, device) for batch in self._whole(corpus)])
         self.model.eval()
 
     def check(self, root: Path) -> None:
@@ -84,9 +82,9 @@ class Predictor:
 
     def account(self) -> dict[str, Any]:
         """Who predicts, for ``dataset.json``."""
-        found = file_sha256(self.folder.checkpoint) if self.model.learned else ""
-        names = {"listener": self.run.listener, "preset": self.run.preset, "run": str(self.folder.root)}
-        return {**names, "sha256": found, "causal": self.model.causal, "start": self.run.settings["start"]}
+        run, weights = self.run, file_sha256(self.folder.checkpoint) if self.model.learned else ""
+        names = {"listener": run.listener, "preset": run.preset, "run": str(self.folder.root), "sha256": weights}
+        return {**names, "causal": self.model.causal, "start": run.settings["start"]}
 
     def predict(self, row: Mapping[str, Any], draw: Draw) -> tuple[np.ndarray, np.ndarray | None]:
         """Raw motion (frame, coefficients) and probability of closed eyes (frame,) of a clip, from its columns."""
@@ -96,23 +94,20 @@ class Predictor:
         with torch.inference_mode():
             said = self.model.predict(batch, torch.Generator(self.device).manual_seed(seed))
         motion = self.run.scores.motion.from_z(said.motion[0].double()).float()
-        return _array(motion), None if said.blink is None else _array(said.blink[0].float())
+        return motion.cpu().numpy(), None if said.blink is None else said.blink[0].float().cpu().numpy()
 
     def _batch(self, row: Mapping[str, Any]) -> Batch:
         run, label = self.run, row["attitude"] or NO_LABEL
         if label not in run.vocabulary:
-            raise UserError(
-                f"clip {row['clip_id']!r}: attitude: expected {', '.join(run.vocabulary)}, found {label}; name one for "
-                "all clips with --attitude"
-            )
+            wrong = f"attitude: expected {', '.join(run.vocabulary)}, found {label}"
+            raise UserError(f"clip {row['clip_id']!r}: {wrong}; name one for all clips with --attitude")
         arrays = blind(clip_arrays(row, run.inputs), run.inputs)
-        corpus = one_clip(row["clip_id"], label, arrays, run.inputs)
-        batch = whole_clips(corpus, corpus.clips, run.scores, run.vocabulary, run.resolved()).batch(np.array([0]))
+        (batch,) = self._whole(one_clip(row["clip_id"], label, arrays, run.inputs))
         return to_device(replace(batch, listener=torch.zeros_like(batch.listener)), self.device)
 
-    def _training_clips(self) -> list[Batch]:
+    def _whole(self, corpus: Corpus) -> list[Batch]:
+        """The clips of attitudes that the run knows, each a batch of one."""
         run = self.run
-        corpus = open_corpus(run.roots, run.inputs, ("train",))
         clips = [clip for clip in corpus.clips if clip.attitude in run.vocabulary]
         windows = whole_clips(corpus, clips, run.scores, run.vocabulary, run.resolved())
         return [windows.batch(np.array([i])) for i in range(len(windows))]
@@ -124,8 +119,7 @@ def predict_clip(predictors: Sequence[Predictor], row: Mapping[str, Any], draw: 
     motion = np.mean([motion for motion, _ in said], axis=0, dtype=np.float64).astype(np.float32)
     layout = predictors[0].run.inputs.layout
     columns = {f"listener_{name}": values for name, values in layout.split(motion).items()}
-    blinks = [blink for _, blink in said if blink is not None]
-    if blinks:
+    if blinks := [blink for _, blink in said if blink is not None]:
         columns["listener_blink"] = np.mean(blinks, axis=0) >= CLOSED
     return columns
 
@@ -136,13 +130,9 @@ def blind(arrays: Mapping[str, np.ndarray], inputs: Inputs) -> dict[str, np.ndar
     reference = arrays["listener"][known[0]] if len(known) else np.full(arrays["listener"].shape[1], np.nan, np.float32)
     seen = {**arrays, "listener": np.broadcast_to(reference, arrays["listener"].shape)}
     for name in inputs.extra:
-        if name.startswith("listener_") and inputs.runs_along_frames(name):
+        if name.startswith("listener_") and name not in inputs.per_clip:
             seen[name] = np.zeros_like(arrays[name])
     return seen
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
 
 
 def write_predictions(predictors: Sequence[Predictor], request: Request, out: Path) -> int:
@@ -157,52 +147,36 @@ def write_predictions(predictors: Sequence[Predictor], request: Request, out: Pa
     reference = read_description(request.root)
     rows = [row for split in request.splits for row in _predicted(predictors, request, split)]
     if not rows:
-        held = ", ".join(reference.splits_held()) or "none"
-        raise UserError(
-            f"{request.root}: no clips in the split {' or '.join(request.splits)}, found {held}; name one with --split"
-        )
+        wanted, held = " or ".join(request.splits), ", ".join(reference.splits_held()) or "none"
+        raise UserError(f"{request.root}: no clips in the split {wanted}, found {held}; name one with --split")
     predicted = _account(predictors, request)
-    wanted = columns_of(request.root, [name for name in rows[0] if name not in MANIFEST])
+    columns = columns_of(request.root, [name for name in rows[0] if name not in MANIFEST])
+    stages = {name: maker for name, maker in reference.stages.items() if any(c in columns for c, _ in maker.writes)}
     write_dataset(
-        out,
-        rows,
-        list(wanted.values()),
-        name=f"{reference.name}_predicted",
-        kind=PREDICTED,
-        stages={name: maker for name, maker in reference.stages.items() if any(c in wanted for c, _ in maker.writes)},
-        identity=[asdict(predicted), fingerprints(request.root)],
-        fps=reference.fps,
-        sample_rate_hz=reference.sample_rate_hz,
-        predicted=predicted,
-    )
+        out, rows, list(columns.values()), name=f"{reference.name}_predicted", kind=PREDICTED, stages=stages,
+        identity=[asdict(predicted), fingerprints(request.root)], fps=reference.fps,
+        sample_rate_hz=reference.sample_rate_hz, predicted=predicted,
+    )  # fmt: skip
     copy_takedown(request.root, Store(out))
     return len(rows)
 
 
 def check(predictors: Sequence[Predictor], root: Path) -> None:
     """Raise if the runs have different orders of motion, or one of them cannot read the data set."""
-    orders = {str(predictor.folder.root): predictor.run.inputs.order for predictor in predictors}
-    if len(set(orders.values())) > 1:
-        listing = ", ".join(f"{run}: {order}" for run, order in orders.items())
-        raise UserError(f"an ensemble needs runs of one order of motion, found {listing}; predict with each alone")
+    if len({predictor.run.inputs.order for predictor in predictors}) > 1:
+        found = ", ".join(f"{predictor.folder.root}: {predictor.run.inputs.order}" for predictor in predictors)
+        raise UserError(f"an ensemble needs runs of one order of motion, found {found}; predict with each alone")
     for predictor in predictors:
         predictor.check(root)
 
 
 def _account(predictors: Sequence[Predictor], request: Request) -> Predicted:
-    """Whose prediction it is."""
     members = tuple(predictor.account() for predictor in predictors)
-    return Predicted(
-        listener="+".join(dict.fromkeys(member["listener"] for member in members)),
-        run=" ".join(member["run"] for member in members),
-        sha256=" ".join(member["sha256"] for member in members),
-        members=members,
-        causal=all(member["causal"] for member in members),
-        seed=request.draw.seed,
-        sample=request.draw.sample,
-        attitude=request.attitude or "as in the reference",
-        reference=str(request.root),
-    )
+    listener = "+".join(dict.fromkeys(member["listener"] for member in members))
+    joined = {name: " ".join(member[name] for member in members) for name in ("run", "sha256")}
+    causal = all(member["causal"] for member in members)
+    asked = {**asdict(request.draw), "attitude": request.attitude or "as in the reference"}
+    return Predicted(listener, **joined, members=members, causal=causal, **asked, reference=str(request.root))
 
 
 def _predicted(predictors: Sequence[Predictor], request: Request, split: str) -> list[dict[str, Any]]:

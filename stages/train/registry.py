@@ -25,10 +25,9 @@ def find_listeners() -> dict[str, type[Listener]]:
     for path in sorted(FOLDER.glob("[a-z]*.py")):
         module = importlib.import_module(f"stages.train.listeners.{path.stem}")
         for listener in vars(module).values():
-            if isinstance(listener, type) and issubclass(listener, Listener) and listener.__module__ == module.__name__:
+            own = isinstance(listener, type) and listener.__module__ == module.__name__
+            if own and issubclass(listener, Listener) and "paper" in vars(listener):  # else a base of others
                 name = vars(listener).get("name", path.stem)
-                if "paper" not in vars(listener):  # a base of others
-                    continue
                 if name in found:
                     raise UserError(f"{path}: a second listener {name!r}; give each of a file's a `name` of its own")
                 found[name] = listener

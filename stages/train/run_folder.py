@@ -20,11 +20,10 @@ from typing import Any
 from pipeline.dataset.read import read_description
 from pipeline.settings import as_plain, read_text, resolve
 from schemas.errors import UserError
-from stages.train.corpus import ClipFrames, Corpus, open_corpus
+from stages.train.corpus import ClipFrames, Corpus, Scale, ZScores, open_corpus, scores_of
 from stages.train.inputs import ACOUSTIC_WIDTH, ANEW, NO_LABEL, ColumnShape, Inputs, Origin, inputs_of
 from stages.train.listener import Listener, Sizes, TrainingSettings
 from stages.train.registry import find_listener
-from stages.train.zscores import Scale, ZScores, scores_of
 
 FORMAT_VERSION = 1
 MAX_RUN_BYTES = 2**28
@@ -64,8 +63,7 @@ class Run:
 
     def resolved(self) -> TrainingSettings:
         """The settings as the listener's own class."""
-        settings: TrainingSettings = resolve(self.listener, find_listener(self.listener).Settings, self.settings)
-        return settings
+        return resolve(self.listener, find_listener(self.listener).Settings, self.settings)
 
     def build(self) -> Listener:
         """The listener with fresh weights."""
@@ -84,7 +82,6 @@ class RunFolder:
         self.frames = root / "frames"  # the corpus while a training runs
 
     def write(self, run: Run) -> None:
-        """Write ``run.json``."""
         self.root.mkdir(parents=True, exist_ok=True)
         plain = {"format_version": FORMAT_VERSION, **asdict(run)}
         write_whole(self.description, lambda path: path.write_text(json.dumps(plain, indent=1) + "\n", "utf-8"))
@@ -104,23 +101,16 @@ def _run_of(plain: Any) -> Run:
     if plain["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format_version: expected {FORMAT_VERSION}, found {plain['format_version']!r}")
     inputs, scores = plain["inputs"], plain["scores"]
+    read = Inputs(
+        order=inputs["order"], extra=_texts(inputs["extra"]), fps=inputs["fps"], attitudes=_texts(inputs["attitudes"]),
+        shapes={name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in inputs["shapes"].items()},
+        makers={stage: Origin(_texts(o["columns"]), o["made"]) for stage, o in inputs["makers"].items()},
+    )  # fmt: skip
     run = Run(
-        listener=plain["listener"],
-        preset=plain["preset"],
-        settings=dict(plain["settings"]),
-        inputs=Inputs(
-            order=inputs["order"],
-            extra=_texts(inputs["extra"]),
-            fps=inputs["fps"],
-            attitudes=_texts(inputs["attitudes"]),
-            shapes={name: ColumnShape(s["dtype"], tuple(s["axes"])) for name, s in inputs["shapes"].items()},
-            makers={stage: Origin(_texts(o["columns"]), o["made"]) for stage, o in inputs["makers"].items()},
-        ),
-        data={root: _texts(prints) for root, prints in plain["data"].items()},
-        vocabulary=_texts(plain["vocabulary"]),
-        held_out=_texts(plain["held_out"]),
-        scores=ZScores(motion=_scale(scores["motion"]), audio=_scale(scores["audio"])),
-    )
+        listener=plain["listener"], preset=plain["preset"], settings=dict(plain["settings"]), inputs=read,
+        data={root: _texts(prints) for root, prints in plain["data"].items()}, vocabulary=_texts(plain["vocabulary"]),
+        held_out=_texts(plain["held_out"]), scores=ZScores(_scale(scores["motion"]), _scale(scores["audio"])),
+    )  # fmt: skip
     found = [len(numbers) for scale in (run.scores.motion, run.scores.audio) for numbers in (scale.mean, scale.std)]
     if found != (wanted := [run.sizes.coefficients] * 2 + [run.sizes.audio] * 2):
         raise ValueError(f"scores: expected {wanted} numbers, found {found}")
@@ -149,23 +139,20 @@ def begin_run(roots: Sequence[Path], name: str, preset: str, overrides: Mapping[
     UserError : unknown listener, preset or setting, or data that it cannot read; says which.
     """
     listener = find_listener(name)
-    settings = _resolve_settings(name, listener, preset, overrides)
+    if preset and preset not in listener.presets:
+        found = f"unknown preset {preset!r}; its presets: {', '.join(listener.presets) or 'none'}"
+        raise UserError(f"listener {name!r}: {found}; python -m jobs.train --help")
+    settings = resolve(name, listener.Settings, {**listener.presets.get(preset, {}), **overrides})
     inputs = inputs_of(roots, listener.layout(settings), listener.reads)
     corpus = _open_frames(roots, inputs, folder)
     held_out = _held_out(corpus.clips, settings)
     training = [clip for clip in corpus.clips if clip.clip_id not in held_out]
     unlabelled = any(clip.attitude == NO_LABEL for clip in training)
-    vocabulary = (*inputs.attitudes, *([NO_LABEL] if unlabelled else []))
     run = Run(
-        listener=name,
-        preset=preset,
-        settings=as_plain(settings),
-        inputs=inputs,
-        data={str(root): fingerprints(root) for root in roots},
-        vocabulary=vocabulary,
-        held_out=tuple(sorted(held_out)),
+        listener=name, preset=preset, settings=as_plain(settings), inputs=inputs, data=_data(roots),
+        vocabulary=(*inputs.attitudes, *([NO_LABEL] if unlabelled else [])), held_out=tuple(sorted(held_out)),
         scores=scores_of(corpus, training),
-    )
+    )  # fmt: skip
     folder.write(run)
     return run
 
@@ -180,12 +167,12 @@ def continue_run(roots: Sequence[Path], name: str, overrides: Mapping[str, Any],
     run = folder.read()
     if run.listener != name:
         raise UserError(f"{folder.root}: a run of {run.listener!r}; --listener asks for {name!r}; {ANEW}")
-    if {str(root): fingerprints(root) for root in roots} != dict(run.data):
+    if _data(roots) != dict(run.data):
         raise UserError(f"{folder.root}: the run learns from {', '.join(run.data)}; these data have changed; {ANEW}")
     for key, value in overrides.items():
         if key != "epochs" and run.settings.get(key) != value:
-            found = f"{key} is {run.settings.get(key)!r} in this run and cannot be changed"
-            raise UserError(f"{folder.root}: {found}; {ANEW}")
+            now = run.settings.get(key)
+            raise UserError(f"{folder.root}: {key} is {now!r} in this run and cannot be changed; {ANEW}")
     run = replace(run, settings={**run.settings, **overrides})
     run.resolved()
     _open_frames(run.roots, run.inputs, folder)
@@ -199,23 +186,13 @@ def _open_frames(roots: Sequence[Path], inputs: Inputs, folder: RunFolder) -> Co
     return open_corpus(roots, inputs, SPLITS, folder.frames)
 
 
-def _resolve_settings(
-    name: str, listener: type[Listener], preset: str, overrides: Mapping[str, Any]
-) -> TrainingSettings:
-    """The listener's defaults, then the preset's values, then what the user sets."""
-    if preset and preset not in listener.presets:
-        known = ", ".join(listener.presets) or "none"
-        raise UserError(
-            f"listener {name!r}: unknown preset {preset!r}; its presets: {known}; python -m jobs.train --help"
-        )
-    given = {**listener.presets.get(preset, {}), **overrides}
-    settings: TrainingSettings = resolve(name, listener.Settings, given)
-    return settings
-
-
 def fingerprints(root: Path) -> tuple[str, ...]:
     """The fingerprints of a data set's shards."""
     return tuple(shard.fingerprint for shard in read_description(root).shards)
+
+
+def _data(roots: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    return {str(root): fingerprints(root) for root in roots}
 
 
 def _held_out(clips: Sequence[ClipFrames], settings: TrainingSettings) -> set[str]:
@@ -224,8 +201,8 @@ def _held_out(clips: Sequence[ClipFrames], settings: TrainingSettings) -> set[st
     Listeners are taken in an order drawn from the seed, as long as the share is not passed. If that is nobody, it is
     the listener with the fewest clips, unless these are more than a third.
     """
-    if any(clip.split == "val" for clip in clips):
-        return {clip.clip_id for clip in clips if clip.split == "val"}
+    if chosen := {clip.clip_id for clip in clips if clip.split == "val"}:
+        return chosen
     counts = Counter(clip.listener_id for clip in clips)
     order = sorted(counts, key=lambda person: hashlib.sha256(f"{settings.seed}:{person}".encode()).digest())
     room = settings.validation_share * len(clips)

@@ -1,7 +1,4 @@
-"""What a training says: lines for screen and ``log.txt``, a bar on a terminal, curves of all epochs.
-
-The curves are ``curves.csv``, ``curves.png`` and TensorBoard.
-"""
+"""What a training says: lines for screen and ``log.txt``, a bar on a terminal, curves as CSV, PNG and TensorBoard."""
 
 from __future__ import annotations
 
@@ -77,22 +74,20 @@ class Curves:
     """Writes the figures of every epoch; those of earlier sittings are ``rows``."""
 
     def __init__(self, folder: RunFolder, rows: Sequence[dict[str, float]], log: Log) -> None:
-        self.root, self.log = folder.root, log
-        self.rows = list(rows)
-        self._writer: Any = None
+        from tensorboardX import SummaryWriter
+
+        self.root, self.log, self.rows = folder.root, log, list(rows)
+        # what a killed sitting wrote after its last checkpoint is not shown
+        self._writer = SummaryWriter(str(self.root / "tensorboard"), purge_step=len(rows) + 1 if rows else None)
         self._said = 0.0
 
     def __enter__(self) -> Curves:
-        from tensorboardX import SummaryWriter
-
-        epochs = len(self.rows)  # what a killed sitting wrote after its last checkpoint is not shown
-        self._writer = SummaryWriter(str(self.root / "tensorboard"), purge_step=epochs + 1 if epochs else None)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._writer.close()
         if self.rows:
-            self._write_table()
+            write_whole(self.root / "curves.csv", self._tabulate)
             write_whole(self.root / "curves.png", self._draw)
             self.log.say(_sentence(self.rows[-1]))
 
@@ -104,17 +99,14 @@ class Curves:
                 self._writer.add_scalar(name, value, int(row["epoch"]))
         if time.monotonic() - self._said >= LINE_EVERY_S:
             self._said = time.monotonic()
-            self._write_table()
+            write_whole(self.root / "curves.csv", self._tabulate)
             self.log.say(_sentence(row))
 
-    def _write_table(self) -> None:
-        def write(path: Path) -> None:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(self.rows[-1]), restval="", extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(self.rows)
-
-        write_whole(self.root / "curves.csv", write)
+    def _tabulate(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[-1]), restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows)
 
     def _draw(self, path: Path) -> None:
         from matplotlib.figure import Figure

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from schemas.column import ROLES
-from stages.train.corpus import ClipFrames, Corpus
+from stages.train.corpus import ClipFrames, Corpus, ZScores
 from stages.train.listener import Batch, TrainingSettings
-from stages.train.zscores import ZScores
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,16 @@ class Windows:
             motion[role], known[role] = _finite(self.scores.motion.to_z(self._take(role, rows)))
         audio, heard = _finite(self.scores.audio.to_z(self._take("audio", rows)))
         start = motion["listener"][torch.arange(len(picks)), known["listener"].int().argmax(dim=1)]
-        extra = self.corpus.arrays.keys() - {*ROLES, "audio"}
+        extra = sorted(self.corpus.arrays.keys() - {*ROLES, "audio"})
+        places = {name: self.place[picks] if name in self.corpus.per_clip else rows for name in extra}
         return Batch(
             **motion,
             audio=audio,
             reference=torch.zeros_like(start) if self.neutral_start else start,
             attitude=torch.from_numpy(self.attitude[picks]),
             mask=known["speaker"] & known["listener"] & heard,
-            extra={name: self._take(name, self._places(name, picks, rows)) for name in sorted(extra)},
+            extra={name: self._take(name, place) for name, place in places.items()},
         )
-
-    def _places(self, name: str, picks: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return self.place[picks] if name in self.corpus.per_clip else rows
 
     def _take(self, name: str, rows: np.ndarray) -> Tensor:
         array = torch.from_numpy(self.corpus.arrays[name])
@@ -81,24 +78,29 @@ def training_windows(
     corpus: Corpus, clips: Sequence[ClipFrames], scores: ZScores, vocabulary: Sequence[str], settings: TrainingSettings
 ) -> Windows:
     """Overlapping windows of some clips; those without two valid frames are left out."""
+    usable = np.isfinite(corpus.arrays["speaker"][:, 0]) & np.isfinite(corpus.arrays["listener"][:, 0])
+    before = np.concatenate([[0], np.cumsum(usable)])  # usable frames before each row
     spans = [span for clip in clips for span in cut(clip, settings)]
-    return _windows(corpus, spans, scores, vocabulary, settings)
+    spans = [(clip, first, frames) for clip, first, frames in spans if before[first + frames] - before[first] >= 2]
+    table = [(first, frames, clip.place, vocabulary.index(clip.attitude)) for clip, first, frames in spans]
+    first, frames, place, attitude = np.array(table, np.int64).reshape(-1, 4).T.copy()
+    neutral = settings.start == "neutral"
+    return Windows(corpus, scores, first=first, frames=frames, place=place, attitude=attitude, neutral_start=neutral)
 
 
 def whole_clips(
     corpus: Corpus, clips: Sequence[ClipFrames], scores: ZScores, vocabulary: Sequence[str], settings: TrainingSettings
 ) -> Windows:
     """Every clip as one window."""
-    spans = [(clip, clip.first, clip.num_frames) for clip in clips]
-    return _windows(corpus, spans, scores, vocabulary, settings)
+    longest = max((clip.num_frames for clip in clips), default=0)
+    return training_windows(corpus, clips, scores, vocabulary, replace(settings, window_frames=longest))
 
 
 def cut(clip: ClipFrames, settings: TrainingSettings) -> list[tuple[ClipFrames, int, int]]:
     """(clip, first row, frames) of the windows of a clip."""
     longest = settings.window_frames
-    starts = [0]
-    if clip.num_frames > longest:
-        starts = list(range(0, clip.num_frames - settings.min_frames + 1, settings.stride_frames)) or [0]
+    starts = range(0, clip.num_frames - settings.min_frames + 1, settings.stride_frames)
+    starts = starts if clip.num_frames > longest and starts else (0,)
     return [(clip, clip.first + start, min(longest, clip.num_frames - start)) for start in starts]
 
 
@@ -112,41 +114,15 @@ def epoch_batches(windows: int, settings: TrainingSettings, epoch: int) -> Itera
 
 def draw_seed(*parts: object) -> int:
     """A seed that depends on all parts and is the same on every machine."""
-    text = "/".join(map(str, parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7])
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device; towards a GPU through pinned memory, without waiting for the copy."""
 
     def move(tensor: Tensor) -> Tensor:
-        if device.type != "cuda":
-            return tensor.to(device)
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
     names = ("speaker", "listener", "audio", "reference", "attitude", "mask")
     moved = {name: move(getattr(batch, name)) for name in names}
     return replace(batch, **moved, extra={name: move(tensor) for name, tensor in batch.extra.items()})
-
-
-def _windows(
-    corpus: Corpus,
-    spans: Sequence[tuple[ClipFrames, int, int]],
-    scores: ZScores,
-    vocabulary: Sequence[str],
-    settings: TrainingSettings,
-) -> Windows:
-    usable = np.isfinite(corpus.arrays["speaker"][:, 0]) & np.isfinite(corpus.arrays["listener"][:, 0])
-    before = np.concatenate([[0], np.cumsum(usable)])  # usable frames before each row
-    spans = [(clip, first, frames) for clip, first, frames in spans if before[first + frames] - before[first] >= 2]
-    table = [(first, frames, clip.place, vocabulary.index(clip.attitude)) for clip, first, frames in spans]
-    first, frames, place, attitude = np.array(table, np.int64).reshape(-1, 4).T.copy()
-    return Windows(
-        corpus=corpus,
-        scores=scores,
-        first=first,
-        frames=frames,
-        place=place,
-        attitude=attitude,
-        neutral_start=settings.start == "neutral",
-    )

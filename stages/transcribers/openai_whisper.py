@@ -17,13 +17,9 @@ HALLUCINATION_SILENCE_S = 2.0  # silence around words that are unlikely to have 
 
 
 class Whisper:
-    """A checkpoint, on a device.
+    """A checkpoint's file on a device: ``"cpu"`` or ``"cuda"``, where it runs in half precision.
 
-    Parameters
-    ----------
-    checkpoint : the checkpoint's file.
-    name : its published name, by which the package knows the heads that follow the sound; None for one's own.
-    device : ``"cpu"`` or ``"cuda"``, where it runs in half precision.
+    By its published name the package knows the heads that follow the sound; None for one's own.
     """
 
     def __init__(self, checkpoint: Path, name: str | None, device: str) -> None:
@@ -36,10 +32,8 @@ class Whisper:
     def transcribe(self, samples: np.ndarray, spans: Spans, language: str, no_speech: float) -> Transcript:
         """The words of one clip: float32 (sample,) at 16 kHz, full scale +-1.
 
-        Parameters
-        ----------
-        language : ISO 639-1 code, or empty to have it detected.
-        no_speech : probability of no speech above which half a minute is passed over, unless its words are likely.
+        The language is an ISO 639-1 code, or empty to have it detected; ``no_speech`` is the probability of no speech
+        above which half a minute is passed over, unless its words are likely.
         """
         said: dict[str, Any] = self._model.transcribe(
             samples.astype(np.float32),

@@ -20,12 +20,7 @@ _FILLERS = ("<", "[", "+")  # silence, noise, breath
 
 
 class Sphinx:
-    """The decoder with its acoustic model, dictionary and trigram language model.
-
-    Parameters
-    ----------
-    model : the folder that holds ``en-us/``, ``en-us.lm.bin`` and ``cmudict-en-us.dict``.
-    """
+    """The decoder with its acoustic model ``en-us/``, dictionary and trigram language model out of one folder."""
 
     def __init__(self, model: Path) -> None:
         from pocketsphinx import Decoder

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs import build, check
-from tests.labs.cluster import until
-from tests.labs.job import agent_ports
 from tests.labs.leftovers import Snapshot
-from tests.labs.ray_head import RAY, free_port, running, wait_for
+from tests.labs.ray_head import RAY, agent_ports, free_port, running, until, wait_for
 from tests.labs.toy_build import PEAK, ToyProject, shard_bytes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,10 +36,7 @@ def test_mistakes_end_with_status_2_and_a_sentence(toy: ToyProject, capsys) -> N
     assert "unknown setting 'gian'; settings of 'wave': gain" in capsys.readouterr().err
     assert build.main([str(toy.folder / "none.toml"), "--out", str(toy.folder / "out")]) == 2
     assert "none.toml: cannot be read" in capsys.readouterr().err
-
-
-def test_a_folder_without_a_data_set_is_an_error(tmp_path, capsys) -> None:
-    assert check.main([str(tmp_path)]) == 2
+    assert check.main([str(toy.folder)]) == 2
     assert "holds no finished data set" in capsys.readouterr().err
 
 

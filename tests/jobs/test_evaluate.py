@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -36,15 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SIDE_PX = 96
 HOSTILE = "<img src onerror>|`*"  # no =, which ends the name in NAME=PREDICTION
 METRICS = (
-    "fd_*",
-    "expl1_2023",
-    "posel1_2023",
-    "*fd_frechet_pooled",
-    "vd_exp_sum",
-    "psnr_piq",
-    "ssim_piq",
-    "cpbd",
-    "csim_arcface",
+    *("fd_*", "expl1_2023", "posel1_2023", "*fd_frechet_pooled", "vd_exp_sum"),
+    *("psnr_piq", "ssim_piq", "cpbd", "csim_arcface"),
 )
 VOID = {"meta", "img", "br", "input", "link"}
 
@@ -82,38 +76,40 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def evaluated(world: Path, out: Path, *options: object) -> int:
+    """The command's exit status."""
+    fixed = ["--reference", world / "reference", "--out", out, "--address", "none"]
+    return evaluate.main([str(argument) for argument in [*fixed, *options]])
+
+
+def both(world: Path) -> list[str]:
+    """Predictions of both runs, one of which bears a hostile name."""
+    return ["--predicted", f"near={world / 'near'}", f"{HOSTILE}={world / 'far'}"]
+
+
 @pytest.fixture(scope="module")
 def written(world: Path) -> Path:
-    """The folder of an evaluation of both runs, one of which bears a hostile name."""
-    arguments = [
-        "--reference",
-        world / "reference",
-        "--predicted",
-        f"near={world / 'near'}",
-        f"{HOSTILE}={world / 'far'}",
-    ]
-    arguments += ["--videos", world / "near_videos", world / "far_videos", "--out", world / "out", "--address", "none"]
-    assert evaluate.main([str(a) for a in [*arguments, "--metrics", *METRICS]]) == 0
+    """The folder of an evaluation of both runs, where no weights are."""
+    videos = ["--videos", world / "near_videos", world / "far_videos"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(world / "cache"))
+        assert evaluated(world, world / "out", *both(world), *videos, "--metrics", *METRICS) == 0
     return world / "out"
 
 
 class Structure(HTMLParser):
-    """Elements that are left open, and what stands where."""
+    """Elements that are left open, all tags, and the values of attributes by name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.sources: list[str] = []
         self.tags: list[str] = []
+        self.values: dict[str, list[str | None]] = defaultdict(list)
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
         self.tags.append(tag)
-        self.ids += [str(found["id"])] if "id" in found else []
-        self.links += [str(found["href"])] if "href" in found else []
-        self.sources += [str(found["src"])] if "src" in found else []
+        for name, value in attrs:
+            self.values[name].append(value)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -153,48 +149,43 @@ def test_what_was_not_computed_stands_everywhere(written: Path) -> None:
     for name in ("scores.json", "leaderboard.md", "leaderboard.html"):
         text = (written / name).read_text(encoding="utf-8").replace("\\", "")
         assert "arcface_r100_ms1mv3" in text and "missing, get them with" in text
+    reasons = {one["run"]: one["reason"] for one in json.loads((written / "scores.json").read_text())["not_computed"]}
+    assert reasons.keys() == {"near", HOSTILE}
+    assert all(why.startswith("weights `arcface_r100_ms1mv3` missing, get them with: ") for why in reasons.values())
 
 
 def test_the_page_is_whole_and_its_links_lead_somewhere(written: Path) -> None:
     page = structure(written / "leaderboard.html")
     assert not page.open
-    assert len(page.ids) == len(set(page.ids))
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert len(page.sources) == 4 * 4  # reference, speaker and two runs of four clips
-    assert all((written / source).is_file() for source in page.sources)
+    ids, links, sources = (page.values[name] for name in ("id", "href", "src"))
+    assert len(ids) == len(set(ids))
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    assert len(sources) == 4 * 4  # reference, speaker and two runs of four clips
+    assert all((written / source).is_file() for source in sources)
 
 
 def test_names_of_others_stay_text(written: Path) -> None:
     assert "img" not in structure(written / "leaderboard.html").tags
     markdown = (written / "leaderboard.md").read_text(encoding="utf-8")
     assert not re.search(r"(?<!\\)<", markdown)
-    widths = {
-        line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")
-    }
+    rows = [line for line in markdown.splitlines() if line.startswith("| `fd_exp_eccv")]
+    widths = {line.count("|") - line.count("\\|") for line in rows}
     assert len(widths) <= 2  # of the scores and of the differences: no name adds a column
 
 
 def test_the_same_evaluation_again_writes_the_same(world: Path, written: Path, tmp_path: Path) -> None:
-    arguments = [
-        "--reference",
-        world / "reference",
-        "--predicted",
-        f"near={world / 'near'}",
-        f"{HOSTILE}={world / 'far'}",
-    ]
-    options = [*arguments, "--out", tmp_path, "--address", "none", "--metrics", "fd_*", "vd_exp_sum"]
-    assert evaluate.main([str(a) for a in options]) == 0
+    assert evaluated(world, tmp_path, *both(world), "--metrics", "fd_*", "vd_exp_sum") == 0
     first = scores_of(written)
     assert all(first[key] == value for key, value in scores_of(tmp_path).items())
 
 
 def test_videos_alone_are_a_run_and_their_lengths_are_checked(world: Path, tmp_path: Path, capsys) -> None:
-    arguments = ["--reference", world / "reference", "--out", tmp_path, "--address", "none", "--metrics", "psnr_piq"]
-    assert evaluate.main([str(a) for a in [*arguments, "--videos", world / "near_videos"]]) == 0
+    metrics = ["--metrics", "psnr_piq"]
+    assert evaluated(world, tmp_path, *metrics, "--videos", world / "near_videos") == 0
     assert scores_of(tmp_path)["near_videos", "psnr_piq", "test", "all"] == pytest.approx(80, abs=1e-6)
     for i, frames in enumerate((20, 26, 28, 26)):
         write_film(tmp_path / "short" / f"clip_{i}.mp4", frames)
-    assert evaluate.main([str(a) for a in [*arguments, "--videos", tmp_path / "short"]]) == 2
+    assert evaluated(world, tmp_path, *metrics, "--videos", tmp_path / "short") == 2
     assert "clip_0: reference 24 frames, predicted video 20" in capsys.readouterr().err
 
 
@@ -213,15 +204,14 @@ def test_what_does_not_fit_is_said_and_ends_with_2(
     arguments: list[str], message: str, world: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.chdir(world)
-    fixed = ["--reference", "reference", "--out", str(tmp_path), "--address", "none"]
-    assert evaluate.main([*fixed, *arguments]) == 2
+    assert evaluated(world, tmp_path, *arguments) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("name", "metric", "status", "message"),
     [
-        ("inception_2015_12_05", "fid_exact", 0, "expected sha256"),  # not computed, and the rest is
+        ("inception_2015_12_05", "fid_exact", 0, "expected sha256 6726825d"),  # not computed, and the rest is
         ("facenet_vggface2", "csim_vggface2", 2, "expected a checkpoint of torch, found"),  # nobody publishes its hash
     ],
 )
@@ -233,9 +223,8 @@ def test_weights_that_cannot_be_read_are_named(
     (file,) = weights.files
     weights.root().mkdir(parents=True)
     (weights.root() / file).write_bytes(b"garbage")
-    arguments = ["--reference", world / "reference", "--videos", f"near={world / 'near_videos'}", "--address", "none"]
-    options = [*arguments, "--out", tmp_path / "out", "--metrics", metric, "ssim_piq"]
-    assert evaluate.main([str(a) for a in options]) == status
+    options = ["--videos", f"near={world / 'near_videos'}", "--metrics", metric, "ssim_piq"]
+    assert evaluated(world, tmp_path / "out", *options) == status
     said = capsys.readouterr()
     assert f"{weights.root() / file}: {message}" in (said.err if status else said.out)
 

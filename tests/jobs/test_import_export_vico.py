@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 from pathlib import Path
 
 import ffmpeg
 import numpy as np
 import pytest
+import torch
 
 from jobs import export_vico, import_vico
 from jobs.vico.clip_id import HHMMSS, SECONDS, find_unit, parse_clip_id
+from jobs.vico.features import Features
 from pipeline.build import Build, BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import read_clips
+from pipeline.dataset.store import Store
 from pipeline.manifest.load import load_manifest
+from pipeline.media.encode import read_video
 from pipeline.part import run_here
+from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
 from schemas.dataset import BUILT, ColumnEntry, Description
 from tests.labs.media import ffmpeg_binary
@@ -34,12 +38,12 @@ def take_apart(video: Path, folder: Path, names: tuple[str, str, str]) -> None:
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     (folder / "audios").mkdir(exist_ok=True)
     source = ffmpeg.input(str(video))
+    outputs = [source.audio.output(str(folder / "audios" / f"{names[2]}.wav"), ac=1, ar=44100)]
     for name, x in ((names[0], 0), (names[1], "iw/2")):
         half = source.video.filter("crop", "iw/2", "ih", x, 0)
-        command = half.output(str(folder / "videos" / f"{name}.mp4"), crf=12, preset="veryfast")
-        subprocess.run(command.compile(cmd=ffmpeg_binary()), capture_output=True, check=True, stdin=subprocess.DEVNULL)
-    command = source.audio.output(str(folder / "audios" / f"{names[2]}.wav"), ac=1, ar=44100)
-    subprocess.run(command.compile(cmd=ffmpeg_binary()), capture_output=True, check=True, stdin=subprocess.DEVNULL)
+        outputs.append(half.output(str(folder / "videos" / f"{name}.mp4"), crf=12, preset="veryfast"))
+    for output in outputs:
+        output.global_args("-nostdin").run(cmd=ffmpeg_binary(), quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,8 @@ def release(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build(manifest: Path, out: Path, stages: tuple[str, ...] = STAGES) -> Path:
-    codes = [code for code in find_stages() if code.name in stages]
+def build(manifest: Path, out: Path) -> Path:
+    codes = [code for code in find_stages() if code.name in STAGES]
     made = Build(load_manifest(manifest), out, codes, BuildOptions())
     report = made.run(made.survey(), run_here)
     assert not report.after.missing, report.missing_lines()
@@ -68,17 +72,14 @@ def build(manifest: Path, out: Path, stages: tuple[str, ...] = STAGES) -> Path:
 @pytest.fixture(scope="module")
 def built(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
-    found = import_vico.import_vico(release, folder)
-    assert not found.problems
+    assert not import_vico.import_vico(release, folder).problems
     return build(folder / "vico.toml", folder / "data")
 
 
 @pytest.mark.shared
 def test_a_release_is_built_with_its_own_ids_attitudes_people_and_splits(built: Path) -> None:
     rows = {row["clip_id"]: row for row in read_clips(built)}
-    assert {clip_id: (row["attitude"], row["split"]) for clip_id, row in rows.items()} == {
-        clip_id: (attitude, split) for clip_id, attitude, split in CLIPS.values()
-    }
+    assert {(name, row["attitude"], row["split"]) for name, row in rows.items()} == set(CLIPS.values())
     assert [rows[name]["num_frames"] for name, _, _ in CLIPS.values()] == [120, 150]
     assert {row["speaker_id"] for row in rows.values()} == {"20", "21"}
     assert all(row["speaker_side"] is None for row in rows.values())
@@ -86,8 +87,6 @@ def test_a_release_is_built_with_its_own_ids_attitudes_people_and_splits(built: 
 
 @pytest.mark.shared
 def test_the_crops_are_the_published_ones_at_384_with_a_face_in_every_frame(built: Path) -> None:
-    from pipeline.media.encode import read_video
-
     for row in read_clips(built, ["speaker_video", "listener_video", "speaker_crop_box", "speaker_landmarks_valid"]):
         frames = list(read_video(built / row["speaker_video"]))
         assert len(frames) == row["num_frames"] and frames[0].shape == (384, 384, 3)
@@ -114,9 +113,6 @@ def test_export_and_import_give_the_same_data_set_again(built: Path, tmp_path: P
 
 def landmark_shift_px(first: Path, second: Path, clip_id: str, role: str) -> float:
     """Median distance of all landmarks between two builds: crops are encoded again on every way through."""
-    from pipeline.dataset.store import Store
-    from pipeline.plan import Pipeline
-
     pipeline = Pipeline([code for code in find_stages() if code.name in STAGES], {})
     column, found = pipeline.columns[f"{role}_landmarks"], []
     for root in (first, second):
@@ -128,8 +124,6 @@ def landmark_shift_px(first: Path, second: Path, clip_id: str, role: str) -> flo
 
 @pytest.mark.shared
 def test_the_baselines_features_are_written_as_it_reads_them(built: Path, tmp_path: Path) -> None:
-    import torch
-
     export_vico.export_vico(built, tmp_path, "challenge")
     features = tmp_path / "example" / "features"
     for row in read_clips(built, ["acoustic"]):
@@ -150,18 +144,13 @@ def described(columns: list[ColumnEntry], packed: list[str]) -> Description:
 
 
 def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
-    import torch
-
-    from jobs.vico.features import Features
-
     sizes = {"angle": 3, "exp": 64, "trans": 3, "crop": 3, "id": 80, "gamma": 27, "tex": 80}
     names = {f"{role}_{name}": size for role in ("speaker", "listener") for name, size in sizes.items()}
     columns = [ColumnEntry(name, f"fixed_size_list<element: float>[{size}]") for name, size in names.items()]
-    description = described(columns, [*names, "acoustic"])
     row = {name: np.full((5, size), i, np.float32) for i, (name, size) in enumerate(names.items())}
     row["speaker_id"] = np.arange(80, dtype=np.float32)  # one vector for the clip
     row |= {"clip_id": "c", "split": "train", "num_frames": 5, "acoustic": np.zeros((5, 45), np.float32)}
-    features = Features(tmp_path, description)
+    features = Features(tmp_path, described(columns, [*names, "acoustic"]))
     features.write(row)
     features.write_statistics()
     found = torch.load(tmp_path / "video_feats" / "c.speaker.bin", weights_only=False)
@@ -172,30 +161,23 @@ def test_coefficients_are_joined_in_the_baselines_order(tmp_path: Path) -> None:
     statistics = torch.load(tmp_path / "video_feats_mean_std.bin", weights_only=False)
     assert statistics["mean"][0] == pytest.approx((0 + 7) / 2)
     assert statistics["std"][0] == pytest.approx(np.std([0] * 5 + [7] * 5, ddof=1))
-
-
-def test_a_data_set_without_coefficients_has_no_files_of_them(tmp_path: Path) -> None:
-    from jobs.vico.features import Features
-
-    assert Features(tmp_path, described([], ["acoustic"])).columns == ["acoustic"]
+    assert Features(tmp_path, described([], ["acoustic"])).columns == ["acoustic"]  # no coefficients, no files of them
 
 
 @pytest.mark.shared
 def test_what_is_missing_broken_or_unknown_is_listed_and_left_out(release: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
-    (folder / "videos").mkdir(parents=True)
-    (folder / "audios").mkdir()
+    for name in ("videos", "audios"):
+        (folder / name).mkdir(parents=True)
     good = CLIPS["cz7zhbn7aq0u"][0]
     for path in release.glob(f"*/{good}*"):
         (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
     (folder / "videos" / "broken.mp4").write_bytes(b"no video")
-    row = f"{good},{good}.0,{good}.1,1,2,train"
     lines = [
         ",".join(COLUMNS),
-        f"positive,{row}",
-        f"positive,{row}",
+        *2 * [f"positive,{good},{good}.0,{good}.1,1,2,train"],
         "positive,gone,a,b,1,2,train",
-        f"happy,{row.replace(good, good, 1)}",
+        f"happy,{good},{good}.0,{good}.1,1,2,train",
         f"neutral,{good},broken,{good}.1,1,2,train",
         f"neutral,../{good},{good}.0,{good}.1,1,2,train",
         f"neutral,{good},{good}.0,../../{good}.1,1,2,train",

@@ -36,7 +36,6 @@ EYES = ((33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380))
 OUTER_CORNERS, INNER_LIPS, NOSE_TIP = (33, 263), (13, 14), 1
 
 Films = dict[str, list[np.ndarray]]  # by source
-Meshes = dict[tuple[str, int, str], np.ndarray]  # by source, number of the clip, role
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,17 @@ class Demo:
     manifest: Path
     truth: dict[str, dict[str, Any]]  # by source
 
-    def clip(self, source: str, number: int) -> dict[str, Any]:
-        return self.truth[source]["clips"][number]
-
     def film(self, source: str) -> Path:
         return self.manifest.parent / self.truth[source]["file"]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A clip without a cut: its truth, and FaceMesh's points of both people in px of the film, (frame, 478, 2)."""
+
+    attitude: str
+    truth: dict[str, Any]
+    points: dict[str, np.ndarray]  # by role
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +68,20 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 @pytest.fixture(scope="module")
 def films(demo: Demo) -> Films:
     """Every frame of both films at half size: (360, 640, 3) RGB."""
-    return {source: [half(frame) for frame in decode(demo.film(source))] for source in SOURCES}
+    return {source: list(half_frames(demo.film(source))) for source in SOURCES}
 
 
-@pytest.fixture(scope="module")
-def meshes(demo: Demo, films: Films) -> Meshes:
-    """FaceMesh's points of every person in every clip without a cut, in px of the film: (frame, 478, 2)."""
-    return {
-        (source, number, role): watch(films[source], demo.clip(source, number), role)
-        for source, number in WHOLE_CLIPS
-        for role in ROLES
-    }
+@pytest.fixture(scope="module", params=WHOLE_CLIPS, ids=lambda clip: "-".join(map(str, clip)))
+def watched(request: pytest.FixtureRequest, demo: Demo, films: Films) -> Watched:
+    source, number = request.param
+    clip, attitude = demo.truth[source]["clips"][number], SCENES[SOURCES.index(source)].turns[number].attitude
+    return Watched(attitude, clip, {role: watch(films[source], clip, role) for role in ROLES})
 
 
-def decode(path: Path) -> Iterator[np.ndarray]:
+def half_frames(path: Path) -> Iterator[np.ndarray]:
     with av.open(str(path)) as container:
-        yield from (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
-
-
-def half(frame: np.ndarray) -> np.ndarray:
-    return cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        for frame in container.decode(video=0):
+            yield cv2.resize(frame.to_ndarray(format="rgb24"), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
 
 
 def watch(film: list[np.ndarray], clip: dict[str, Any], role: str) -> np.ndarray:
@@ -111,12 +110,9 @@ def hear(path: Path) -> np.ndarray:
 
 def eye_aspect_ratio(points: np.ndarray) -> np.ndarray:
     """Mean over both eyes: (frame,)."""
-    ratios = []
-    for eye in EYES:
-        p1, p2, p3, p4, p5, p6 = np.moveaxis(points[:, eye], 1, 0)
-        height = np.linalg.norm(p2 - p6, axis=1) + np.linalg.norm(p3 - p5, axis=1)
-        ratios.append(height / (2 * np.linalg.norm(p1 - p4, axis=1)))
-    return np.mean(ratios, axis=0)
+    p1, p2, p3, p4, p5, p6 = np.moveaxis(points[:, EYES], 2, 0)  # (frame, eye, 2) each
+    height = np.linalg.norm(p2 - p6, axis=2) + np.linalg.norm(p3 - p5, axis=2)
+    return (height / (2 * np.linalg.norm(p1 - p4, axis=2))).mean(axis=1)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -124,12 +120,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_facemesh_sees_closed_eyes_in_exactly_the_blink_frames(
-    demo: Demo, meshes: Meshes, source: str, number: int, role: str
-) -> None:
-    blinks = demo.clip(source, number)[role]["blink_frames"]
-    ratio = eye_aspect_ratio(meshes[source, number, role])
+def test_facemesh_sees_closed_eyes_in_exactly_the_blink_frames(watched: Watched, role: str) -> None:
+    blinks = watched.truth[role]["blink_frames"]
+    ratio = eye_aspect_ratio(watched.points[role])
     openness = ratio / np.median(ratio)
     assert len(blinks) >= 3
     assert np.flatnonzero(openness < 0.5).tolist() == blinks
@@ -138,12 +131,9 @@ def test_facemesh_sees_closed_eyes_in_exactly_the_blink_frames(
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_facemesh_finds_the_eyes_where_the_truth_puts_them(
-    demo: Demo, meshes: Meshes, source: str, number: int, role: str
-) -> None:
-    person = demo.clip(source, number)[role]
-    corners = meshes[source, number, role][:, OUTER_CORNERS]
+def test_facemesh_finds_the_eyes_where_the_truth_puts_them(watched: Watched, role: str) -> None:
+    person = watched.truth[role]
+    corners = watched.points[role][:, OUTER_CORNERS]
     open_eyes = np.array(person["lids"]) == 0
     centre_error = (corners.mean(axis=1) - person["eyes_px"])[open_eyes]
     across = corners[:, 1] - corners[:, 0]
@@ -157,29 +147,22 @@ def test_facemesh_finds_the_eyes_where_the_truth_puts_them(
     assert np.abs(angle_error).max() < 0.03
 
 
-@pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_the_mouth_follows_the_speech(demo: Demo, meshes: Meshes, source: str, number: int) -> None:
-    clip = demo.clip(source, number)
-    upper, lower = np.moveaxis(meshes[source, number, "speaker"][:, INNER_LIPS], 1, 0)
+def test_the_mouth_follows_the_speech(watched: Watched) -> None:
+    upper, lower = np.moveaxis(watched.points["speaker"][:, INNER_LIPS], 1, 0)
     opening_px = lower[:, 1] - upper[:, 1]
-    assert correlation(opening_px, clip["speech"]) > 0.95
+    assert correlation(opening_px, watched.truth["speech"]) > 0.95
     assert np.ptp(opening_px) > 20
 
 
-@pytest.mark.parametrize(("source", "number"), WHOLE_CLIPS)
-def test_listeners_nod_when_pleased_and_shake_their_heads_when_not(
-    demo: Demo, meshes: Meshes, source: str, number: int
-) -> None:
-    scene = SCENES[SOURCES.index(source)]
-    listener, points = demo.clip(source, number)["listener"], meshes[source, number, "listener"]
+def test_listeners_nod_when_pleased_and_shake_their_heads_when_not(watched: Watched) -> None:
+    listener, points = watched.truth["listener"], watched.points["listener"]
     left_eye, right_eye = np.moveaxis(points[:, OUTER_CORNERS], 1, 0)
     along = (right_eye - left_eye) / np.linalg.norm(right_eye - left_eye, axis=1, keepdims=True)
     nose = points[:, NOSE_TIP] - (left_eye + right_eye) / 2
     sideways, down = (nose * along).sum(axis=1), (nose * np.stack([-along[:, 1], along[:, 0]], axis=1)).sum(axis=1)
     gesture = {"positive": ("nod_rad", down), "negative": ("turn_rad", sideways)}
-    attitude = scene.turns[number].attitude
-    if attitude in gesture:
-        angle, seen = gesture[attitude]
+    if watched.attitude in gesture:
+        angle, seen = gesture[watched.attitude]
         open_eyes = np.array(listener["lids"]) == 0  # lids drag the mesh's corners of the eyes along
         assert correlation(seen[open_eyes], np.array(listener[angle])[open_eyes]) > 0.9
         assert np.ptp(listener[angle]) > 0.2
@@ -198,7 +181,7 @@ def test_a_face_detector_finds_exactly_two_people_in_every_tenth_frame(films: Fi
 
 
 @pytest.mark.parametrize(("source", "tolerance"), [("interview", 0), ("call", 1)])
-def test_clicks_peak_on_their_samples(demo: Demo, source: str, tolerance: int) -> None:
+def test_clicks_peak_on_their_samples_and_on_the_grid_of_their_clip(demo: Demo, source: str, tolerance: int) -> None:
     truth, sound = demo.truth[source], np.abs(hear(demo.film(source)))
     assert len(truth["click_samples"]) >= 5
     near = truth["sample_rate_hz"] // 20
@@ -206,11 +189,7 @@ def test_clicks_peak_on_their_samples(demo: Demo, source: str, tolerance: int) -
         around = sound[sample - near : sample + near]
         assert around.max() > 0.4
         assert abs(int(around.argmax()) - near) <= tolerance  # PCM is exact; AAC may ring by a sample
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_clicks_fall_on_the_30_fps_grid_of_their_clip(demo: Demo, source: str) -> None:
-    truth, samples = demo.truth[source], []
+    samples = []
     for clip in truth["clips"]:
         start_s = Fraction(str(clip["start_s"]))
         samples += [(start_s + Fraction(k, FPS)) * truth["sample_rate_hz"] for k in clip["click_frames"]]
@@ -218,10 +197,8 @@ def test_clicks_fall_on_the_30_fps_grid_of_their_clip(demo: Demo, source: str) -
 
 
 @pytest.mark.parametrize(("source", "number"), CLIPS)
-def test_the_sound_is_loud_where_the_truth_has_speech_and_silent_in_pauses(
-    demo: Demo, source: str, number: int
-) -> None:
-    clip, rate_hz = demo.clip(source, number), demo.truth[source]["sample_rate_hz"]
+def test_the_sound_is_loud_where_the_truth_has_speech_and_silent_in_pauses(demo, source: str, number: int) -> None:
+    clip, rate_hz = demo.truth[source]["clips"][number], demo.truth[source]["sample_rate_hz"]
     sound = hear(demo.film(source))[round(clip["start_s"] * rate_hz) :]
     quiet = np.concatenate([sound[round(a * rate_hz) : round(b * rate_hz)] for a, b in clip["pauses_s"]])
     assert np.median(np.abs(quiet)) < 0.001
@@ -241,7 +218,7 @@ def test_the_cut_is_where_the_truth_says_and_nowhere_else(demo: Demo, films: Fil
         change = [np.abs(after - before).mean() for before, after in pairwise(small)]
         cuts = [frame for frame, difference in enumerate(change, start=1) if difference > 15]
         assert cuts == [frame for frame in [demo.truth[source]["cut_frame"]] if frame is not None]
-    crossing = [demo.clip(*clip)["crosses_cut"] for clip in CLIPS]
+    crossing = [clip["crosses_cut"] for source in SOURCES for clip in demo.truth[source]["clips"]]
     assert crossing == [False] * len(WHOLE_CLIPS) + [True]
 
 
@@ -269,12 +246,10 @@ def test_films_have_the_frames_and_rates_of_the_truth(demo: Demo, films: Films, 
 def test_the_same_scene_gives_the_same_bytes(tmp_path: Path, scene: Scene) -> None:
     turn = replace(scene.turns[0], span=Span(Fraction("0.2"), Fraction("1.8")))
     short = replace(scene, duration_s=Fraction(2), turns=(turn,), cut_s=None)
-    written = []
-    for run in ("first", "second"):
-        path = tmp_path / f"{run}{Path(scene.file).suffix}"
+    first, second = (tmp_path / f"{run}{Path(scene.file).suffix}" for run in ("first", "second"))
+    for path in (first, second):
         write_film(short, {name: Actor(name) for name in scene.people}, path)
-        written.append(path.read_bytes())
-    assert written[0] == written[1]
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_film_that_ffmpeg_cannot_write_says_why(tmp_path: Path) -> None:
@@ -292,5 +267,4 @@ def test_a_roll_turns_the_eye_line_and_a_step_moves_it() -> None:
 
 def test_the_command_line_says_what_it_needs() -> None:
     result = subprocess.run([sys.executable, "-m", "jobs.make_demo"], capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "--out" in result.stderr
+    assert result.returncode == 2 and "--out" in result.stderr

@@ -33,20 +33,14 @@ def clip(tmp_path: Path) -> Path:
     holes = points.copy()
     holes[3] = np.nan
     seen = clip_of({"speaker": points, "listener": holes}, tmp_path, "clip-1")
-    stages = {"threedmm": ThreeDMM(ThreeDMM.Settings(min_valid=0.5)), "blink": Blink(Blink.Settings())}
+    stages = {"landmarks": Landmarks(), "threedmm": ThreeDMM(ThreeDMM.Settings(min_valid=0.5)), "blink": Blink()}
     stages["threedmm"].setup("cpu")
-    store = Store(tmp_path)
-    landmarks = Landmarks(Landmarks.Settings())
-    values = {"landmarks": {column.name: seen[column.name] for column in landmarks.writes()}}
-    values |= {name: stage.process(seen) for name, stage in stages.items()}
-    stages["landmarks"] = landmarks
+    makers = {}
     for name, stage in stages.items():
-        row = Outcome("clip-1", "print", values={c.name: c.check(values[name][c.name], FRAMES) for c in stage.writes()})
-        store.write_columns(name, "part-00000", stage.writes(), [row], {})
-    makers = {
-        name: Maker(name, stage.version, as_plain(stage.settings), dict.fromkeys(stage.weights(), ""))
-        for name, stage in stages.items()
-    }
+        said = seen if name == "landmarks" else stage.process(seen)
+        row = Outcome("clip-1", "print", values={c.name: c.check(said[c.name], FRAMES) for c in stage.writes()})
+        Store(tmp_path).write_columns(name, "part-00000", stage.writes(), [row], {})
+        makers[name] = Maker(name, stage.version, as_plain(stage.settings), dict.fromkeys(stage.weights(), ""))
     write_dataset(tmp_path, [], [], name="one clip", kind=BUILT, stages=makers)
     folder = tmp_path / "media" / "clip-1"
     folder.mkdir(parents=True)

@@ -28,6 +28,11 @@ CLIP = "portrait_000000_000001"
 FRAMES = 30
 
 
+def rendered(predictions: Path, data: Path, out: Path, *options: str) -> int:
+    """The command's exit status."""
+    return render.main([str(predictions), "--data", str(data), "--out", str(out), *options])
+
+
 @pytest.fixture(scope="module")
 def sitter() -> Sitter:
     return Sitter.sit()
@@ -46,12 +51,8 @@ def predictions(sitter: Sitter, data: Path) -> Path:
 @pytest.fixture(scope="module")
 def videos(data: Path, predictions: Path) -> Path:
     out = data.parent / "videos"
-    assert render.main([str(predictions), "--data", str(data), "--out", str(out), "--workers", "1"]) == 0
+    assert rendered(predictions, data, out, "--workers", "1") == 0
     return out
-
-
-def frames_of(path: Path) -> list[np.ndarray]:
-    return list(read_video(path))
 
 
 def test_a_rendered_clip_has_the_frames_and_the_sound_of_its_clip(videos: Path) -> None:
@@ -85,9 +86,8 @@ def test_labels_of_blinks_close_the_eyes(sitter: Sitter, data: Path, tmp_path: P
     still = {CLIP: sitter.still(FRAMES).motion}
     for name, blink in (("open", False), ("shut", True)):
         predicted = write_predictions(tmp_path / name, data, still, blink)
-        arguments = [str(predicted), "--data", str(data), "--out", str(tmp_path / f"{name}_out"), "--workers", "1"]
-        assert render.main(arguments) == 0
-    first, second = (frames_of(tmp_path / f"{name}_out" / f"{CLIP}.mp4") for name in ("open", "shut"))
+        assert rendered(predicted, data, tmp_path / f"{name}_out", "--workers", "1") == 0
+    first, second = (list(read_video(tmp_path / f"{name}_out" / f"{CLIP}.mp4")) for name in ("open", "shut"))
     apart = [np.abs(a[140:200].astype(int) - b[140:200]).mean() for a, b in zip(first, second, strict=True)]
     assert max(apart[: FRAMES // 2 - 1]) < 0.1
     assert min(apart[FRAMES // 2 :]) > 1
@@ -101,8 +101,7 @@ def test_every_sample_has_a_folder_whoever_renders_it(sitter: Sitter, tmp_path: 
     for name in names:
         write_predictions(tmp_path / "predicted" / name, data, {CLIP: few.motion})
     out = tmp_path / "videos"
-    arguments = [str(tmp_path / "predicted"), "--data", str(data), "--out", str(out)]
-    assert render.main([*arguments, "--workers", workers]) == 0
+    assert rendered(tmp_path / "predicted", data, out, "--workers", workers) == 0
     one, other = ((out / name / f"{CLIP}.mp4").read_bytes() for name in names)
     assert one == other  # the same face moves in the same way
     assert all((out / name / reextract.MANIFEST).is_file() for name in names)
@@ -117,59 +116,50 @@ def test_every_sample_has_a_folder_whoever_renders_it(sitter: Sitter, tmp_path: 
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(
-    sitter: Sitter, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
+    sitter: Sitter, data: Path, tmp_path: Path, capsys, change: str, message: str
 ) -> None:
     motion = sitter.still(FRAMES - 1 if change == "length" else FRAMES).motion
     if change == "nothing":
         motion = replace(motion, exp=np.full_like(motion.exp, np.nan))
     predicted = write_predictions(tmp_path / "p", data, {"nobody" if change == "unknown" else CLIP: motion})
-    assert render.main([str(predicted), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert rendered(predicted, data, tmp_path / "out") == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_without_predictions_or_data_is_refused(
-    data: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_without_predictions_or_data_is_refused(data: Path, predictions: Path, tmp_path: Path, capsys) -> None:
     for given, of in ((tmp_path, data), (predictions, tmp_path)):
-        assert render.main([str(given), "--data", str(of), "--out", str(tmp_path / "out")]) == 2
+        assert rendered(given, of, tmp_path / "out") == 2
         assert "holds no finished data set" in capsys.readouterr().err
 
 
 def test_pirender_says_whose_coefficients_it_wants_and_where_its_weights_come_from(
-    data: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    data: Path, predictions: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setenv("VICO_CACHE", str(tmp_path))
-    arguments = [str(predictions), "--data", str(data), "--out", str(tmp_path / "out"), "--renderer", "pirender"]
-    assert render.main(arguments) == 2
+    assert rendered(predictions, data, tmp_path / "out", "--renderer", "pirender") == 2
     said = capsys.readouterr().err
     assert "pirender draws coefficients of deep3d, found landmark_gn" in said and "choose --renderer mesh_warp" in said
     as_deep3d = tmp_path / "deep3d"
     shutil.copytree(data, as_deep3d, ignore=shutil.ignore_patterns("media"))
     text = (data / "dataset.json").read_text().replace('"landmark_gn"', '"deep3d"')
     (as_deep3d / "dataset.json").write_text(text)
-    arguments[2] = str(as_deep3d)
-    assert render.main(arguments) == 2
+    assert rendered(predictions, as_deep3d, tmp_path / "out", "--renderer", "pirender") == 2
     said = capsys.readouterr().err
     assert "weights 'pirender'" in said and "github.com/RenYurui/PIRender" in said
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip file"])
 def test_a_checkpoint_that_cannot_be_read_is_named(
-    data: Path, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+    data: Path, predictions: Path, tmp_path: Path, capsys, content: bytes
 ) -> None:
     checkpoint = tmp_path / "mine.pt"
     checkpoint.write_bytes(content)
-    arguments = [str(predictions), "--data", str(data), "--out", str(tmp_path / "out"), "--renderer", "pirender"]
-    assert render.main([*arguments, "--weights", str(checkpoint), "--workers", "1"]) == 2
+    options = ["--renderer", "pirender", "--weights", str(checkpoint), "--workers", "1"]
+    assert rendered(predictions, data, tmp_path / "out", *options) == 2
     assert f"error: {checkpoint}: expected a checkpoint of torch, found" in capsys.readouterr().err
 
 
-# --- other people's videos
-
-
-def test_videos_of_another_length_are_refused_with_both_lengths(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_videos_of_another_length_are_refused_with_both_lengths(data: Path, tmp_path: Path, capsys) -> None:
     assert reextract.main([str(tmp_path), "--data", str(data)]) == 2
     assert "found none" in capsys.readouterr().err
     with VideoWriter(tmp_path / f"{CLIP}.mp4", (64, 64)) as writer:
@@ -179,14 +169,11 @@ def test_videos_of_another_length_are_refused_with_both_lengths(
     assert "expected 30 frames at 30 fps as its clip has, found 27" in capsys.readouterr().err
 
 
-def test_videos_of_another_rate_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_videos_of_another_rate_are_refused(data: Path, tmp_path: Path, capsys) -> None:
     recipe = Recipe(".mp4", {"vcodec": "libx264", "pix_fmt": "yuv420p"}, fps=Fraction(25), num_frames=FRAMES)
     make_source(tmp_path / CLIP, recipe)
     assert reextract.main([str(tmp_path), "--data", str(data)]) == 2
     assert "expected 30 frames at 30 fps as its clip has, found 30 up to 1.16 s" in capsys.readouterr().err
-
-
-# --- choices
 
 
 def test_the_reference_is_the_first_frame_with_open_eyes() -> None:

@@ -57,20 +57,20 @@ def test_a_file_is_found_through_its_index_page(index: str, tmp_path: Path) -> N
     assert setup.download(WHEEL, SHA256, index, tmp_path).read_bytes() == CONTENT
 
 
-def test_a_file_of_another_hash_is_refused_and_not_kept(index: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=f"has sha256 {SHA256}, expected 0000"):
-        setup.download(WHEEL, "0000", index, tmp_path)
-    assert not (tmp_path / WHEEL).exists()
-
-
-def test_an_index_without_the_file_is_named(index: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="lists no pip-2.0-py3-none-any.whl"):
-        setup.download("pip-2.0-py3-none-any.whl", SHA256, index, tmp_path)
-
-
-def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"cannot read http://127.0.0.1:9/ .*refused.*PIP_INDEX_URL"):
-        setup.download(WHEEL, SHA256, "http://127.0.0.1:9/", tmp_path)
+@pytest.mark.parametrize(
+    ("wheel", "sha256", "registry", "told"),
+    [
+        (WHEEL, "0000", "", f"has sha256 {SHA256}, expected 0000"),
+        ("pip-2.0-py3-none-any.whl", SHA256, "", "lists no pip-2.0-py3-none-any.whl"),
+        (WHEEL, SHA256, "http://127.0.0.1:9/", r"cannot read http://127.0.0.1:9/ .*refused.*PIP_INDEX_URL"),
+    ],
+)
+def test_what_cannot_be_fetched_is_named_and_not_kept(
+    wheel: str, sha256: str, registry: str, told: str, index: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=told):
+        setup.download(wheel, sha256, registry or index, tmp_path)
+    assert not (tmp_path / wheel).exists()
 
 
 def test_the_registry_is_the_one_that_pip_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -81,10 +81,6 @@ def test_the_registry_is_the_one_that_pip_uses(monkeypatch: pytest.MonkeyPatch, 
     assert setup.index_of("pip") == "https://mirror.example/simple/pip/"
     monkeypatch.setenv("PIP_INDEX_URL", "https://nearer.example/simple")
     assert setup.index_of("pip") == "https://nearer.example/simple/pip/"
-
-
-def test_a_complete_environment_is_left_alone(project: Path) -> None:
-    setup.main(project)
 
 
 def test_a_failed_installation_leaves_no_stamp(project: Path) -> None:
@@ -98,17 +94,18 @@ def test_a_failed_installation_leaves_no_stamp(project: Path) -> None:
 
 def test_a_setup_says_a_line_a_step(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (project / "constraints.txt").write_text("# another content")
-    for path in (project / ".venv" / "bin").iterdir():
-        path.unlink()
-    (project / ".venv" / "bin" / "python").write_text("#!/bin/sh\nseq 200\nseq 200 >&2\n")
-    (project / ".venv" / "bin" / "python").chmod(0o755)
+    python = project / ".venv" / "bin" / "python"
+    python.unlink()
+    python.write_text("#!/bin/sh\nseq 200\nseq 200 >&2\n")
+    python.chmod(0o755)
     setup.main(project)
     printed = capfd.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()] == ["installing", "installing", f"{project}/.venv"]
     assert not printed.err and (project / ".venv" / "setup.log").read_text().count("200\n") == 4
 
 
-def test_only_what_is_installed_counts_as_a_change(project: Path) -> None:
+def test_a_complete_environment_is_left_alone_and_only_what_is_installed_counts_as_a_change(project: Path) -> None:
+    setup.main(project)
     with (project / "pyproject.toml").open("a") as file:
         file.write("[tool.ruff]\nline-length = 120\n")
     setup.main(project)

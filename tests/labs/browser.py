@@ -70,7 +70,6 @@ class Page:
         return answer["result"].get("value")
 
     def picture(self, path: Path, whole: bool = True) -> None:
-        """Write what the page looks like as PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
@@ -97,15 +96,17 @@ def browser(program: str) -> Iterator[Page]:
     to_us, from_browser = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--remote-debugging-pipe",
+            "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe --no-first-run"
         )
-        command = [program, *flags, "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"]
+        command = [
+            program,
+            *flags.split(),
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={profile}",
+        ]
         wired = ["bash", "-c", f'exec 3<&{to_browser} 4>&{from_browser} "$@"', "bash", *command]  # sh knows no fd 10
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         process = subprocess.Popen(wired, pass_fds=(to_browser, from_browser), start_new_session=True, **quiet)
         os.close(to_browser)
         os.close(from_browser)

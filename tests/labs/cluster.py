@@ -7,19 +7,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from tests.labs.kill import settled
 from tests.labs.leftovers import end_all
+from tests.labs.ray_head import ROOT, WAIT_S
 from tests.labs.toy_build import ToyProject
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_CLIPS = 24
-WAIT_S = 240  # for anything, on a machine that has much else to do
 
 STAGE = '''"""Takes its time, and leaves a file that says on which node and device it ran."""
 import time, uuid
@@ -67,40 +67,30 @@ class Journal(ToyProject):
         self.add_stage("first", STAGE.format(name="First", column="first", reads="", gpus=0, **fields))
         self.add_stage("second", STAGE.format(name="Second", column="second", reads='"first"', gpus=gpus, **fields))
         self.write_clips([f"a,{n},{n + 1},left,positive,p,q,train" for n in range(NUM_CLIPS)])
-        path = self.manifest
-        path.write_text(path.read_text().replace("[dataset]", '[dataset]\nstages = ["second"]'))
-        self.toml = path
 
-    def command(self, out: str | Path, *more: str) -> list[str]:
-        """The build as a user types it."""
-        stages = [word for path in self.stages.values() for word in ("--stage", str(path))]
-        return ["-m", "jobs.build", str(self.toml), "--out", str(self.folder / out), *stages, *more]
+    def command(self, out: str, *more: str) -> list[str]:
+        return ["-m", "jobs.build", *self.arguments(out, *more)]
 
     @contextmanager
     def building(
-        self, address: str, *more: str, out: str = "out", environment: dict[str, str] | None = None
+        self, address: str, *more: str, fails: bool = False, environment: dict[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
-        """The build on a cluster, in a process of its own, ended with the block."""
-        command = [sys.executable, *self.command(out, "--address", address, *more)]
-        log = self.folder / f"build-{len(list(self.folder.glob('build-*')))}.log"
-        with log.open("w") as output:
+        """The build on a cluster, in a process of its own, which ends well or fails with the end of the block."""
+        command = [sys.executable, *self.command("out", "--address", address, *more)]
+        with (self.folder / "build.log").open("w") as output:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
             try:
                 yield process
+                assert bool(process.wait(timeout=WAIT_S)) == fails, self.said()
             finally:
                 process.kill()
                 process.wait()
 
-    def build(self, address: str, *more: str, out: str = "out") -> str:
-        """The same to its end; returns what it said."""
-        with self.building(address, *more, out=out) as process:
-            code = process.wait(timeout=WAIT_S)
-        assert code == 0, self.said()
-        return self.said()
-
     def said(self) -> str:
-        """What the last build said."""
-        return sorted(self.folder.glob("build-*.log"), key=lambda path: path.stat().st_mtime)[-1].read_text()
+        return (self.folder / "build.log").read_text()
+
+    def worked_on(self, node: Any) -> bool:
+        return any(where == node.node_id for *_, where, _ in self.entries())
 
     def entries(self) -> list[tuple[str, str, str, str]]:
         """What the stages wrote: (stage, clip id, node id, device)."""
@@ -110,21 +100,9 @@ class Journal(ToyProject):
         """(stage, clip id) -> how often it was computed."""
         return Counter((stage, clip_id) for stage, clip_id, _, _ in self.entries())
 
-    def whole(self) -> set[tuple[str, str]]:
-        """(stage, clip id) whose file stands now."""
-        from pipeline.dataset.store import Store
-
-        store = Store(self.folder / "out")
-        files = sorted((store.root / "columns").glob("*/*.parquet"))
-        return {(f.parent.name, clip_id) for f in files for clip_id in store.read_outcomes(f.parent.name, f.stem)}
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Return once it holds."""
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, f"after {WAIT_S} s still not: {what}"
-        time.sleep(0.1)
+    def whole(self) -> dict[tuple[str, str], str]:
+        """(stage, clip id) whose file stands now, and the outcome."""
+        return settled(self.folder / "out")
 
 
 @contextmanager
@@ -133,26 +111,22 @@ def ray_cluster() -> Iterator[Any]:
     from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
-    environment = dict(os.environ)
     Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Ray notes its address there, and fails where it is not
     folder = tempfile.mkdtemp(prefix="ray-")
-    head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
     soon = {"health_check_period_ms": 500, "health_check_timeout_ms": 5000, "gcs_rpc_server_reconnect_timeout_s": 5}
-    head["_system_config"] = soon  # a loss is noticed
-    cluster = Cluster(shutdown_at_exit=False)
-    try:
-        cluster.add_node(**head)
-        yield cluster
-    finally:
-        end_all(folder)  # agents of a node that is killed alone live on
-        for node in [*cluster.worker_nodes, cluster.head_node]:
-            if node is not None:
-                node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
-        os.environ.clear()
-        os.environ.update(environment)
-        shutil.rmtree(folder, ignore_errors=True)
+    head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 2**27}
+    with mock.patch.dict(os.environ):  # Ray writes there
+        cluster = Cluster(shutdown_at_exit=False)
+        try:
+            cluster.add_node(**head, _system_config=soon)  # a loss is noticed
+            yield cluster
+        finally:
+            end_all(folder)  # agents of a node that is killed alone live on
+            for node in [*cluster.worker_nodes, cluster.head_node]:
+                if node is not None:
+                    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def worker(cluster: Any, **resources: int) -> Any:
-    """One more node."""
     return cluster.add_node(**resources, object_store_memory=2**27)

@@ -30,15 +30,14 @@ def golden_clips(shared: Path) -> People:
 
 
 def part_of(people: People, part: str) -> list[list[np.ndarray]]:
-    """One part of the coefficients, person by person."""
     return [[clip[:, PARTS[part]] for clip in clips] for clips in people.values()]
 
 
-def wandering(rng: np.random.Generator, num_frames: int, width: int) -> np.ndarray:
-    """A stationary sequence (frame, width) that changes slowly: AR(1), standard deviation 1."""
+def wandering(rng: np.random.Generator, num_frames: int, width: int, keep: float = 0.9) -> np.ndarray:
+    """AR(1): (frame, width), standard deviation 1, with correlation ``keep`` from frame to frame."""
     values = rng.standard_normal((num_frames, width))
     for frame in range(1, num_frames):
-        values[frame] = 0.9 * values[frame - 1] + np.sqrt(1 - 0.9**2) * values[frame]
+        values[frame] = keep * values[frame - 1] + np.sqrt(1 - keep**2) * values[frame]
     return values
 
 
@@ -55,7 +54,6 @@ def made_up_clip(rng: np.random.Generator, num_frames: int) -> Person:
 
 
 def as_inputs(predicted: Person, reference: Person, speaker: Person) -> Clip:
-    """One clip as metrics take it."""
     people = {Whose.PREDICTED: predicted, Whose.REFERENCE: reference, Whose.SPEAKER: speaker}
     return {Input(whose, what): values for whose, person in people.items() for what, values in person.items()}
 

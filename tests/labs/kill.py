@@ -24,9 +24,9 @@ from pipeline.dataset.lock import locked
 from pipeline.dataset.store import Store
 from pipeline.ledger.survey import read_ledger
 from tests.labs.leftovers import Snapshot, end, end_all, processes_with
+from tests.labs.ray_head import ROOT, until
 from tests.labs.toy_build import PEAK, WAVE, ToyProject, shard_bytes
 
-PROJECT = Path(__file__).resolve().parents[2]
 TALLY = """
         with (clip.source.parent / "tally").open("a") as tally:
             tally.write(f"{self.name} {clip.clip_id}\\n")
@@ -48,15 +48,13 @@ class KillLab:
         self.toy = ToyProject(folder)
         self.toy.write_clips([f"a,{n},{n + 3 if n % 10 == 9 else n + 1},left,,p,q,train" for n in range(CLIPS)])
         self.toy.add_stage("wave", tallied(WAVE, slowness_s))
-        self.toy.add_stage(
-            "peak", tallied(PEAK, slowness_s).replace('reads = ("wave",)', 'reads = ("wave", "clip_id")')
-        )
+        peak = PEAK.replace('reads = ("wave",)', 'reads = ("wave", "clip_id")')
+        self.toy.add_stage("peak", tallied(peak, slowness_s))
         self.random = random.Random(seed)
         started = time.monotonic()
         self.toy.build("undisturbed")
         self.seconds = time.monotonic() - started
-        self.lives = 0
-        self.kills = 0
+        self.lives = self.kills = 0
 
     def live(self, max_kills: int) -> None:
         """One data set from its first build to its last, in processes that are killed up to so many times."""
@@ -80,22 +78,25 @@ class KillLab:
     def live_on_ray(self, kills: Sequence[str]) -> None:
         """One data set, built on Ray through these kills: of a worker, of the driver, of everything."""
         self.lives += 1
-        out, build, checks, before = f"killed-{self.lives}", None, [], Snapshot.now()
+        out, checks, before = f"killed-{self.lives}", [], Snapshot.now()
+        build = RayBuild(self, out)
         for kill in kills:
-            if build is None or build.driver.poll() is not None:
-                build = RayBuild(self, out)
-            build.wait_for_work()
+            while self.tally_size() == build.size and build.driver.poll() is None:  # until a stage computes something
+                time.sleep(0.02)
             time.sleep(self.random.uniform(0, 0.3 * self.seconds))
             if kill == "worker":
-                self.kills += build.kill_worker(self.random)
+                if workers := build.workers():
+                    end(self.random.choice(workers))
+                    self.kills += 1
             elif build.driver.poll() is None:
-                build.kill_driver() if kill == "driver" else build.kill_all()
+                build.driver.kill() if kill == "driver" else end_all(build.mark)
+                build.driver.wait()
                 self.kills += 1
             checks.append((settled(self.toy.folder / out), self.tally_size()))
-        if build is None or build.driver.poll() is not None:
-            build = RayBuild(self, out)
+            if build.driver.poll() is not None:
+                build = RayBuild(self, out)
         assert build.driver.wait() == 0, (self.toy.folder / "build.log").read_text()
-        assert build.is_gone(within_s=20)
+        until(lambda: not processes_with(build.mark), "the end of its processes", within_s=20)
         for folder in Snapshot.now().folders - before.folders:
             end_all(str(folder))  # agents of Ray take their time to find that they are alone
             shutil.rmtree(folder)  # a driver that was killed cannot
@@ -106,12 +107,12 @@ class KillLab:
     def tally_size(self) -> int:
         return (self.toy.folder / "tally").stat().st_size
 
-    def nothing_again(self, whole: set[tuple[str, str]], seen: int) -> None:
+    def nothing_again(self, whole: dict[tuple[str, str], str], seen: int) -> None:
         """Nothing that stood in a whole file was computed since the tally had that size."""
         with (self.toy.folder / "tally").open() as tally:
             tally.seek(seen)
             computed = Counter(tuple(line.split()) for line in tally)
-        assert not computed.keys() & whole
+        assert not computed.keys() & whole.keys()
 
     def as_if_undisturbed(self, out: str) -> None:
         """The data set is that of a build that nobody disturbed, with every clip."""
@@ -120,10 +121,11 @@ class KillLab:
         assert len({row["clip_id"] for row in read_ledger(Store(root))}) == CLIPS
 
 
-def settled(root: Path) -> set[tuple[str, str]]:
-    """(stage, clip) of every row in a whole file."""
+def settled(root: Path) -> dict[tuple[str, str], str]:
+    """(stage, clip) -> outcome, of every row in a whole file; raises if one is not whole."""
     files = [(path.parent.name, path.stem) for path in (root / "columns").glob("*/*.parquet")]
-    return {(stage, clip) for stage, part in files for clip in Store(root).read_outcomes(stage, part)}
+    rows = [(stage, Store(root).read_outcomes(stage, part)) for stage, part in files]
+    return {(stage, clip): row.outcome for stage, found in rows for clip, row in found.items()}
 
 
 def as_if_undisturbed(root: Path, calm: Path) -> None:
@@ -138,7 +140,7 @@ def as_if_undisturbed(root: Path, calm: Path) -> None:
 
 def build_here(folder: Path, out: str) -> None:
     """What a killed process was doing: a build of the toy project, in this process."""
-    toy = ToyProject.at(folder)
+    toy = ToyProject(folder)
     with locked(folder / out):
         toy.build(out)
 
@@ -152,44 +154,12 @@ class RayBuild:
 
     def __init__(self, lab: KillLab, out: str) -> None:
         self.mark = uuid.uuid4().hex
-        self.tally = lab.toy.folder / "tally"
         self.size = lab.tally_size()
         command = [sys.executable, "-m", "jobs.build", *lab.toy.arguments(out)]
         with (lab.toy.folder / "build.log").open("a") as log:
-            self.driver = subprocess.Popen(
-                command,
-                cwd=PROJECT,
-                env={**os.environ, "VICO_LAB": self.mark},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            alone = {"env": {**os.environ, "VICO_LAB": self.mark}, "start_new_session": True}
+            self.driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, **alone)
 
-    def wait_for_work(self) -> None:
-        """Return once a stage computes something, or the build has ended."""
-        while self.tally.stat().st_size == self.size and self.driver.poll() is None:
-            time.sleep(0.02)
-
-    def kill_worker(self, chance: random.Random) -> bool:
-        """Kill one of the processes that compute; False if there is none."""
-        workers = [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]
-        if workers:
-            end(chance.choice(workers))
-        return bool(workers)
-
-    def kill_driver(self) -> None:
-        """Kill the process that the user started, and nothing else."""
-        self.driver.kill()
-        self.driver.wait()
-
-    def kill_all(self) -> None:
-        """Kill the driver and its whole cluster at once."""
-        end_all(self.mark)
-        self.driver.wait()
-
-    def is_gone(self, within_s: float) -> bool:
-        """Whether no process of this build is left, soon."""
-        end = time.monotonic() + within_s
-        while processes_with(self.mark) and time.monotonic() < end:
-            time.sleep(0.1)
-        return not processes_with(self.mark)
+    def workers(self) -> list[int]:
+        """The processes that compute."""
+        return [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]

@@ -115,22 +115,19 @@ def end_all(text: str) -> None:
 
 def command_of(process: int) -> str:
     """The command line; nothing where it has ended, waited for or not."""
-    try:
+    with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
+    return ""
 
 
 def ancestors(process: int) -> list[int]:
     """Its parent, the parent's parent and so on."""
     found = []
-    while process > 1:
-        try:
+    with contextlib.suppress(OSError):
+        while process > 1:
             stat = Path(f"/proc/{process}/stat").read_text(errors="replace")
-        except OSError:
-            break
-        process = int(stat.rpartition(")")[2].split()[1])
-        found.append(process)
+            process = int(stat.rpartition(")")[2].split()[1])
+            found.append(process)
     return found
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -63,25 +63,14 @@ class Said:
 
 @dataclass(frozen=True)
 class Scores:
-    """A listener's figures; motion in z-scores, spreads relative to the truth's.
+    """A listener's figures; motion in z-scores, spreads relative to the truth's."""
 
-    Attributes
-    ----------
-    sample : split -> mean absolute difference to the truth, over frames (the first excepted) and 70 coefficients, of
-        one sample.
-    mean : the same of the mean over samples, the best answer where the truth cannot be known.
-    spread : variance between samples over variance between draws of the truth: of the smile, the nod, the eyelids.
-    smile : attitude -> mean of the smile's coefficients when all clips are given that attitude.
-    nod : mean pitch in pauses less that in speech.
-    blink : mean of the eyelids in the half second after short words less that after long words.
-    """
-
-    sample: Mapping[str, float]
-    mean: Mapping[str, float]
-    spread: Mapping[str, float]
-    smile: Mapping[str, float]
-    nod: float
-    blink: float
+    sample: Mapping[str, float]  # split -> mean absolute difference of one sample to the truth, but for the first frame
+    mean: Mapping[str, float]  # the same of the mean over samples, the best answer where the truth cannot be known
+    spread: Mapping[str, float]  # variance between samples over that between draws of the truth: smile, nod, eyelids
+    smile: Mapping[str, float]  # attitude -> mean of the smile's coefficients when all clips are given that attitude
+    nod: float  # mean pitch in pauses less that in speech
+    blink: float  # mean of the eyelids in the half second after short words less that after long words
 
 
 def train_listener(name: str, data: Path, folder: Path, **settings: Any) -> Predictor:
@@ -113,43 +102,37 @@ def to_z(predictor: Predictor, motion: np.ndarray) -> np.ndarray:
 
 def truths(predictor: Predictor, world: World) -> dict[str, np.ndarray]:
     """Clip id -> the truth of the shards and other draws of it (draw, frame, 70), in z-scores."""
-    return {
-        clip.clip_id: to_z(predictor, np.stack([world.listen(clip, draw).joined() for draw in range(SAMPLES + 1)]))
-        for clip in world.list_clips()
-        if clip.split in SPLITS
-    }
+    draws = range(SAMPLES + 1)
+    motion = {clip.clip_id: [world.listen(clip, draw).joined() for draw in draws] for clip in tested(world)}
+    return {clip_id: to_z(predictor, np.stack(drawn)) for clip_id, drawn in motion.items()}
+
+
+def tested(world: World) -> list[WorldClip]:
+    return [clip for clip in world.list_clips() if clip.split in SPLITS]
 
 
 def score(said: Sequence[Said], truth: Mapping[str, np.ndarray], smile: Mapping[str, float]) -> Scores:
-    """A listener's figures."""
-    found = {split: [one for one in said if one.clip.split == split] for split in SPLITS}
+    others = [Said(one.clip, truth[one.clip.clip_id][1:]) for one in said]  # as many other draws of the truth
     parts = {"smile": SMILE, "nod": slice(NOD, NOD + 1), "eyelids": EYELIDS}
     return Scores(
-        sample={s: float(np.mean([distance(o.motion[:1], truth[o.clip.clip_id]) for o in found[s]])) for s in SPLITS},
-        mean={
-            s: float(np.mean([distance(o.motion.mean(axis=0), truth[o.clip.clip_id]) for o in found[s]]))
-            for s in SPLITS
-        },
-        spread={name: spread(said, part) / true_spread(said, truth, part) for name, part in parts.items()},
+        sample={split: distance([Said(o.clip, o.motion[:1]) for o in said], truth, split) for split in SPLITS},
+        mean={split: distance(said, truth, split) for split in SPLITS},
+        spread={name: spread(said, part) / spread(others, part) for name, part in parts.items()},
         smile=smile,
         nod=float(np.mean([nod(one) for one in said])),
         blink=float(np.mean([blink(one) for one in said])),
     )
 
 
-def distance(motion: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute difference over frames, but for the given first, and coefficients."""
-    return float(np.abs(motion[..., 1:, :] - truth[0, 1:]).mean())
+def distance(said: Sequence[Said], truth: Mapping[str, np.ndarray], split: str) -> float:
+    """Mean absolute difference of the mean sample over clips, frames, but for the given first, and coefficients."""
+    pairs = [(one.motion.mean(axis=0), truth[one.clip.clip_id][0]) for one in said if one.clip.split == split]
+    return float(np.mean([np.abs(motion[1:] - true[1:]).mean() for motion, true in pairs]))
 
 
 def spread(said: Sequence[Said], part: slice) -> float:
     """Variance between samples, mean over frames and clips; 0 where there is but one."""
     return float(np.mean([one.motion[:, 1:, part].var(axis=0).mean() for one in said]))
-
-
-def true_spread(said: Sequence[Said], truth: Mapping[str, np.ndarray], part: slice) -> float:
-    """The same of as many other draws of the truth."""
-    return spread([Said(one.clip, truth[one.clip.clip_id][1:]) for one in said], part)
 
 
 def mean_smile(said: Sequence[Said]) -> float:
@@ -177,9 +160,8 @@ def true_smiles(predictor: Predictor, world: World) -> dict[str, float]:
     """Mean smile of the truth when all clips are given an attitude: the world asked with another one."""
     found = {}
     for attitude in ATTITUDES:
-        clips = [clip for clip in world.list_clips() if clip.split in SPLITS]
-        motion = [world.listen(clip.with_attitude(attitude), 1).joined()[None] for clip in clips]
-        found[attitude] = mean_smile([Said(c, to_z(predictor, m)) for c, m in zip(clips, motion, strict=True)])
+        clips = [replace(clip, attitude=attitude) for clip in tested(world)]
+        found[attitude] = mean_smile([Said(c, to_z(predictor, world.listen(c, 1).joined()[None])) for c in clips])
     return found
 
 
@@ -196,13 +178,10 @@ def measure(name: str, world: World, data: Path, folder: Path, settings: Mapping
 def bounds(predictor: Predictor, world: World) -> dict[str, Scores]:
     """Figures of ``truth``, other draws of it, and of ``still``, the first frame held."""
     truth = truths(predictor, world)
-    clips = [clip for clip in world.list_clips() if clip.split in SPLITS]
-    again = [Said(clip, truth[clip.clip_id][1:]) for clip in clips]
-    held = [Said(clip, np.repeat(truth[clip.clip_id][:1, :1], len(clip.speech.word), axis=1)) for clip in clips]
-    return {
-        "truth": score(again, truth, true_smiles(predictor, world)),
-        "still": score(held, truth, dict.fromkeys(ATTITUDES, mean_smile(held))),
-    }
+    again = [Said(clip, truth[clip.clip_id][1:]) for clip in tested(world)]
+    held = [Said(o.clip, np.repeat(truth[o.clip.clip_id][:1, :1], len(o.clip.speech.word), axis=1)) for o in again]
+    still = score(held, truth, dict.fromkeys(ATTITUDES, mean_smile(held)))
+    return {"truth": score(again, truth, true_smiles(predictor, world)), "still": still}
 
 
 def compare(
@@ -225,7 +204,6 @@ def compare(
 
 
 def table(figures: Mapping[str, Scores], seconds: Mapping[str, float]) -> str:
-    """The table of the docs."""
     header = ["listener", "test", "ood", "test, mean", "ood, mean", "spread: smile", "nod", "eyelids"]
     header += [*(f"smile: {attitude}" for attitude in ATTITUDES), "nods", "blinks", "training, s"]
     rows = []

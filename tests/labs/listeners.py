@@ -46,7 +46,6 @@ def random_batch(frames: tuple[int, ...] = (50, 41, 30), seed: int = 0) -> Batch
 
 
 def every(batch: Batch, change: Callable[[str, Tensor], Tensor]) -> Batch:
-    """The batch with each of its tensors changed."""
     plain = {f.name: change(f.name, getattr(batch, f.name)) for f in fields(Batch) if f.name != "extra"}
     return Batch(**plain, extra={name: change(name, value) for name, value in batch.extra.items()})
 
@@ -66,7 +65,6 @@ def only(batch: Batch, clip: int, frames: int) -> Batch:
 
 
 def speaker_changed_from(batch: Batch, frame: int) -> Batch:
-    """The batch with another speaker from a frame on."""
     other = random_batch(tuple(batch.mask.sum(dim=1).tolist()), seed=1)
 
     def join(before: Tensor, after: Tensor) -> Tensor:

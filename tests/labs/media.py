@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import wave
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
+from scipy.io import wavfile
 
 NUM_BITS = 16
 CLICK_S = 0.03  # a burst of random tones with soft ends: its correlation with itself has one sharp peak
@@ -79,12 +79,10 @@ def clicks(times_s: np.ndarray, click_times_s: tuple[Fraction, ...]) -> np.ndarr
     return sound
 
 
-def make_source(path: Path, recipe: Recipe) -> Path:
-    """Encode a recipe to ``path`` plus its suffix."""
-    path = path.with_suffix(recipe.suffix)
-    video = ffmpeg.input(
-        "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=str(recipe.fps)
-    ).video
+def make_source(path: Path, recipe: Recipe, frames: bytes = b"") -> Path:
+    """Encode a recipe to ``path`` plus its suffix; its frames show their numbers unless there are others."""
+    path, rate = path.with_suffix(recipe.suffix), str(recipe.fps)
+    video = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=rate).video
     if recipe.times:
         video = video.filter("setpts", recipe.times)
     streams = [video]
@@ -94,8 +92,7 @@ def make_source(path: Path, recipe: Recipe) -> Path:
         streams.append(ffmpeg.input(str(sound)).audio)
     options = {"fps_mode": "passthrough", "enc_time_base": "1:90000"} if recipe.times else {}
     output = ffmpeg.output(*streams, str(path), **recipe.video, **recipe.audio, **options)
-    frames = b"".join(numbered_frame(number, recipe.size).tobytes() for number in range(recipe.num_frames))
-    run(output, frames)
+    run(output, frames or b"".join(numbered_frame(n, recipe.size).tobytes() for n in range(recipe.num_frames)))
     return path
 
 
@@ -103,35 +100,33 @@ def write_clicks(path: Path, recipe: Recipe) -> None:
     """The sound of a recipe as 16-bit mono WAV at the recipe's rate."""
     num_samples = round(recipe.duration_s * recipe.sample_rate_hz)
     sound = clicks(np.arange(num_samples) / recipe.sample_rate_hz, recipe.click_times_s)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(recipe.sample_rate_hz)
-        file.writeframes(np.rint(sound * 30_000).astype("<i2").tobytes())
+    wavfile.write(path, recipe.sample_rate_hz, np.rint(sound * 30_000).astype("<i2"))
 
 
 def run(output: Any, given: bytes = b"") -> bytes:
     """Run an ffmpeg-python graph; its standard output."""
-    command = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-y").compile(cmd=ffmpeg_binary())
+    return _ffmpeg(*output.get_args(), given=given)
+
+
+def _ffmpeg(*arguments: str, given: bytes | None = None) -> bytes:
+    command = [ffmpeg_binary(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *arguments]
     return subprocess.run(command, input=given, capture_output=True, check=True).stdout
 
 
 def remux(source: Path, target: Path, *before: str, after: tuple[str, ...] = ()) -> Path:
     """Copy the streams of a file into another container, with options before and after the input."""
-    command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-y", *before, "-i", str(source)]
-    subprocess.run([*command, "-c", "copy", *after, str(target)], capture_output=True, check=True)
+    _ffmpeg(*before, "-i", str(source), "-c", "copy", *after, str(target))
     return target
 
 
 def reference_frames(path: Path) -> tuple[list[Fraction], np.ndarray]:
     """Times from the container's start, and RGB frames, as ffmpeg's command line decodes them."""
-    command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-i", str(path), "-map", "0:v:0"]
+    video = ["-i", str(path), "-map", "0:v:0"]
     # ffmpeg counts from the earliest stream that it was told to read, so the sound must be among them.
     timing = ["-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-f", "framecrc", "-"]
-    listing = subprocess.run([*command, *timing], capture_output=True, check=True).stdout.decode()
+    listing = _ffmpeg(*video, *timing).decode()
     tick_s = Fraction(re.findall(r"#tb 0: (\S+)", listing)[0])
     width, height = map(int, re.findall(r"#dimensions 0: (\d+)x(\d+)", listing)[0])
     times = [int(line.split(",")[2]) * tick_s for line in listing.splitlines() if line.startswith("0,")]
     pixels = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    raw = subprocess.run([*command, *pixels], capture_output=True, check=True).stdout
-    return times, np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+    return times, np.frombuffer(_ffmpeg(*video, *pixels), np.uint8).reshape(-1, height, width, 3)

@@ -47,9 +47,8 @@ def moving_face(num_frames: int, seed: int = 0, basis: Basis | None = None) -> T
     steps = rng.normal(size=(num_frames + len(kernel) - 1, len(basis.expression_std)))
     wandering = np.stack([np.convolve(column, kernel / np.linalg.norm(kernel), "valid") for column in steps.T], 1)
     time_s = np.arange(num_frames) / FPS
-    waves = [
-        np.sin(rate * time_s + phase) for rate, phase in zip(rng.uniform(0.5, 2, 6), rng.uniform(0, 6, 6), strict=True)
-    ]
+    rates, phases = rng.uniform(0.5, 2, 6), rng.uniform(0, 6, 6)
+    waves = [np.sin(rate * time_s + phase) for rate, phase in zip(rates, phases, strict=True)]
     return Truth(
         identity=rng.normal(size=len(basis.identity_std)) * basis.identity_std,
         expression=wandering * basis.expression_std,

@@ -20,14 +20,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
-import ffmpeg
 import numpy as np
 from PIL import Image
 
-from tests.labs.media import Recipe, make_source, run, write_clicks
+from tests.labs.media import Recipe, make_source
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 10}
 VP9 = {"vcodec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8, "g": 10}
@@ -43,37 +41,14 @@ RECIPES = {
     "ogv": Recipe(".ogv", {"vcodec": "libtheora"}, {"acodec": "libvorbis"}, **SMALL),
 }
 EXTREMES = (0, 1, 2, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-MP4_FIELDS = (
-    b"mvhd",
-    b"mdhd",
-    b"tkhd",
-    b"elst",
-    b"avc1",
-    b"avcC",
-    b"mp4a",
-    b"stts",
-    b"stss",
-    b"stsz",
-    b"stsc",
-    b"stco",
-)
+MP4_FIELDS = b"mvhd mdhd tkhd elst avc1 avcC mp4a stts stss stsz stsc stco".split()
 # time scale, duration, width, height, frame duration, sampling rate, channels, cluster, its time, block, tracks
-MKV_FIELDS = (
-    b"\x2a\xd7\xb1", b"\x44\x89", b"\xb0", b"\xba", b"\x23\xe3\x83", b"\xb5", b"\x9f", b"\x1f\x43\xb6\x75", b"\xe7",
-    b"\xa3", b"\x16\x54\xae\x6b",
-)  # fmt: skip
-OTHER_FIELDS = (
-    b"avih",
-    b"strh",
-    b"strf",
-    b"idx1",
-    b"onMetaData",
-    b"duration",
-    b"width",
-    b"\x47\x40",
-    b"OggS",
-    b"theora",
-)
+MKV_FIELDS = [
+    bytes.fromhex(text)
+    for text in ["2ad7b1", "4489", "b0", "ba", "23e383", "b5", "9f", "1f43b675", "e7", "a3", "1654ae6b"]
+]
+MKV_NESTED = [bytes.fromhex(text) for text in ["18538067", "1f43b675", "1254c367", "1043a770", "45b9b6"]]
+OTHER_FIELDS = b"avih strh strf idx1 onMetaData duration width \x47\x40 OggS theora".split()
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".flv", ".wav", ".jpg", ".m3u8", ".sdp", ".txt", "", ".mpd")
 
 
@@ -96,10 +71,7 @@ class Targets:
 
 def make_seeds(folder: Path) -> dict[str, bytes]:
     """A small whole film of every container, by its suffix."""
-    seeds = {}
-    for name, recipe in RECIPES.items():
-        seeds[name] = make_source(folder / f"seed_{name}", recipe).read_bytes()
-    return seeds
+    return {name: make_source(folder / f"seed_{name}", recipe).read_bytes() for name, recipe in RECIPES.items()}
 
 
 def make_conversation(folder: Path) -> bytes:
@@ -110,27 +82,16 @@ def make_conversation(folder: Path) -> bytes:
     picture = np.full((240, 480, 3), 96, np.uint8)
     picture[30:210, 30:210] = np.asarray(portrait.resize((180, 180)))
     picture[30:210, 270:450] = picture[30:210, 30:210][:, ::-1]
-    recipe = Recipe(".mp4", {}, num_frames=36, size=(480, 240), click_times_s=tuple(Fraction(k, 20) for k in range(24)))
-    write_clicks(folder / "conversation.wav", recipe)
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", video_size=recipe.size, framerate=recipe.fps)
-    sound = ffmpeg.input(str(folder / "conversation.wav"))
-    path = folder / "conversation.mp4"
-    run(
-        ffmpeg.output(frames, sound, str(path), **X264, acodec="aac"), b"".join([picture.tobytes()] * recipe.num_frames)
-    )
-    return path.read_bytes()
+    clicks = tuple(Fraction(k, 20) for k in range(24))
+    recipe = Recipe(".mp4", X264, {"acodec": "aac"}, num_frames=36, size=(480, 240), click_times_s=clicks)
+    return make_source(folder / "conversation", recipe, picture.tobytes() * recipe.num_frames).read_bytes()
 
 
 def every(seeds: dict[str, bytes], targets: Targets) -> dict[str, list[Specimen]]:
     """All specimens, 1,135 of them, by family."""
-    families = (
-        flipped(seeds, 25), cut(seeds, 17), grafted(seeds, 17), lying(seeds, 28), nested(seeds), misnamed(seeds),
-        leading(seeds, targets),
-    )  # fmt: skip
-    found: dict[str, list[Specimen]] = {}
-    for specimen in chain(*families):
-        found.setdefault(specimen.family, []).append(specimen)
-    return found
+    random = (flipped(seeds, 25), cut(seeds, 17), grafted(seeds, 17), lying(seeds, 28))
+    families = map(list, (*random, nested(seeds), misnamed(seeds), leading(seeds, targets)))
+    return {specimens[0].family: specimens for specimens in families}
 
 
 def flipped(seeds: dict[str, bytes], trials: int) -> Iterator[Specimen]:
@@ -191,16 +152,10 @@ def nested(seeds: dict[str, bytes]) -> Iterator[Specimen]:
         for kind in (b"moov", b"trak", b"udta", b"meta", b"stsd", b"moof"):
             boxes = b"".join(struct.pack(">I4s", 8 * (depth - k), kind) for k in range(depth))
             yield Specimen("nested", f"nested_{kind.decode()}_{depth}.mp4", mp4[:32] + boxes + mp4[32:])
-        for element in (
-            b"\x18\x53\x80\x67",
-            b"\x1f\x43\xb6\x75",
-            b"\x12\x54\xc3\x67",
-            b"\x10\x43\xa7\x70",
-            b"\x45\xb9\xb6",
-        ):
+        for element in MKV_NESTED:
             unknown = (element + b"\x01\xff\xff\xff\xff\xff\xff\xff") * depth
             name = f"nested_{element.hex()}_{depth}"
-            yield Specimen("nested", f"{name}.mkv", mkv[: mkv.index(b"\x18\x53\x80\x67")] + unknown + mkv)
+            yield Specimen("nested", f"{name}.mkv", mkv[: mkv.index(MKV_NESTED[0])] + unknown + mkv)
             yield Specimen("nested", f"{name}_inside.mkv", mkv[:60] + unknown + mkv[60:])
         lists = b"".join(struct.pack("<4sI4s", b"LIST", 12 * (depth - k), b"hdrl") for k in range(depth))
         yield Specimen("nested", f"nested_list_{depth}.avi", b"RIFF\xff\xff\xff\x7fAVI " + lists + seeds["avi"][12:])

@@ -25,19 +25,21 @@ COLUMNS = per_role(
 
 @dataclass(frozen=True)
 class LabClip:
-    """A clip: what the manifest says of it and its columns."""
-
     clip_id: str
     num_frames: int
     split: str = "test"
     attitude: str | None = "positive"
     values: dict[str, Any] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, Any]:
-        """The manifest's columns."""
-        times = {"start_s": 0.0, "end_s": self.num_frames / 30, "num_frames": self.num_frames}
-        people = {"speaker_id": "p", "listener_id": "q", "speaker_side": "left", "source_id": "lab"}
-        return {"clip_id": self.clip_id, **times, "attitude": self.attitude, "split": self.split, **people}
+    def row(self) -> dict[str, Any]:
+        return facts(self.clip_id, self.num_frames, attitude=self.attitude, split=self.split) | self.values
+
+
+def facts(clip_id: str, num_frames: int, **others: Any) -> dict[str, Any]:
+    """The manifest's columns of a clip."""
+    times = {"start_s": 0.0, "end_s": num_frames / 30, "num_frames": num_frames}
+    people = {"speaker_id": "p", "listener_id": "q", "speaker_side": "left", "source_id": "lab"}
+    return {"clip_id": clip_id, **times, **people, "attitude": "neutral", "split": "test", **others}
 
 
 def moving_clip(clip_id: str, num_frames: int, seed: int, **facts: Any) -> LabClip:
@@ -56,8 +58,7 @@ def write_data_set(
 ) -> Path:
     """Write clips as a data set; only columns that all clips have."""
     columns = [column for column in COLUMNS if all(column.name in clip.values for clip in clips)]
-    rows = [{**clip.facts(), **clip.values} for clip in clips]
-    stages = {"threedmm": made, "blink": Maker("blink", 1)}
+    rows, stages = [clip.row() for clip in clips], {"threedmm": made, "blink": Maker("blink", 1)}
     kind = PREDICTED if predicted else RANDOM
     write_dataset(root, rows, columns, name=name, kind=kind, stages=stages, predicted=predicted)
     return root

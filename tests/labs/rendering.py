@@ -27,15 +27,13 @@ from stages.landmarks import Tracker
 from stages.morphable.basis import Basis, load_basis
 from stages.morphable.fitters import FilmedTrack, LandmarkGn, Options
 from stages.threedmm import ThreeDMM
+from tests.labs.predictions import facts
 
 SIDE_PX = 384
 HEAD = np.s_[0:230, 110:340]  # of the portrait
 LIPS = (13, 14)  # the middles of both inner edges
 RIGHT_LIDS, LEFT_LIDS = (159, 145), (386, 374)
-MEDIA = (
-    *per_role(Column("{role}_video", "string", media=True)),
-    Column("audio", "string", media=True),
-)
+MEDIA = (*per_role(Column("{role}_video", "string", media=True)), Column("audio", "string", media=True))
 
 
 def portrait() -> np.ndarray:
@@ -80,11 +78,9 @@ class Sitter:
 
     def move(self, angle: np.ndarray, trans: np.ndarray, exp: np.ndarray, closed: np.ndarray | None = None) -> Scene:
         """A scene whose motion is that of the portrait plus these, each (frame, D)."""
-        count = len(angle)
-        pose = self.pose
-        motion = Motion(
-            pose.identity, pose.exp + exp, pose.angle + angle, pose.trans + trans, pose.crop.repeat(count, 0)
-        )
+        count, pose = len(angle), self.pose
+        crop = pose.crop.repeat(count, 0)
+        motion = Motion(pose.identity, pose.exp + exp, pose.angle + angle, pose.trans + trans, crop)
         return Scene(self.picture, pose, motion, np.zeros(count) if closed is None else closed)
 
     def still(self, count: int = 1) -> Scene:
@@ -126,10 +122,9 @@ def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], bli
     columns = [c for c in (*ThreeDMM().writes(), *Blink().writes()) if c.name in wanted]
     rows = []
     for clip_id, motion in motions.items():
-        count = len(motion.exp)
-        half = np.arange(count) >= count // 2
         values = {f"listener_{n}": getattr(motion, n) for n in ("exp", "angle", "trans")}
-        rows.append(_clip_values(clip_id, count) | values | {"listener_blink": half})
+        count = len(motion.exp)
+        rows.append(facts(clip_id, count) | values | {"listener_blink": np.arange(count) >= count // 2})
     stages = read_description(data).stages
     write_dataset(root, rows, columns, name="portrait", kind=PREDICTED, stages=stages, predicted=Predicted())
     return root
@@ -138,7 +133,7 @@ def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], bli
 def _row(root: Path, clip_id: str, scene: Scene) -> dict[str, Any]:
     folder, count = root / "media" / clip_id, len(scene.closed)
     folder.mkdir(parents=True)
-    values = _clip_values(clip_id, count)
+    values = facts(clip_id, count)
     for role in ("speaker", "listener"):
         with VideoWriter(folder / f"{role}.mp4", (SIDE_PX, SIDE_PX)) as writer:
             for _ in range(count):
@@ -149,8 +144,3 @@ def _row(root: Path, clip_id: str, scene: Scene) -> dict[str, Any]:
         values[f"{role}_video"] = f"media/{clip_id}/{role}.mp4"
     write_wav(folder / "audio.wav", 0.3 * np.sin(2 * np.pi * 440 * np.arange(count * HOP_SAMPLES) / SAMPLE_RATE_HZ))
     return values | {"audio": f"media/{clip_id}/audio.wav"}
-
-
-def _clip_values(clip_id: str, count: int) -> dict[str, Any]:
-    given = {"clip_id": clip_id, "source_id": "portrait", "start_s": 0.0, "end_s": count / 30, "num_frames": count}
-    return given | {"attitude": "neutral", "speaker_id": "p", "listener_id": "q", "split": "test", "speaker_side": None}

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 from pipeline.dataset.storage import ObjectPath, location
 from tests.labs.ray_head import free_port, wait_for
@@ -42,14 +43,11 @@ def s3_server() -> Iterator[Server]:
     """A server that ends with the block; this process and its children may talk to it meanwhile."""
     port = free_port()
     ours = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
-    before = {name: os.environ.get(name) for name in ours}
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with mock.patch.dict(os.environ, ours), server as process:
         try:
-            os.environ.update(ours)
             wait_for(f"http://127.0.0.1:{port}/moto-api/")
             yield Server(port, {**ours, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
         finally:
             process.kill()
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)

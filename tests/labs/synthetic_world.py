@@ -14,7 +14,7 @@ faces differ in `FACES` ways.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +28,14 @@ from stages.acoustic import Acoustic
 from stages.blink import Blink
 from stages.text import Text
 from stages.threedmm import ThreeDMM
+from tests.labs.evaluation import wandering
+from tests.labs.predictions import facts
 
 STAGES: dict[str, Stage] = {"threedmm": ThreeDMM(), "acoustic": Acoustic(), "blink": Blink(), "text": Text()}
 COLUMNS = [column for stage in STAGES.values() for column in stage.writes()]
-MAKERS = {
-    name: Maker(
-        name,
-        stage.version,
-        {"fitter": "synthetic world"},
-        writes=tuple((column.name, str(column.arrow_type)) for column in stage.writes()),
-    )
-    for name, stage in STAGES.items()
-}
+TYPES = {name: tuple((column.name, str(column.arrow_type)) for column in s.writes()) for name, s in STAGES.items()}
+FITTER = {"fitter": "synthetic world"}
+MAKERS = {name: Maker(name, stage.version, FITTER, writes=TYPES[name]) for name, stage in STAGES.items()}
 
 FACES = 2
 VOCABULARY = 24  # words; the second half of them are long
@@ -94,10 +90,6 @@ class WorldClip:
     listener: int
     speech: Speech
 
-    def with_attitude(self, attitude: str) -> WorldClip:
-        """The same people, had the listener another attitude."""
-        return replace(self, attitude=attitude)
-
 
 @dataclass(frozen=True)
 class World:
@@ -140,7 +132,6 @@ class World:
         return draw_listener(rng, clip.speech, self.persons()[clip.listener], clip.attitude)
 
     def write(self, root: Path) -> Path:
-        """The data set under ``root``, a shard a split."""
         rows = [self._row(clip) for clip in self.list_clips()]
         write_dataset(root, rows, COLUMNS, name="synthetic_world", kind=RANDOM, stages=MAKERS, identity=self.seed)
         return root
@@ -148,17 +139,11 @@ class World:
     def _row(self, clip: WorldClip) -> dict[str, object]:
         rng = np.random.default_rng([self.seed, 4, SPLITS.index(clip.split), int(clip.clip_id[-3:])])
         persons, frames = self.persons(), len(clip.speech.word)
-        row: dict[str, object] = {
-            "clip_id": clip.clip_id, "source_id": clip.clip_id, "start_s": 0.0, "end_s": float(seconds_of(frames)),
-            "num_frames": frames, "attitude": clip.attitude, "speaker_id": f"person_{clip.speaker}",
-            "listener_id": f"person_{clip.listener}", "split": clip.split, "speaker_side": "left",
-            "acoustic": draw_acoustic(rng, clip.speech), **_text(clip.speech),
-        }  # fmt: skip
-        speaker = draw_speaker(rng, clip.speech, persons[clip.speaker])
-        for role, person, motion in (
-            ("speaker", clip.speaker, speaker),
-            ("listener", clip.listener, self.listen(clip)),
-        ):
+        people = {"speaker_id": f"person_{clip.speaker}", "listener_id": f"person_{clip.listener}"}
+        said = {"attitude": clip.attitude, "split": clip.split, "source_id": clip.clip_id, **people}
+        row = facts(clip.clip_id, frames, **said) | {"acoustic": draw_acoustic(rng, clip.speech), **_text(clip.speech)}
+        speaker = (clip.speaker, draw_speaker(rng, clip.speech, persons[clip.speaker]))
+        for role, (person, motion) in {"speaker": speaker, "listener": (clip.listener, self.listen(clip))}.items():
             row[f"{role}_exp"], row[f"{role}_angle"], row[f"{role}_trans"] = motion.exp, motion.angle, motion.trans
             row[f"{role}_blink"] = motion.closed
             row[f"{role}_eye_aspect_ratio"] = np.repeat(0.3 - 0.2 * motion.closed[:, None], 2, axis=1)
@@ -194,8 +179,8 @@ def draw_listener(rng: np.random.Generator, speech: Speech, person: Person, atti
     pausing = np.zeros(frames)
     for start, end in speech.pauses:
         pausing[start:end] = 1
-    exp = person.exp + 0.04 * _tremor(rng, frames, 64)
-    angle = person.angle + 0.008 * _tremor(rng, frames, 3)
+    exp = person.exp + 0.04 * wandering(rng, frames, 64)
+    angle = person.angle + 0.008 * wandering(rng, frames, 3)
     smile = SMILE_OF[attitude] * np.exp(0.25 * rng.normal()) * _slowly(0.4 + 0.6 * pausing, 0.4)
     exp[:, SMILE] += smile[:, None]
     for start, end in speech.pauses:
@@ -206,7 +191,7 @@ def draw_listener(rng: np.random.Generator, speech: Speech, person: Person, atti
         if spoken >= VOCABULARY // 2 and rng.random() < 0.9:
             closed[blink : blink + BLINK_FRAMES] = True
     exp[:, EYELIDS] -= 1.2 * _slowly(closed.astype(float), 0.03)[:, None]
-    return Motion(exp, angle, person.trans + 0.01 * _tremor(rng, frames, 3), closed)
+    return Motion(exp, angle, person.trans + 0.01 * wandering(rng, frames, 3), closed)
 
 
 def _nod(rng: np.random.Generator, frames: int, start: int, end: int) -> np.ndarray:
@@ -223,10 +208,10 @@ def draw_speaker(rng: np.random.Generator, speech: Speech, person: Person) -> Mo
     """Mouth and head move while words are said."""
     frames = len(speech.word)
     voiced = _slowly((speech.word >= 0).astype(float), 0.05)
-    exp = person.exp + 0.04 * _tremor(rng, frames, 64)
+    exp = person.exp + 0.04 * wandering(rng, frames, 64)
     exp[:, MOUTH] += (voiced * (1 + np.sin(2 * np.pi * 4 * np.arange(frames) / frames_in(1))))[:, None]
-    angle = person.angle + 0.06 * _tremor(rng, frames, 3, keep=0.95) * (0.3 + voiced[:, None])
-    trans = person.trans + 0.05 * _tremor(rng, frames, 3, keep=0.95)
+    angle = person.angle + 0.06 * wandering(rng, frames, 3, keep=0.95) * (0.3 + voiced[:, None])
+    trans = person.trans + 0.05 * wandering(rng, frames, 3, keep=0.95)
     return Motion(exp, angle, trans, rng.random(frames) < 0.02)
 
 
@@ -250,14 +235,6 @@ def _text(speech: Speech) -> dict[str, object]:
         "token_end_s": np.array([float(seconds_of(end)) for _, _, end in speech.words]),
         "frame_token": token,
     }
-
-
-def _tremor(rng: np.random.Generator, frames: int, width: int, keep: float = 0.9) -> np.ndarray:
-    """Noise (frame, width) of variance 1 with correlation ``keep`` from frame to frame."""
-    noise = rng.normal(size=(frames, width))
-    for frame in range(1, frames):
-        noise[frame] = keep * noise[frame - 1] + np.sqrt(1 - keep**2) * noise[frame]
-    return noise
 
 
 def _slowly(wanted: np.ndarray, time_s: float) -> np.ndarray:

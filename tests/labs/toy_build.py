@@ -1,14 +1,20 @@
-"""Toy stages and toy sources: builds that take milliseconds and go through the real engine."""
+"""Toy stages and toy sources: builds that take milliseconds and go through the real engine, and a runner for them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
-from pipeline.build import Build, BuildOptions
+from pipeline.build import Build, BuildOptions, Runner
+from pipeline.dataset.storage import Location, ObjectPath
 from pipeline.ledger.report import RunReport
 from pipeline.manifest.load import load_manifest
-from pipeline.part import run_here
+from pipeline.part import Done, Job, PartWorker, run_here
+from pipeline.plan import Part, Pipeline
 from pipeline.registry import find_stages
 
 WAVE = '''"""A column that depends on the clip and on a setting; long clips are rejected."""
@@ -63,6 +69,7 @@ class Length(Stage):
         return {"length": np.int32(clip.num_frames)}
 '''
 
+FOR_EVER = 20  # workers for one part; the engine must have given up on a clip long before
 HEADER = "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"
 ROWS = (
     "a,0,1,left,positive,p,q,train",
@@ -73,24 +80,17 @@ ROWS = (
 
 
 class ToyProject:
-    """A folder with toy sources, stages and a manifest."""
+    """A folder with toy sources, stages and a manifest; one that another process has made stays as it is."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.stages: dict[str, Path] = {}
-        for name in ("a", "b"):
-            (folder / f"{name}.bin").write_bytes(name.encode())
-        self.write_clips(ROWS)
-        self.add_stage("wave", WAVE)
-        self.add_stage("peak", PEAK)
-
-    @classmethod
-    def at(cls, folder: Path) -> ToyProject:
-        """A project that another process has made, as it stands."""
-        toy = object.__new__(cls)
-        toy.folder = folder
-        toy.stages = {path.stem: path for path in sorted((folder / "stages").glob("*.py"))}
-        return toy
+        self.stages = {path.stem: path for path in sorted((folder / "stages").glob("*.py"))}
+        if not self.stages:
+            for name in ("a", "b"):
+                (folder / f"{name}.bin").write_bytes(name.encode())
+            self.write_clips(ROWS)
+            self.add_stage("wave", WAVE)
+            self.add_stage("peak", PEAK)
 
     def write_clips(self, rows: Sequence[str]) -> None:
         (self.folder / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
@@ -102,26 +102,61 @@ class ToyProject:
 
     @property
     def manifest(self) -> Path:
-        sources = "".join(f'[[sources]]\nid = "{n}"\npath = "{n}.bin"\nlicence = "none"\n' for n in ("a", "b"))
-        path = self.folder / "toy.toml"
-        path.write_text(f'[dataset]\nname = "toy"\nclips = "clips.csv"\nmin_yield = 0.5\n{sources}')
-        return path
+        return write_manifest(self.folder / "toy.toml", {"a": "a.bin", "b": "b.bin"}, more="min_yield = 0.5\n")
 
     def arguments(self, out: str, *more: str) -> list[str]:
         """A command line of `jobs.build` for the toy stages alone: files outside the tree hold them."""
         manifest = self.folder / "cli.toml"
         manifest.write_text(self.manifest.read_text().replace("min_yield", f"stages = {[*self.stages]}\nmin_yield"))
         stages = [item for path in self.stages.values() for item in ("--stage", str(path))]
-        return [str(manifest), "--out", str(self.folder / out), *stages, *more]
+        address = out if "://" in out else str(self.folder / out)
+        return [str(manifest), "--out", address, *stages, *more]
 
-    def prepare(self, out: str = "out", options: BuildOptions | None = None) -> Build:
+    def prepare(self, out: str | Location = "out", options: BuildOptions | None = None) -> Build:
         codes = find_stages(list(self.stages.values()), folder=self.folder / "none")
-        return Build(load_manifest(self.manifest), self.folder / out, codes, options or BuildOptions())
+        root = out if isinstance(out, ObjectPath) else self.folder / out
+        return Build(load_manifest(self.manifest), root, codes, options or BuildOptions())
 
-    def build(self, out: str = "out", options: BuildOptions | None = None) -> RunReport:
-        """A build with one worker in this process."""
+    def build(
+        self, out: str | Location = "out", options: BuildOptions | None = None, runner: Runner = run_here
+    ) -> RunReport:
+        """A build, with one worker in this process unless told otherwise."""
         build = self.prepare(out, options)
-        return build.run(build.survey(), run_here)
+        return build.run(build.survey(), runner)
+
+
+def write_manifest(
+    path: Path, sources: Mapping[str, str], rows: Sequence[str] = (), more: str = "", place: str = "path"
+) -> Path:
+    """A manifest of sources (id -> file or URL), with the rows of its ``clips.csv``; ``more`` are further keys."""
+    if rows:
+        (path.parent / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    tables = "".join(f'[[sources]]\nid = "{n}"\n{place} = "{at}"\nlicence = "none"\n' for n, at in sources.items())
+    path.write_text(f'[dataset]\nname = "{path.stem}"\nclips = "clips.csv"\n{more}{tables}')
+    return path
+
+
+def build_own_stages(manifest: Path, out: Path) -> tuple[Build, RunReport]:
+    """A build of the project's own stages with one worker in this process."""
+    build = Build(load_manifest(manifest), out, find_stages(), BuildOptions())
+    return build, build.run(build.survey(), run_here)
+
+
+def in_worker_processes(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
+    """Without Ray, as Ray does: a worker process that dies is started again, without end of patience."""
+    for part in parts:
+        yield _until_done(job, [stage.name for stage in pipeline.stages], part)
+
+
+def _until_done(job: Job, stages: list[str], part: Part) -> list[Done]:
+    for _ in range(FOR_EVER):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker, suppress(BrokenProcessPool):
+            return worker.submit(_work, job, stages, part).result()
+    raise AssertionError(f"{part.name}: {FOR_EVER} workers died of it")
+
+
+def _work(job: Job, stages: list[str], part: Part) -> list[Done]:
+    return PartWorker(job, stages).run(part)
 
 
 def computed(report: RunReport) -> dict[str, int]:

@@ -57,14 +57,12 @@ def described(root: Path, out: Path, change: Callable[[dict[str, Any]], None]) -
 
 
 def planned(root: Path, out: Path, listener: str = "vico_lstm", preset: str = "", **settings: Any) -> RunFolder:
-    """A run that has not begun."""
     folder = RunFolder(out)
     begin_run([root], listener, preset, {"epochs": 2, "batch_size": 8, **settings}, folder)
     return folder
 
 
 def trained(root: Path, out: Path, listener: str = "vico_lstm", preset: str = "", **settings: Any) -> RunFolder:
-    """A run trained in this process."""
     folder = planned(root, out, listener, preset, **settings)
     train(folder, CPU)
     return folder
@@ -90,17 +88,8 @@ def listener(name: str, sizes: Sizes = SIZES, preset: str = "", **settings: Any)
 
 def random_batch(sizes: Sizes = SIZES, clips: int = 2, frames: int = 50, seed: int = 0) -> Batch:
     """Windows of noise in which every frame counts."""
-    rng = np.random.default_rng(seed)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
-
-    listener = draw(clips, frames, sizes.coefficients)
-    return Batch(
-        speaker=draw(clips, frames, sizes.coefficients),
-        listener=listener,
-        audio=draw(clips, frames, sizes.audio),
-        reference=listener[:, 0],
-        attitude=torch.arange(clips) % sizes.attitudes,
-        mask=torch.ones(clips, frames, dtype=torch.bool),
-    )
+    rng, widths = np.random.default_rng(seed), [sizes.coefficients, sizes.coefficients, sizes.audio]
+    noise = [torch.from_numpy(rng.normal(size=(clips, frames, width)).astype(np.float32)) for width in widths]
+    listener, speaker, audio = noise
+    attitude, mask = torch.arange(clips) % sizes.attitudes, torch.ones(clips, frames, dtype=torch.bool)
+    return Batch(speaker, listener, audio, reference=listener[:, 0], attitude=attitude, mask=mask)

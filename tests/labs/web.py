@@ -15,8 +15,6 @@ Page = Callable[["Request"], None]
 
 @dataclass
 class Request:
-    """One request being answered."""
-
     handler: BaseHTTPRequestHandler
     earlier: int  # requests for the same path before this one
 
@@ -29,6 +27,14 @@ class Request:
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.head(status, len(body), **headers)
         self.handler.wfile.write(body)
+
+    def answer_rest(self, body: bytes, kind: str, last: int | None = None) -> None:
+        """The body from the first byte asked for, up to ``last`` of what its head promises."""
+        start = self.start
+        about = {"Content_Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {"Accept_Ranges": "bytes"}
+        self.head(206 if start else 200, len(body) - start, Content_Type=kind, **about)
+        self.handler.wfile.write(body[start:last])
+        self.handler.wfile.flush()
 
     def head(self, status: int, length: int, **headers: str) -> None:
         self.handler.send_response(status)
@@ -70,31 +76,26 @@ def serve(pages: dict[str, Page]) -> Iterator[Web]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    web.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield web
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        web.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield web
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def file(body: bytes, kind: str = "video/mp4") -> Page:
     """A file that can be asked for from any byte on."""
 
     def page(request: Request) -> None:
-        start = request.start
-        if start >= len(body) and start:
+        if request.start >= len(body) and request.start:
             request.answer(416)
-        elif start:
-            about = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            request.answer(206, body[start:], Content_Type=kind, Content_Range=about)
         else:
-            request.answer(200, body, Content_Type=kind, Accept_Ranges="bytes")
+            request.answer_rest(body, kind)
 
     return page
 
@@ -106,11 +107,7 @@ def cut_off(body: bytes, after: int, times: int, kind: str = "video/mp4") -> Pag
     def page(request: Request) -> None:
         if request.earlier >= times:
             return whole(request)
-        start = request.start
-        about = {"Content_Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
-        request.head(206 if start else 200, len(body) - start, Content_Type=kind, **about)
-        request.handler.wfile.write(body[start : start + after])
-        request.handler.wfile.flush()
+        request.answer_rest(body, kind, request.start + after)
         request.handler.connection.shutdown(2)
 
     return page

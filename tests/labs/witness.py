@@ -12,47 +12,36 @@ import selectors
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_OPEN, IN_CREATE, IN_DELETE = 0x1, 0x2, 0x4, 0x20, 0x100, 0x200
 IN_ISDIR = 0x40000000
-IN_NONBLOCK = os.O_NONBLOCK
 EVENT = struct.Struct("iIII")  # watch, what, cookie, length of the name
 TOUCHED = IN_ACCESS | IN_MODIFY | IN_OPEN | IN_CREATE | IN_DELETE
 WRITTEN = IN_MODIFY | IN_CREATE | IN_DELETE | IN_ATTRIB
 
 
 class FolderWitness:
-    """Sees what is done to the files of a folder.
-
-    Parameters
-    ----------
-    folder : not its subfolders.
-    events : `TOUCHED` or `WRITTEN`.
-    """
+    """Sees what is done to the files of a folder, not of its subfolders: `TOUCHED` or `WRITTEN`."""
 
     def __init__(self, folder: Path, events: int = TOUCHED) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
-        self._descriptor = libc.inotify_init1(IN_NONBLOCK | os.O_CLOEXEC)
+        self._descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0 or libc.inotify_add_watch(self._descriptor, os.fsencode(folder), events) < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {folder}")
 
     def seen(self) -> list[str]:
         """Names of the files that were touched since the last call."""
         names = []
-        while True:
-            try:
-                data = os.read(self._descriptor, 65536)
-            except BlockingIOError:
-                return names
-            at = 0
-            while at < len(data):
-                _, mask, _, length = EVENT.unpack_from(data, at)
-                name = data[at + EVENT.size : at + EVENT.size + length].rstrip(b"\0").decode()
-                if not mask & IN_ISDIR:
-                    names.append(name)
-                at += EVENT.size + length
+        with suppress(BlockingIOError):
+            while data := os.read(self._descriptor, 65536):
+                while data:
+                    _, mask, _, length = EVENT.unpack_from(data)
+                    name, data = data[EVENT.size :][:length], data[EVENT.size + length :]
+                    if not mask & IN_ISDIR:
+                        names.append(name.rstrip(b"\0").decode())
+        return names
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -68,8 +57,8 @@ class PortWitness:
         self._udp.bind((address, self.port))
         self._tcp.listen()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._tcp, selectors.EVENT_READ)
-        self._selector.register(self._udp, selectors.EVENT_READ)
+        for wire in (self._tcp, self._udp):
+            self._selector.register(wire, selectors.EVENT_READ)
 
     def seen(self) -> int:
         """Connections and datagrams since the last call."""
@@ -84,17 +73,12 @@ class PortWitness:
         return count
 
     def close(self) -> None:
-        self._selector.close()
-        self._tcp.close()
-        self._udp.close()
+        for open_one in (self._selector, self._tcp, self._udp):
+            open_one.close()
 
 
 @contextmanager
 def witnesses(canaries: Path, address: str = "127.0.0.1") -> Iterator[tuple[FolderWitness, PortWitness]]:
     """Both kinds, over a folder of canaries and one port."""
-    folder, port = FolderWitness(canaries), PortWitness(address)
-    try:
+    with closing(FolderWitness(canaries)) as folder, closing(PortWitness(address)) as port:
         yield folder, port
-    finally:
-        folder.close()
-        port.close()

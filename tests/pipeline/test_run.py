@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytest
 
 from pipeline.ledger.diary import read_diary
 from pipeline.ledger.report import RunReport
-from pipeline.part import Done, Job
-from pipeline.plan import Part, Pipeline
 from pipeline.run import run_parts
 from pipeline.weights import WeightsError
 from schemas.errors import UserError
@@ -22,11 +20,8 @@ KILLER = PEAK.replace("from pipeline", "import os\nfrom pipeline").replace(
 
 
 def build_on_ray(toy: ToyProject, out: str, workers: int) -> RunReport:
-    def runner(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-        return run_parts(job, pipeline, parts, workers)
-
     build = toy.prepare(out)
-    return build.run(build.survey(), runner)
+    return build.run(build.survey(), partial(run_parts, workers=workers))
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -57,9 +52,8 @@ def test_weights_of_ones_own_that_cannot_be_loaded_end_the_build_in_words(tmp_pa
     toy = ToyProject(tmp_path)
     path = tmp_path / "own.npz"
     setup = "def setup(self, device):\n        __import__('numpy').load(self.weights()[0])"
-    toy.add_stage(
-        "peak", PEAK.replace("class Peak(Stage):", f"class Peak(Stage):\n    weights = ({str(path)!r},)\n\n    {setup}")
-    )
+    own = f"class Peak(Stage):\n    weights = ({str(path)!r},)\n\n    {setup}"
+    toy.add_stage("peak", PEAK.replace("class Peak(Stage):", own))
     with pytest.raises(WeightsError, match=r"own\.npz: expected the file, found no such file"):
         toy.prepare()
     path.write_text("no arrays")

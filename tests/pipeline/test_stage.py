@@ -32,13 +32,8 @@ def names(stage: Stage) -> list[str]:
 
 
 def test_values_and_methods_are_asked_alike_and_build_on_each_other() -> None:
-    assert (Plain().reads(), names(Plain()), Plain().weights(), Plain().cpus(), Plain().gpus()) == (
-        ("source",),
-        ["plain"],
-        (),
-        1,
-        0.5,
-    )
+    assert (Plain().reads(), names(Plain()), Plain().weights()) == (("source",), ["plain"], ())
+    assert (Plain().cpus(), Plain().gpus()) == (1, 0.5)
     assert names(Chosen()) == ["plain"] and names(Chosen(Chosen.Settings(wide=True))) == ["plain", "second"]
     assert Chosen().reads() == ("source",) and Chosen().gpus() == 0.5
 

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Build, BuildOptions
+from pipeline.build import Build
 from pipeline.dataset.check import check_dataset
 from pipeline.ledger.survey import read_ledger
-from pipeline.manifest.load import load_manifest
-from pipeline.part import run_here
-from pipeline.registry import find_stages
 from schemas.outcome import OK, REJECTED
 from tests.labs.mutants import Specimen, Targets, cut, flipped, grafted, leading, lying, make_conversation
-from tests.labs.toy_build import HEADER
-from tests.labs.witness import TOUCHED, FolderWitness, PortWitness
+from tests.labs.toy_build import build_own_stages, write_manifest
+from tests.labs.witness import witnesses
 
 WHOLE = "whole"
 
@@ -29,23 +26,21 @@ def conversation(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def witnesses(tmp_path_factory: pytest.TempPathFactory, conversation: bytes) -> Iterator[Targets]:
+def targets(tmp_path_factory: pytest.TempPathFactory, conversation: bytes) -> Iterator[Targets]:
     """A canary and a port that must stay untouched until the test ends."""
     folder = tmp_path_factory.mktemp("canaries")
     (folder / "film.mp4").write_bytes(conversation)
-    files, port = FolderWitness(folder, TOUCHED), PortWitness()
-    yield Targets(folder / "film.mp4", port.port)
-    assert not files.seen() and not port.seen()
-    files.close()
-    port.close()
+    with witnesses(folder) as (files, port):
+        yield Targets(folder / "film.mp4", port.port)
+        assert not files.seen() and not port.seen()
 
 
 def specimens(film: bytes, targets: Targets, trials: int) -> list[Specimen]:
     """Mutants of one film, and every kind of playlist once."""
     seeds = {"mp4": film}
     random = [*flipped(seeds, trials), *cut(seeds, trials), *lying(seeds, trials)]
-    mixed = [*grafted({"mp4": film, "mov": film[::-1]}, trials // 2)]
-    return random + mixed + [one for one in leading({"mp4": film, "mov": film}, targets) if "_path." in one.name]
+    mixed = grafted({"mp4": film, "mov": film[::-1]}, trials // 2)
+    return [*random, *mixed] + [one for one in leading({"mp4": film, "mov": film}, targets) if "_path." in one.name]
 
 
 def build(folder: Path, bad: Sequence[Specimen], film: bytes) -> Build:
@@ -54,23 +49,15 @@ def build(folder: Path, bad: Sequence[Specimen], film: bytes) -> Build:
     files |= {f"{'bn'[number % 2]}{number}_{one.family}": one.data for number, one in enumerate(bad)}
     for name, data in files.items():
         (folder / f"{name}.mp4").write_bytes(data)
-    sources = "".join(f'[[sources]]\nid = "{n}"\npath = "{n}.mp4"\nlicence = "none"\n' for n in files)
-    path = folder / "bad.toml"
-    path.write_text(f'[dataset]\nname = "bad"\nclips = "clips.csv"\nstages = ["clip", "face"]\n{sources}')
     rows = [f"{name},0,1,left,,p{i},q{i},train" for i, name in enumerate(files)]
-    (folder / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    made = Build(load_manifest(path), folder / "out", find_stages(), BuildOptions())
-    made.run(made.survey(), run_here)
-    return made
-
-
-def ends(made: Build) -> dict[str, tuple[str, str]]:
-    """Clip id -> the outcome and reason of the last stage that saw it."""
-    return {row["clip_id"]: (row["outcome"], row["reason"]) for row in read_ledger(made.store)}
+    sources = {name: f"{name}.mp4" for name in files}
+    manifest = write_manifest(folder / "bad.toml", sources, rows, 'stages = ["clip", "face"]\n')
+    return build_own_stages(manifest, folder / "out")[0]
 
 
 def check_ends(made: Build, bad: Sequence[Specimen]) -> Counter[str]:
-    found = ends(made)
+    """How often each reason, or outcome without one, is what the last stage that saw a clip said."""
+    found = {row["clip_id"]: (row["outcome"], row["reason"]) for row in read_ledger(made.store)}
     assert len(found) == len(bad) + 3, "every clip is accounted for"
     reasons = {reason for stage in made.pipeline.stages for reason in stage.rejects}
     for clip_id, (outcome, reason) in found.items():
@@ -82,33 +69,25 @@ def check_ends(made: Build, bad: Sequence[Specimen]) -> Counter[str]:
     return Counter(reason or outcome for outcome, reason in found.values())
 
 
+@pytest.mark.parametrize(
+    ("trials", "step", "at_least"), [(4, 3, 10), pytest.param(24, 1, 100, marks=pytest.mark.slow)], ids=["a few", "all"]
+)
 def test_bad_films_between_good_ones_end_with_a_reason_and_the_good_ones_are_published(
-    conversation: bytes, witnesses: Targets, tmp_path: Path
+    conversation: bytes, targets: Targets, tmp_path: Path, trials: int, step: int, at_least: int
 ) -> None:
-    bad = specimens(conversation, witnesses, 4)[::3]
+    bad = specimens(conversation, targets, trials)[::step]
+    assert len(bad) >= at_least
     count = check_ends(build(tmp_path, bad, conversation), bad)
+    print(count.most_common())
     assert count["unreadable"] and count["not_allowed"] and count[OK] >= 3
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".mp4") == ["bad.toml", "clips.csv", "out"]
 
 
 @pytest.mark.slow
-def test_a_hundred_bad_films_end_with_a_reason_and_the_good_ones_are_published(
-    conversation: bytes, witnesses: Targets, tmp_path: Path
-) -> None:
-    bad = specimens(conversation, witnesses, 24)
-    assert len(bad) >= 100
-    count = check_ends(build(tmp_path, bad, conversation), bad)
-    print(f"\n{count.total()} clips: " + ", ".join(f"{reason} {n}" for reason, n in count.most_common()))
-
-
-@pytest.mark.slow
 @pytest.mark.shared
-def test_damaged_copies_of_real_footage_end_with_a_reason(shared: Path, witnesses: Targets, tmp_path: Path) -> None:
+def test_damaged_copies_of_real_footage_end_with_a_reason(shared: Path, targets: Targets, tmp_path: Path) -> None:
     films = sorted((shared / "media/vico").glob("*.mp4"), key=lambda path: path.stat().st_size)[:2]
     seeds = {f"real{number}": path.read_bytes() for number, path in enumerate(films)}
     bad = [*flipped(seeds, 10), *cut(seeds, 5), *lying(seeds, 5)]
     bad = [dataclasses.replace(one, name=one.name.replace(".real", "_real") + ".mp4") for one in bad]
-    count = check_ends(build(tmp_path, bad, films[0].read_bytes()), bad)
-    print(
-        f"\n{count.total()} clips of real footage: " + ", ".join(f"{reason} {n}" for reason, n in count.most_common())
-    )
+    print(check_ends(build(tmp_path, bad, films[0].read_bytes()), bad).most_common())

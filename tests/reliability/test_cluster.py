@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.dataset.check import check_dataset
-from pipeline.part import run_here
-from tests.labs.cluster import NUM_CLIPS, WAIT_S, Journal, ray_cluster, until, worker
-from tests.labs.toy_build import shard_bytes
+from tests.labs.cluster import NUM_CLIPS, Journal, ray_cluster, worker
+from tests.labs.ray_head import WAIT_S, until
+from tests.labs.toy_build import ToyProject, shard_bytes
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +24,15 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def nodes(cluster: Any) -> Iterator[Any]:
     """Adds nodes that go with the test."""
-    added: list[Any] = []
-
-    def add(**resources: int) -> Any:
-        added.append(worker(cluster, **resources))
-        return added[-1]
-
-    yield add
-    for node in added:
-        if node in cluster.worker_nodes:
-            cluster.remove_node(node)
+    yield partial(worker, cluster)
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
     cluster.wait_for_nodes(60)
 
 
 def undisturbed(project: Journal) -> dict[str, bytes]:
     """The shards as one process without Ray makes them."""
-    build = project.prepare("undisturbed")
-    build.run(build.survey(), run_here)
+    ToyProject.build(project, "undisturbed")
     return shard_bytes(project.folder / "undisturbed")
 
 
@@ -47,7 +40,8 @@ def undisturbed(project: Journal) -> dict[str, bytes]:
 def test_gpu_stages_run_on_gpu_nodes_and_nowhere_else(cluster: Any, nodes: Any, tmp_path: Path) -> None:
     project = Journal(tmp_path, seconds=0.05, gpus=0.5)
     plain, gpu = nodes(num_cpus=1), nodes(num_cpus=1, num_gpus=1)
-    project.build(cluster.address)
+    with project.building(cluster.address):
+        pass
     assert set(project.runs().values()) == {1} and len(project.entries()) == 2 * NUM_CLIPS
     seconds = [(node, device) for stage, _, node, device in project.entries() if stage == "second"]
     assert set(seconds) == {(gpu.node_id, "cuda")}
@@ -61,13 +55,12 @@ def test_a_node_that_goes_in_mid_run_costs_nothing_but_time(cluster: Any, nodes:
     project = Journal(tmp_path, seconds=0.2)
     nodes(num_cpus=1)
     doomed = nodes(num_cpus=1)
-    with project.building(cluster.address) as process:
-        until(lambda: any(node == doomed.node_id for *_, node, _ in project.entries()), "work on the node")
+    with project.building(cluster.address):
+        until(lambda: project.worked_on(doomed), "work on the node")
         until(lambda: len(project.whole()) >= 4, "files of parts")
         safe = project.whole()
         cluster.remove_node(doomed, allow_graceful=False)
         assert len(safe) < NUM_CLIPS, "the node went too late for this test to say anything"
-        assert process.wait(timeout=WAIT_S) == 0, project.said()
     assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in project.said()
     runs = project.runs()
     assert all(runs[done] == 1 for done in safe)
@@ -81,13 +74,12 @@ def test_a_node_that_joins_in_mid_run_is_used(cluster: Any, nodes: Any, tmp_path
     project = Journal(tmp_path, seconds=0.1)
     project.hold.touch()
     nodes(num_cpus=1)
-    with project.building(cluster.address) as process:
+    with project.building(cluster.address):
         until(project.entries, "the first clip")
         late = nodes(num_cpus=1)
-        until(lambda: any(node == late.node_id for *_, node, _ in project.entries()), "work on the node")
+        until(lambda: project.worked_on(late), "work on the node")
         project.hold.unlink()
-        assert process.wait(timeout=WAIT_S) == 0, project.said()
-    assert any(node == late.node_id for *_, node, _ in project.entries())
+    assert project.worked_on(late)
     assert set(project.runs().values()) == {1}
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
 
@@ -98,11 +90,10 @@ def test_a_lost_gpu_node_is_replaced_and_the_build_goes_on(cluster: Any, nodes: 
     project = Journal(tmp_path, seconds=0.3, gpus=1)
     nodes(num_cpus=1)
     doomed = nodes(num_cpus=1, num_gpus=1)
-    with project.building(cluster.address) as process:
+    with project.building(cluster.address):
         until(lambda: any(stage == "second" for stage, *_ in project.entries()), "work on the GPU")
         cluster.remove_node(doomed, allow_graceful=False)
         other = nodes(num_cpus=1, num_gpus=1)
-        assert process.wait(timeout=WAIT_S) == 0, project.said()
     assert any((stage, node) == ("second", other.node_id) for stage, _, node, _ in project.entries())
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
 
@@ -112,23 +103,24 @@ def test_a_build_goes_on_after_the_head_was_lost(tmp_path: Path) -> None:
     project = Journal(tmp_path, seconds=0.2)
     with ray_cluster() as first:
         worker(first, num_cpus=2)
-        with project.building(first.address) as process:
+        with project.building(first.address, fails=True):
             until(lambda: len(project.whole()) >= 4, "files of parts")
             first.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
             first.head_node = None
-            assert process.wait(timeout=WAIT_S) != 0
     safe = project.whole()
     assert 4 <= len(safe) < 2 * NUM_CLIPS
     with ray_cluster() as second:
         worker(second, num_cpus=2)
-        assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in project.build(second.address)
+        with project.building(second.address):
+            pass
+    assert f"{NUM_CLIPS} of {NUM_CLIPS} clips published" in project.said()
     assert all(project.runs()[done] == 1 for done in safe)
     assert shard_bytes(tmp_path / "out") == undisturbed(project) != {}
 
 
 def test_a_cluster_without_room_is_refused_before_anything_runs(cluster: Any, tmp_path: Path) -> None:
     project = Journal(tmp_path, seconds=0)
-    with project.building(cluster.address) as process:
+    with project.building(cluster.address, fails=True) as process:
         assert process.wait(timeout=WAIT_S) == 2
     assert "the cluster has 0 CPU and 0 GPU (nodes: 0 CPU)" in project.said()
     assert "Traceback" not in project.said() and not project.entries()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,50 +27,12 @@ from tests.labs.toy_build import HEADER, ROWS, ToyProject
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # Text that means something to somebody: paths, protocols, patterns, shells, terminals, other tongues.
-SPITEFUL = st.sampled_from(
-    [
-        *(
-            "../x",
-            "/etc/passwd",
-            "~/.ssh/id_rsa",
-            "file:///etc/passwd",
-            "concat:a|b",
-            "data:,x",
-            "subfile,,:a",
-            "pipe:0",
-        ),
-        *("-i", "--exec", "%d", "%s", "{}", "$(id)", "`id`", ";id", "|id", ">x", "a\x00b", "\x1b[2J", "\u202etxt.exe"),
-        *(
-            "CON",
-            "nul",
-            "a.b",
-            "é",
-            "漢字",
-            "🎬",
-            "nan",
-            "inf",
-            "1e999",
-            "0x1",
-            "-1",
-            "NaN",
-            "true",
-            "[]",
-            "''",
-            '"',
-            "\\",
-        ),
-        *(
-            "#",
-            "//",
-            "http://[",
-            "http://x",
-            "http://127.0.0.1/",
-            "https://a@b/",
-            "https://x:99999/",
-            "https://1.2.3.4/",
-        ),
-    ]
-) | st.text(max_size=40)
+PATHS = ["../x", "/etc/passwd", "~/.ssh/id_rsa", "file:///etc/passwd", "concat:a|b", "data:,x", "subfile,,:a", "pipe:0"]
+SHELL = ["-i", "--exec", "%d", "%s", "{}", "$(id)", "`id`", ";id", "|id", ">x", "a\x00b", "\x1b[2J", "\u202etxt.exe"]
+WORDS = ["CON", "nul", "a.b", "é", "漢字", "🎬", "nan", "inf", "1e999", "0x1", "-1", "NaN", "true"]
+MARKS = ["[]", "''", '"', "\\", "#"]
+ADDRESSES = ["//", "http://[", "http://x", "http://127.0.0.1/", "https://a@b/", "https://x:99999/", "https://1.2.3.4/"]
+SPITEFUL = st.sampled_from(PATHS + SHELL + WORDS + MARKS + ADDRESSES) | st.text(max_size=40)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | SPITEFUL,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SPITEFUL, inner, max_size=3),
@@ -103,6 +65,14 @@ def says_where(error: Exception, *places: str) -> None:
     assert not INVISIBLE.search(str(error).replace("\n", "")), ascii(str(error))
 
 
+@contextmanager
+def may_be_refused(*places: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    try:
+        yield
+    except kind as error:
+        says_where(error, *places)
+
+
 DATASET = st.dictionaries(st.sampled_from(DATASET_KEYS) | SPITEFUL, VALUES, max_size=4)
 SOURCE = st.dictionaries(st.sampled_from(SOURCE_KEYS) | SPITEFUL, VALUES, max_size=5)
 
@@ -119,10 +89,8 @@ def test_any_keys_and_values_in_a_manifest_give_a_manifest_or_an_error_with_its_
     text = f"dataset = {toml({**base, **dataset})}\nsources = {toml(tables)}\nstages = {toml(stages)}\n"
     path = toy.folder / "fuzz.toml"
     path.write_bytes(text.encode("utf-8", "replace"))
-    try:
+    with may_be_refused("fuzz.toml", "clips.csv", "[dataset]", str(toy.folder)):
         load_manifest(path)
-    except UserError as error:
-        says_where(error, "fuzz.toml", "clips.csv", "[dataset]", str(toy.folder))
 
 
 @FUZZ
@@ -160,13 +128,12 @@ def test_any_rows_of_clips_give_clips_or_an_error_with_line_column_value_and_wha
     path.write_bytes("\n".join([header, *lines]).encode("utf-8", "replace"))
     try:
         rows = read_clips_csv(path, {"a": 1, "b": 1})
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]+", row.clip_id) and row.span.num_frames > 0 for row in rows)
     except UserError as error:
         says_where(error, "clips.csv")
         assert re.search(r"allowed: |expected |remove one|not readable as CSV|not UTF-8", str(error)), error
         if "column '" in str(error) and "found" in str(error):
             assert re.search(r"line \d+, column '\w+': found .*, allowed: ", str(error), re.DOTALL), error
-    else:
-        assert all(re.fullmatch(r"[A-Za-z0-9_-]+", row.clip_id) and row.span.num_frames > 0 for row in rows)
 
 
 def test_every_wrong_cell_is_named_by_its_column(tmp_path: Path) -> None:
@@ -184,11 +151,8 @@ def test_every_wrong_cell_is_named_by_its_column(tmp_path: Path) -> None:
 @example({"test": 0.1, "seed": 16**9000})
 @example({"test": float("nan")})
 def test_any_rule_for_splits_is_a_rule_or_an_error(value: Any) -> None:
-    try:
+    with may_be_refused("[dataset] split: found "):
         rule = SplitRule.parse(value)
-    except UserError as error:
-        says_where(error, "[dataset] split: found ")
-    else:
         assert 0 <= rule.test + rule.ood < 1
 
 
@@ -202,12 +166,10 @@ def test_any_rule_for_splits_is_a_rule_or_an_error(value: Any) -> None:
 @example("pack.include=[[1]]")
 @example("pack.max_shard_mb=1\nx=2")
 def test_any_setting_is_taken_in_its_type_or_is_an_error(text: str) -> None:
-    try:
+    with may_be_refused("--set", "[stages."):
         for stage, values in parse_overrides([text]).items():
             for kind in (PackSettings, DownloadSettings):
                 resolve(stage, kind, values)
-    except UserError as error:
-        says_where(error, "--set", "[stages.")
 
 
 @FUZZ
@@ -216,11 +178,8 @@ def test_any_setting_is_taken_in_its_type_or_is_an_error(text: str) -> None:
 @example("a\r\nb\r\n")
 def test_any_list_of_what_is_withdrawn_is_obeyed_or_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "takedown.txt").write_bytes(text.encode("utf-8", "replace"))
-    try:
+    with may_be_refused("takedown.txt"):
         ids = takedown_ids(tmp_path)
-    except UserError as error:
-        says_where(error, "takedown.txt")
-    else:
         for name in ("a_000000_000001", "b"):
             listed = any(line.lstrip("\ufeff").partition("#")[0].strip() == name for line in text.split("\n"))
             assert (name in ids) == listed, "an id is never passed over in silence"
@@ -238,41 +197,28 @@ def test_any_list_of_weights_is_a_registry_or_an_error(tmp_path: Path, tables: d
     path = tmp_path / "weights.toml"
     text = "".join(f"{toml(name)} = {toml(table)}\n" for name, table in tables.items())
     path.write_bytes(text.encode("utf-8", "replace"))
-    load: Callable[[Path], dict[str, Any]] = registry.__wrapped__
-    try:
-        entries = load(path)
-    except WeightsError as error:
-        says_where(error, "weights.toml")
-    else:
-        root = Path("/cache")
-        for weights in entries.values():
+    root = Path("/cache")
+    with may_be_refused("weights.toml", kind=WeightsError):
+        for weights in registry.__wrapped__(path).values():
             for file in weights.files:
                 assert (root / weights.name / file).resolve().is_relative_to(root / weights.name)
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A file that cannot be read as text, and how to make it."""
-
-    name: str
-    make: Callable[[Path], object]
-
-
-BROKEN = (
-    Broken("a pipe", lambda path: os.mkfifo(path)),
-    Broken("a device", lambda path: path.symlink_to("/dev/zero")),
-    Broken("a folder", lambda path: path.mkdir()),
-    Broken("a link in a circle", lambda path: path.symlink_to(path)),
-    Broken("no text", lambda path: path.write_bytes(b"\xff\xfe\x00")),
-)
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": lambda path: path.mkdir(),
+    "a link in a circle": lambda path: path.symlink_to(path),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+}
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
-def test_what_is_no_text_file_is_refused_at_once(toy: ToyProject, broken: Broken) -> None:
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_no_text_file_is_refused_at_once(toy: ToyProject, kind: str) -> None:
     for name in ("fuzz.toml", "clips.csv", "takedown.txt"):
         path = toy.folder / name
         path.unlink(missing_ok=True)
-        broken.make(path)
+        BROKEN[kind](path)
     with pytest.raises(UserError, match=r"fuzz\.toml"):
         load_manifest(toy.folder / "fuzz.toml")
     with pytest.raises(UserError, match=r"clips\.csv"):

@@ -8,6 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.export_vico import Release
+from jobs.export_vico import copy_clip
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.read import media_file, read_clips
 from pipeline.media import sandbox
@@ -47,14 +48,14 @@ def theirs(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "theirs"))
 
 
-def first_shard(root: Path) -> Path:
-    return sorted((root / "shards").glob("train-*.parquet"))[0]
-
-
-def rewrite(path: Path, column: str, values: pa.Array) -> None:
+def spoil(root: Path, column: str, change: Callable[[pa.Array], pa.Array]) -> Path:
+    """Change a column of the first shard."""
+    path = min((root / "shards").glob("train-*.parquet"))
     table = pq.read_table(path, partitioning=None)
+    values = change(table[column].combine_chunks())
     place = table.schema.get_field_index(column)
     pq.write_table(table.set_column(place, pa.field(column, values.type), values), path)
+    return path
 
 
 class Foreign(pa.ExtensionType):
@@ -73,11 +74,9 @@ class Foreign(pa.ExtensionType):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_an_extension_type_in_a_shard_is_refused_known_here_or_not(theirs: Path, known: bool) -> None:
-    path = first_shard(theirs)
-    names = pq.read_table(path, partitioning=None)["speaker_id"].combine_chunks()
     pa.register_extension_type(Foreign())
     try:
-        rewrite(path, "speaker_id", pa.ExtensionArray.from_storage(Foreign(), names))
+        path = spoil(theirs, "speaker_id", lambda names: pa.ExtensionArray.from_storage(Foreign(), names))
         if not known:
             pa.unregister_extension_type("test.foreign")
         with pytest.raises(UserError, match=f"{path.name}: it holds an extension type"):
@@ -90,16 +89,15 @@ def test_an_extension_type_in_a_shard_is_refused_known_here_or_not(theirs: Path,
 
 @pytest.mark.parametrize("clip_id", ["../../pwned", "/tmp/pwned", "a b", "", None])
 def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, clip_id: str | None) -> None:
-    path = first_shard(theirs)
-    rows = pq.read_metadata(path).num_rows
-    rewrite(path, "clip_id", pa.array([clip_id] * rows, pa.string()))
+    spoil(theirs, "clip_id", lambda ids: pa.array([clip_id] * len(ids), pa.string()))
     with pytest.raises(UserError, match="found clip .*, allowed: an id"):
         list(read_clips(theirs))
 
 
-@pytest.mark.parametrize(
-    "relative", ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media/link.wav", "media"]
-)
+PLACES = ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media/link.wav", "media"]
+
+
+@pytest.mark.parametrize("relative", PLACES)
 def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(theirs: Path, relative: str) -> None:
     (theirs.parent / "secret.wav").write_bytes(b"private")
     (theirs / "media/link.wav").symlink_to(theirs.parent / "secret.wav")
@@ -107,26 +105,24 @@ def test_a_media_file_outside_of_the_data_set_is_neither_copied_nor_opened(their
         media_file(theirs, relative)
     row = {"clip_id": "a", "speaker_video": relative, "listener_video": relative, "audio": relative}
     with pytest.raises(UserError, match="a clip names the file"):
-        Release.copy(theirs, theirs.parent / "exported", row)
-    path = first_shard(theirs)
-    rewrite(path, "note", pa.array([relative] * pq.read_metadata(path).num_rows, pa.string()))
+        copy_clip(theirs, theirs.parent / "exported", row)
+    spoil(theirs, "note", lambda notes: pa.array([relative] * len(notes), pa.string()))
     assert any("outside the data set" in finding or "missing" in finding for finding in check_dataset(theirs))
 
 
-DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a shard elsewhere": lambda whole: whole | {"shards": [{"file": "../../x.parquet"}]},
-    "a shard by no name": lambda whole: whole | {"shards": [{"file": 1}]},
-    "no shards": lambda whole: {},
-    "no table": lambda whole: [],
-    "a bomb": lambda whole: None,
+DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "a shard elsewhere": lambda whole: json.dumps(whole | {"shards": [{"file": "../../x.parquet"}]}),
+    "a shard by no name": lambda whole: json.dumps(whole | {"shards": [{"file": 1}]}),
+    "no shards": lambda _: "{}",
+    "no table": lambda _: "[]",
+    "a bomb": lambda _: "[" * 100_000,
 }
 
 
 @pytest.mark.parametrize("kind", DESCRIPTIONS)
 def test_a_description_that_leads_elsewhere_is_refused(theirs: Path, kind: str) -> None:
     path = theirs / "dataset.json"
-    spoilt = DESCRIPTIONS[kind](json.loads(path.read_text()))
-    path.write_text("[" * 100_000 if spoilt is None else json.dumps(spoilt))
+    path.write_text(DESCRIPTIONS[kind](json.loads(path.read_text())))
     with pytest.raises(UserError, match=r"dataset\.json"):
         list(read_clips(theirs))
 
@@ -157,42 +153,23 @@ class Payload:
         return os.makedirs, (str(self.folder), 0o777, True)
 
 
-def load_tddfa(path: Path, statistics: Path) -> object:
-    from stages.morphable.tddfa import Tddfa
-
-    return Tddfa(path, statistics)
-
-
-def load_deep3d(path: Path, statistics: Path) -> object:
-    from stages.morphable.deep3d import Deep3D
-
-    return Deep3D(path)
+LOADERS: dict[str, Callable[[Path, Path], object]] = {
+    "Tddfa": lambda path, statistics: import_module("stages.morphable.tddfa").Tddfa(path, statistics),
+    "Deep3D": lambda path, _: import_module("stages.morphable.deep3d").Deep3D(path),
+    "Whisper": lambda path, _: import_module("stages.transcribers.openai_whisper").Whisper(path, None, "cpu"),
+    "basis": lambda _, statistics: import_module("stages.morphable.basis").load_basis(statistics),
+}
 
 
-def load_whisper(path: Path, statistics: Path) -> object:
-    from stages.transcribers.openai_whisper import Whisper
-
-    return Whisper(path, None, "cpu")
-
-
-def load_basis(path: Path, statistics: Path) -> object:
-    from stages.morphable import basis
-
-    return basis.load_basis(statistics)
-
-
-@pytest.mark.parametrize("load", [load_tddfa, load_deep3d, load_whisper, load_basis])
-def test_weights_with_a_payload_are_refused_and_it_does_not_run(
-    tmp_path: Path, load: Callable[[Path, Path], object]
-) -> None:
+@pytest.mark.parametrize("kind", LOADERS)
+def test_weights_with_a_payload_are_refused_and_it_does_not_run(tmp_path: Path, kind: str) -> None:
     import torch
 
-    pwned = tmp_path / "pwned"
-    checkpoint, statistics = tmp_path / "net.pth", tmp_path / "statistics.npz"
-    torch.save({"state_dict": Payload(pwned), "net_recon": Payload(pwned), "dims": Payload(pwned)}, checkpoint)
+    pwned, checkpoint, statistics = tmp_path / "pwned", tmp_path / "net.pth", tmp_path / "statistics.npz"
+    torch.save(dict.fromkeys(("state_dict", "net_recon", "dims"), Payload(pwned)), checkpoint)
     np.savez(statistics, mean=np.array([Payload(pwned)], object), name=np.array([Payload(pwned)], object))
     with pytest.raises((pickle.UnpicklingError, UserError), match="(?i)weights.only|allow_pickle|expected the arrays"):
-        load(checkpoint, statistics)
+        LOADERS[kind](checkpoint, statistics)
     assert not pwned.exists()
     torch.load(checkpoint, weights_only=False)
     assert pwned.exists(), "a reader without care runs it"
@@ -250,12 +227,13 @@ def test_a_server_that_never_stops_sending_weights_is_left(tmp_path: Path, monke
 # --- a reader's process that a source has taken over
 
 
-HEAD = "import json, struct, sys, time; import socket; wire = socket.socket(fileno=0)\n"
-SAY = (
-    "def say(header, data=b''):\n"
-    "    text = header if isinstance(header, bytes) else json.dumps(header).encode()\n"
-    "    wire.sendall(struct.pack('<IQ', len(text), len(data)) + text + data)\n"
-)
+CHILD = """
+import json, socket, struct, sys, time
+wire = socket.socket(fileno=0)
+def say(header, data=b''):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    wire.sendall(struct.pack('<IQ', len(text), len(data)) + text + data)
+"""
 INFO = "{'width': 8, 'height': 8, 'audio': None, 'average_fps': '25', 'dtype': 'uint8', 'shape': [0]}"
 TAKEN_OVER = {
     "noise": "wire.sendall(bytes(range(256)) * 100)",
@@ -275,17 +253,18 @@ TAKEN_OVER = {
 }
 
 
-@pytest.mark.parametrize("kind", TAKEN_OVER)
-def test_a_reader_that_was_taken_over_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    (tmp_path / "child.py").write_text(HEAD + SAY + TAKEN_OVER[kind])
+@pytest.fixture
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source whose reader's process is the ``child.py`` beside it."""
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     (tmp_path / "film.mp4").write_bytes(b"film")
-    with (
-        SourceReader(tmp_path / "film.mp4", ReadingLimits(wall_s=2)) as reader,
-        pytest.raises((MediaError, RuntimeError)) as e,
-    ):
+    return tmp_path / "film.mp4"
+
+
+@pytest.mark.parametrize("kind", TAKEN_OVER)
+def test_a_reader_that_was_taken_over_is_not_believed(film: Path, kind: str) -> None:
+    film.with_name("child.py").write_text(CHILD + TAKEN_OVER[kind])
+    with SourceReader(film, ReadingLimits(wall_s=2)) as reader, pytest.raises((MediaError, RuntimeError)) as e:
         reader.info()
     if isinstance(e.value, RuntimeError):  # it left of its own accord: that is our own fault, and says so
         assert "ended with status 0" in str(e.value)
@@ -293,12 +272,12 @@ def test_a_reader_that_was_taken_over_is_not_believed(
         assert e.value.reason in ("decoder_crashed", "timed_out")
 
 
-def test_pictures_that_nobody_asked_for_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_nobody_asked_for_are_not_taken(film: Path) -> None:
     picture = "say({'position': k, 'dtype': 'uint8', 'shape': [2, 2, 3]}, bytes(12))"
-    (tmp_path / "film.mp4").write_bytes(b"film")
-    monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
-    for sent in (f"for k in range(10**9): {picture}", f"for k in (0, 0): {picture}", f"for k in (5,): {picture}"):
-        (tmp_path / "child.py").write_text(HEAD + SAY + sent)
-        reader = SourceReader(tmp_path / "film.mp4", ReadingLimits(wall_s=5))
-        with reader, pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"):
+    for numbers in ("range(10**9)", "(0, 0)", "(5,)"):
+        film.with_name("child.py").write_text(f"{CHILD}for k in {numbers}: {picture}")
+        with (
+            SourceReader(film, ReadingLimits(wall_s=5)) as reader,
+            pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"),
+        ):
             list(reader.frames(np.arange(3), size=(2, 2)))

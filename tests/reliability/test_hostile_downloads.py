@@ -19,9 +19,9 @@ from pipeline.sources.download import Downloads, DownloadSettings
 from pipeline.sources.host import _only_files
 from tests.labs.media import Recipe, ffmpeg_binary, make_source, run
 from tests.labs.mutants import REFERENCES
-from tests.labs.toy_build import HEADER
-from tests.labs.web import Web, file, serve, status
-from tests.labs.witness import TOUCHED, FolderWitness, PortWitness
+from tests.labs.toy_build import write_manifest
+from tests.labs.web import Page, Web, file, serve, status
+from tests.labs.witness import witnesses
 
 pytestmark = [  # of sockets that yt-dlp forgets when it is stopped
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
@@ -30,47 +30,43 @@ pytestmark = [  # of sockets that yt-dlp forgets when it is stopped
 
 # Loopback has more than one address: 127.0.0.1 stands for a host on the internet, 127.0.0.2 for one inside.
 INSIDE = "127.0.0.2"
-QUICK = DownloadSettings(
-    per_minute=6000, burst=100, backoff_s=0.01, timeout_s=5, attempts=1, internal_hosts=("127.0.0.1",)
-)
+PACE = {"per_minute": 6000, "burst": 100, "backoff_s": 0.01, "timeout_s": 5, "attempts": 1}
+QUICK = DownloadSettings(**PACE, internal_hosts=("127.0.0.1",))
 
 
 @dataclass(frozen=True)
 class Trap:
-    """A web server that sends what it is told to, and witnesses of where that leads."""
+    """A web server that sends what it is told to, and where none of that may lead: a film and a port inside."""
 
     web: Web
     film: bytes
     canary: Path
-    touched: FolderWitness
-    inside: PortWitness
+    port: int
 
     @property
     def address(self) -> str:
-        return f"http://{INSIDE}:{self.inside.port}/film.mp4"
+        return f"http://{INSIDE}:{self.port}/film.mp4"
+
+    def follow(self, folder: Path, name: str, page: Page) -> Entry:
+        self.web.pages[f"/{name}"] = page
+        return download(folder, self.web.url(f"/{name}"))
 
 
 @pytest.fixture
 def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
     recipe = Recipe(".mp4", {"vcodec": "libx264", "pix_fmt": "yuv420p"}, {"acodec": "aac"}, num_frames=25)
-    film = make_source(tmp_path_factory.mktemp("film") / "film", recipe).read_bytes()
-    canary = tmp_path_factory.mktemp("canaries") / "film.mp4"
-    canary.write_bytes(film)
-    touched, inside = FolderWitness(canary.parent, TOUCHED), PortWitness(INSIDE)
-    with serve({"/film.mp4": file(film)}) as web:
-        yield Trap(web, film, canary, touched, inside)
-    gc.collect()
-    assert not touched.seen() and not inside.seen(), "somebody followed the host where it led"
-    touched.close()
-    inside.close()
+    canary = make_source(tmp_path_factory.mktemp("canaries") / "film", recipe)
+    film = canary.read_bytes()
+    with witnesses(canary.parent, INSIDE) as (touched, inside):
+        with serve({"/film.mp4": file(film)}) as web:
+            yield Trap(web, film, canary, inside.port)
+        gc.collect()
+        assert not touched.seen() and not inside.seen(), "somebody followed the host where it led"
 
 
 def download(folder: Path, url: str) -> Entry:
-    (folder / "clips.csv").write_text(f"{HEADER}\na,0,1,left,,p,q,train\n")
-    path = folder / "m.toml"
-    source = f'[[sources]]\nid = "a"\nurl = "{url}"\nlicence = "none"\n'
-    path.write_text(f'[dataset]\nname = "m"\nclips = "clips.csv"\n{source}')
-    downloads = Downloads(load_manifest(path), QUICK)
+    manifest = write_manifest(folder / "m.toml", {"a": url}, ["a,0,1,left,,p,q,train"], place="url")
+    downloads = Downloads(load_manifest(manifest), QUICK)
     (entry,) = downloads.run(downloads.wanted(()))
     return entry
 
@@ -81,7 +77,7 @@ def spellings(port: int) -> dict[str, str]:
 
 
 def test_no_spelling_of_an_internal_address_is_asked(trap: Trap, tmp_path: Path) -> None:
-    for host, url in spellings(trap.inside.port).items():
+    for host, url in spellings(trap.port).items():
         entry = download(tmp_path, url)
         assert not entry.ok and entry.outcome in ("unsupported", "network"), entry
         if host != "①②⑦.⓪.⓪.②":  # no two libraries agree on what that is
@@ -89,16 +85,10 @@ def test_no_spelling_of_an_internal_address_is_asked(trap: Trap, tmp_path: Path)
 
 
 def test_a_redirect_to_an_internal_address_or_a_file_is_not_followed(trap: Trap, tmp_path: Path) -> None:
-    targets = [
-        trap.address,
-        f"file://{trap.canary}",
-        "http://169.254.169.254/latest/meta-data/",
-        *spellings(1).values(),
-    ]
-    for number, target in enumerate(targets):
+    targets = [trap.address, f"file://{trap.canary}", "http://169.254.169.254/latest/meta-data/"]
+    for number, target in enumerate([*targets, *spellings(1).values()]):
         ascii_target = target.encode("idna").decode() if not target.isascii() else target
-        trap.web.pages = {**trap.web.pages, f"/{number}.mp4": status(302, Location=ascii_target)}
-        entry = download(tmp_path, trap.web.url(f"/{number}.mp4"))
+        entry = trap.follow(tmp_path, f"{number}.mp4", status(302, Location=ascii_target))
         assert not entry.ok and entry.outcome in ("unsupported", "network"), (target, entry)
         assert trap.web.count(f"/{number}.mp4"), "the host was asked, and what it answered was refused"
 
@@ -114,7 +104,7 @@ def test_a_name_that_resolves_to_an_internal_address_is_refused_even_if_it_was_p
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     for attempt in range(3):
         (tmp_path / str(attempt)).mkdir()
-        entry = download(tmp_path / str(attempt), f"http://rebind.example:{trap.inside.port}/film.mp4")
+        entry = download(tmp_path / str(attempt), f"http://rebind.example:{trap.port}/film.mp4")
         assert not entry.ok
     assert "127.0.0.2 is not on the public internet" in entry.message
 
@@ -134,8 +124,7 @@ def test_a_playlist_leads_to_no_file_and_to_no_internal_address(
     }
     types = {"mpd": "application/dash+xml", "ffconcat": "video/mp4", "sdp": "application/sdp"}
     page = file(REFERENCES[kind](leads[place]), types.get(kind, "application/vnd.apple.mpegurl"))
-    trap.web.pages = {**trap.web.pages, f"/list.{kind}": page}
-    assert not download(tmp_path, trap.web.url(f"/list.{kind}")).ok
+    assert not trap.follow(tmp_path, f"list.{kind}", page).ok
 
 
 def test_a_picture_that_is_a_list_of_files_is_not_joined_with_its_sound(trap: Trap, tmp_path: Path) -> None:
@@ -147,7 +136,7 @@ def test_a_picture_that_is_a_list_of_files_is_not_joined_with_its_sound(trap: Tr
     listing = REFERENCES["ffconcat"](str(trap.canary))
     for path in (tmp_path / "dash").iterdir():
         kind, data = ("application/dash+xml", path.read_bytes()) if path.suffix == ".mpd" else ("video/mp4", listing)
-        trap.web.pages = {**trap.web.pages, f"/{path.name}": file(data, kind)}
+        trap.web.pages[f"/{path.name}"] = file(data, kind)
     entry = download(tmp_path, trap.web.url("/all.mpd"))
     assert not entry.ok, entry
 

@@ -10,17 +10,14 @@ from tests.labs.kill import KillLab
 
 
 @pytest.fixture
-def seed(record_property) -> int:
+def seed() -> int:
     """Another one every time, printed where the test fails."""
-    seed = secrets.randbelow(2**32)
-    record_property("seed", seed)
-    print(f"seed {seed}")
+    print("seed", seed := secrets.randbelow(2**32))
     return seed
 
 
 def test_a_build_that_is_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, seed: int) -> None:
-    lab = KillLab(tmp_path, seed)
-    lab.live(max_kills=8)
+    KillLab(tmp_path, seed).live(max_kills=8)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
 import secrets
@@ -13,69 +14,47 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Build, BuildOptions
 from pipeline.dataset.lock import locked
 from pipeline.ledger.diary import read_diary
-from pipeline.manifest.load import load_manifest
-from pipeline.part import run_here
-from pipeline.registry import find_stages
 from tests.labs.kill import as_if_undisturbed, files_of, settled
+from tests.labs.toy_build import build_own_stages, write_manifest
 
 KILLS = 50
 KILLS_A_LIFE = 8  # of one data set; a clip that is in work at the tenth would be given up
 LATER_S = 0.5  # at most, after the moment that the diaries tell: within a stage, a file, a rename
-MANIFEST = """[dataset]
-name = "killed"
-clips = "clips.csv"
-stages = ["clip", "acoustic", "landmarks"]
-[[sources]]
-id = "grid_pair1"
-path = "{media}/a_dyadic/grid_pair1_bbaf2n_brbk7n.mp4"
-licence = "CC BY 4.0 (GRID corpus)"
-"""
-HEADER = "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"
+STAGES = 'stages = ["clip", "acoustic", "landmarks"]\n'
+FILM = "media/a_dyadic/grid_pair1_bbaf2n_brbk7n.mp4"  # CC BY 4.0 (GRID corpus)
 CLIPS = [f"grid_pair1,{second},{second + 1},left,neutral,p,q,train" for second in range(6)]
 
 
 def build(manifest: Path, out: Path) -> None:
     with locked(out):
-        build = Build(load_manifest(manifest), out, find_stages(), BuildOptions())
-        build.run(build.survey(), run_here)
+        build_own_stages(manifest, out)
 
 
-class Life:
-    """One data set, from its first build to its last."""
+def build_and_kill(manifest: Path, out: Path, after: float = math.inf, later_s: float = 0.0) -> int:
+    """Build in a process of its own; kill it when it has written so many lines to the diaries, and a bit later.
 
-    def __init__(self, manifest: Path, out: Path) -> None:
-        self.manifest, self.out = manifest, out
+    Returns its exit status. Nothing that stood in a whole file before is begun again.
+    """
+    whole, before = settled(out), begun(out)
+    process = multiprocessing.get_context("spawn").Process(target=build, args=(manifest, out))
+    process.start()
+    try:
+        while process.is_alive() and begun(out).total() < before.total() + after:
+            time.sleep(0.02)
+        process.join(later_s)
+    finally:
+        process.kill()
+        process.join()
+    assert not (begun(out) - before).keys() & whole.keys()
+    return process.exitcode or 0
 
-    def build(self, kill_after: int | None = None, later_s: float = 0.0) -> int:
-        """Build in a process of its own; kill it when it has written so many lines to the diaries, and a bit later.
 
-        Returns its exit status. Nothing that stood in a whole file before is begun again.
-        """
-        whole, begun = settled(self.out), self.begun()
-        lines = begun.total()
-        process = multiprocessing.get_context("spawn").Process(target=build, args=(self.manifest, self.out))
-        process.start()
-        try:
-            if kill_after is not None:
-                while process.is_alive() and self.begun().total() < lines + kill_after:
-                    time.sleep(0.02)
-                process.join(later_s)
-            else:
-                process.join()
-        finally:
-            process.kill()
-            process.join()
-        assert not (self.begun() - begun).keys() & whole
-        return process.exitcode or 0
-
-    def begun(self) -> Counter[tuple[str, str]]:
-        """(stage, clip) -> how often the one began to work on the other."""
-        diaries = (self.out / "ledger" / "attempts").glob("*.jsonl")
-        lines = [line for diary in diaries for line in read_diary(diary) if line["event"] == "start" and line["clip"]]
-        return Counter((line["stage"], line["clip"]) for line in lines)
+def begun(out: Path) -> Counter[tuple[str, str]]:
+    """(stage, clip) -> how often the one began to work on the other."""
+    lines = [line for diary in (out / "ledger" / "attempts").glob("*.jsonl") for line in read_diary(diary)]
+    return Counter((line["stage"], line["clip"]) for line in lines if line["event"] == "start" and line["clip"])
 
 
 @pytest.mark.slow
@@ -85,19 +64,18 @@ def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Pat
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")
     chance, kills, lives = random.Random(seed), 0, 0
-    manifest = tmp_path / "killed.toml"
-    manifest.write_text(MANIFEST.format(media=(shared / "media").resolve()))
-    (tmp_path / "clips.csv").write_text("\n".join([HEADER, *CLIPS]) + "\n")
-    calm = Life(manifest, tmp_path / "calm")
-    assert calm.build() == 0
-    steps = calm.begun().total()
+    manifest = write_manifest(tmp_path / "killed.toml", {"grid_pair1": str((shared / FILM).resolve())}, CLIPS, STAGES)
+    calm = tmp_path / "calm"
+    assert build_and_kill(manifest, calm) == 0
+    steps = begun(calm).total()
     while kills < KILLS:
-        life = Life(manifest, tmp_path / f"killed-{lives}")
+        out = tmp_path / f"killed-{lives}"
         lives += 1
         moments = ((chance.randint(1, steps // 4), chance.uniform(0, LATER_S)) for _ in range(KILLS_A_LIFE))
-        kills += sum(1 for _ in takewhile(lambda status: status < 0, (life.build(*moment) for moment in moments)))
-        assert life.build() == 0
-        as_if_undisturbed(life.out, calm.out)
-        assert files_of(life.out / "media") != {}
-        shutil.rmtree(life.out)
+        statuses = (build_and_kill(manifest, out, *moment) for moment in moments)
+        kills += sum(1 for _ in takewhile(lambda status: status < 0, statuses))
+        assert build_and_kill(manifest, out) == 0
+        as_if_undisturbed(out, calm)
+        assert files_of(out / "media") != {}
+        shutil.rmtree(out)
     print(f"{kills} kills of {lives} data sets")

@@ -17,7 +17,7 @@ import pytest
 from jobs import build
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
-from pipeline.dataset.store import Store
+from tests.labs.kill import settled
 from tests.labs.toy_build import PEAK, ToyProject, computed, shard_bytes
 
 BIG = PEAK.replace("write_text(f", "write_text('x' * 200_000 + f")  # a file of 200 kB for every clip
@@ -41,79 +41,70 @@ def disk(tmp_path) -> Iterator[Mount]:
         subprocess.run(["umount", "--lazy", out], check=True)
 
 
-def toy_with_big_files(folder: Path) -> ToyProject:
-    toy = ToyProject(folder)
+@pytest.fixture
+def toy(tmp_path) -> ToyProject:
+    """A project with big files, built undisturbed once."""
+    toy = ToyProject(tmp_path)
     toy.add_stage("peak", BIG)
     toy.build("undisturbed")
     return toy
 
 
-def outcomes(root: Path) -> set[str]:
-    """What the whole files of a data set say; raises if one is not whole."""
-    store = Store(root)
-    files = [(path.parent.name, path.stem) for path in (root / "columns").glob("*/*.parquet")]
-    return {row.outcome for stage, part in files for row in store.read_outcomes(stage, part).values()}
-
-
-def test_a_full_disk_stops_the_build_fails_no_clip_and_costs_nothing_that_is_finished(tmp_path, disk: Mount) -> None:
-    toy = toy_with_big_files(tmp_path)
+def test_a_full_disk_stops_the_build_fails_no_clip_and_costs_nothing_that_is_finished(
+    toy: ToyProject, disk: Mount
+) -> None:
     disk("size=360k")
-    with pytest.raises(OSError) as stop:
+    with pytest.raises(OSError, check=lambda stop: stop.errno == errno.ENOSPC):
         toy.build()
-    assert stop.value.errno == errno.ENOSPC
-    assert outcomes(tmp_path / "out") <= {"ok", "rejected"}
+    assert set(settled(toy.folder / "out").values()) <= {"ok", "rejected"}
     disk("size=8m")
     assert 0 < sum(computed(toy.build()).values()) < 7
-    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed") != {}
-    assert list(check_dataset(tmp_path / "out")) == []
+    assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed") != {}
+    assert list(check_dataset(toy.folder / "out")) == []
 
 
-def test_a_disk_that_becomes_read_only_stops_the_build_and_the_data_set_stays_sound(tmp_path, disk: Mount) -> None:
-    toy = toy_with_big_files(tmp_path)
+def test_a_disk_that_becomes_read_only_stops_the_build_and_the_data_set_stays_sound(
+    toy: ToyProject, disk: Mount
+) -> None:
     disk("size=8m")
     toy.build()
     toy.add_stage("peak", BIG.replace("reads =", "version = 2\n    reads ="))
     disk("ro")
-    with pytest.raises(OSError) as stop:
+    with pytest.raises(OSError, check=lambda stop: stop.errno == errno.EROFS):
         toy.build()
-    assert stop.value.errno == errno.EROFS
-    assert list(check_dataset(tmp_path / "out")) == []
-    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed")
+    assert list(check_dataset(toy.folder / "out")) == []
+    assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed")
 
 
 @pytest.mark.slow
-def test_a_full_disk_on_ray_ends_with_status_2_and_a_sentence(tmp_path, disk: Mount, capsys) -> None:
-    toy = toy_with_big_files(tmp_path)
+def test_a_full_disk_on_ray_ends_with_status_2_and_a_sentence(toy: ToyProject, disk: Mount, capsys) -> None:
     disk("size=360k")
     assert build.main(toy.arguments("out")) == 2
     assert "No space left on device" in capsys.readouterr().err
     disk("size=8m")
     assert build.main(toy.arguments("out")) == 0
-    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed")
+    assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed")
 
 
 @pytest.mark.parametrize("year", [1970, 2037], ids=["into the past", "into the future"])
-def test_nothing_is_computed_again_when_the_clock_jumps(tmp_path, year: int) -> None:
-    toy = ToyProject(tmp_path)
+def test_nothing_is_computed_again_when_the_clock_jumps(toy: ToyProject, year: int) -> None:
     toy.build()
     then = time.mktime((year, 6, 1, 0, 0, 0, 0, 0, 0))
-    for number, path in enumerate(sorted(tmp_path.rglob("*"))):
+    for number, path in enumerate(sorted(toy.folder.rglob("*"))):
         os.utime(path, (then + number, then - number))
     report = toy.build()
     assert computed(report) == {}
     assert report.shards_written == 0
 
 
-def test_parts_of_a_killed_build_count_whatever_their_dates_say(tmp_path) -> None:
-    toy = ToyProject(tmp_path)
-    toy.build("undisturbed")
+def test_parts_of_a_killed_build_count_whatever_their_dates_say(toy: ToyProject) -> None:
     toy.build()
-    shutil.rmtree(tmp_path / "out" / "shards")
-    (tmp_path / "out" / "columns" / "peak" / "part-00003.parquet").unlink()
-    for path in (tmp_path / "out").rglob("*"):
+    shutil.rmtree(toy.folder / "out" / "shards")
+    (toy.folder / "out" / "columns" / "peak" / "part-00003.parquet").unlink()
+    for path in (toy.folder / "out").rglob("*"):
         os.utime(path, (0, 0))
     assert computed(toy.build()) == {"peak": 1}
-    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "undisturbed")
+    assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed")
 
 
 def hold(root: Path, ready) -> None:
@@ -122,11 +113,10 @@ def hold(root: Path, ready) -> None:
         time.sleep(60)
 
 
-def test_a_second_build_of_a_folder_is_refused_with_the_host_and_process_of_the_first(tmp_path, capsys) -> None:
-    toy = ToyProject(tmp_path)
+def test_a_second_build_of_a_folder_is_refused_with_the_host_and_process_of_the_first(toy: ToyProject, capsys) -> None:
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Event()
-    first = spawn.Process(target=hold, args=(tmp_path / "out", ready))
+    first = spawn.Process(target=hold, args=(toy.folder / "out", ready))
     first.start()
     assert ready.wait(timeout=60)
     assert build.main(toy.arguments("out", "--plan")) == 2

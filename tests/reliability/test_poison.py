@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import BuildOptions
+from pipeline.build import BuildOptions, Runner
 from pipeline.dataset.check import check_dataset
+from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
 from pipeline.ledger.diary import read_diary
 from pipeline.ledger.report import RunReport
 from pipeline.ledger.survey import Survey, read_ledger
 from pipeline.part import run_here
-from tests.labs.toy_build import ROWS, ToyProject, computed
-from tests.labs.worker_processes import in_worker_processes
+from tests.labs.toy_build import ROWS, ToyProject, computed, in_worker_processes
 
 VICTIM = "b_000000_000002"
 LIMITS = {"stage_s": 60.0, "frame_s": 0.0, "memory_gb": 0.4}
@@ -57,15 +57,25 @@ def poisoned(folder: Path, deed: str, rows: tuple[str, ...] = ROWS) -> ToyProjec
     return toy
 
 
-def build(toy: ToyProject, **limits: float) -> RunReport:
-    prepared = toy.prepare(options=BuildOptions({"limits": {**LIMITS, **limits}}))
-    return prepared.run(prepared.survey(), in_worker_processes)
+def build(toy: ToyProject, out: str | Location = "out", **limits: float) -> RunReport:
+    return toy.build(out, BuildOptions({"limits": {**LIMITS, **limits}}), in_worker_processes)
 
 
-def attempts(toy: ToyProject) -> int:
-    diaries = (toy.folder / "out" / "ledger" / "attempts").glob("*.jsonl")
-    lines = [line for path in diaries for line in read_diary(path) if line["clip"] == VICTIM]
-    return sum(line["event"] == "start" and line["stage"] == "poison" for line in lines)
+def lost_alone(report: RunReport, root: Location, outcome: str, reason: str) -> None:
+    """The victim is missing with this outcome and reason, and no other clip is."""
+    stage, row = report.after.missing[VICTIM]
+    assert (stage, row.outcome) == ("poison", outcome)
+    assert reason in row.reason
+    assert len(report.after.published) == 2
+    assert list(check_dataset(root)) == []
+
+
+def takes_its_worker_down(toy: ToyProject, root: Location, outcome: str, reason: str) -> None:
+    """A build of the toy ends so, with two attempts at the victim."""
+    lost_alone(build(toy, root, **(SHORT if outcome == "timed_out" else {})), root, outcome, reason)
+    lines = [line for path in (root / "ledger" / "attempts").glob("*.jsonl") for line in read_diary(path)]
+    assert sum((line["event"], line["stage"], line["clip"]) == ("start", "poison", VICTIM) for line in lines) == 2
+    assert computed(build(toy, root)) == {}  # and it is not tried again by itself
 
 
 @pytest.mark.parametrize(
@@ -78,15 +88,7 @@ def attempts(toy: ToyProject) -> int:
     ids=["segfault", "memory", "endless loop in C"],
 )
 def test_a_clip_that_takes_its_worker_down_is_tried_twice_and_costs_no_other(tmp_path, deed, outcome, reason) -> None:
-    toy = poisoned(tmp_path, deed)
-    report = build(toy, **(SHORT if outcome == "timed_out" else {}))
-    stage, row = report.after.missing[VICTIM]
-    assert (stage, row.outcome) == ("poison", outcome)
-    assert reason in row.reason
-    assert attempts(toy) == 2
-    assert len(report.after.published) == 2
-    assert list(check_dataset(toy.folder / "out")) == []
-    assert computed(build(toy)) == {}  # and it is not tried again by itself
+    takes_its_worker_down(poisoned(tmp_path, deed), tmp_path / "out", outcome, reason)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +112,7 @@ def test_a_clip_that_takes_its_worker_down_is_tried_twice_and_costs_no_other(tmp
     ],
 )
 def test_garbage_fails_its_clip_alone(tmp_path, deed: str, outcome: str, reason: str) -> None:
-    report = poisoned(tmp_path, deed).build()
-    stage, row = report.after.missing[VICTIM]
-    assert (stage, row.outcome) == ("poison", outcome)
-    assert reason in row.reason
-    assert len(report.after.published) == 2
-    assert list(check_dataset(tmp_path / "out")) == []
+    lost_alone(poisoned(tmp_path, deed).build(), tmp_path / "out", outcome, reason)
 
 
 BATCHED = POISON.replace("def process(self, clip):", "def process_part(self, clips):").replace(
@@ -123,6 +120,17 @@ BATCHED = POISON.replace("def process(self, clip):", "def process_part(self, cli
     'return [self.one(clip) for clip in clips]\n\n    def one(self, clip):\n        good = {"poison"',
 )
 PAIRS = [f"a,{n},{n + 1},left,,p,q,train" for n in range(65)]  # one more than parts at a time: parts of two clips
+
+
+def first_batch(folder: Path, stage: str, runner: Runner) -> RunReport:
+    """A build of the first part alone, which is two clips."""
+    toy = ToyProject(folder)
+    toy.write_clips(PAIRS)
+    toy.add_stage("poison", stage)
+    prepared = toy.prepare()
+    part = prepared.survey().todo[0]
+    assert [task.row.clip_id for task in part.clips] == ["a_000000_000001", "a_000001_000002"]
+    return prepared.run(Survey([part], {}, todo=[part]), runner)
 
 
 @pytest.mark.parametrize(
@@ -135,25 +143,14 @@ PAIRS = [f"a,{n},{n + 1},left,,p,q,train" for n in range(65)]  # one more than p
     ids=["segfault", "error", "rubbish"],
 )
 def test_a_bad_clip_in_a_batch_costs_no_other_clip_of_the_batch(tmp_path, deed: str, outcome: str, runner) -> None:
-    toy = ToyProject(tmp_path)
-    toy.write_clips(PAIRS)
-    toy.add_stage("poison", BATCHED.replace("DEED", deed).replace("VICTIM", "a_000000_000001"))
-    prepared = toy.prepare()
-    part = prepared.survey().todo[0]
-    assert [task.row.clip_id for task in part.clips] == ["a_000000_000001", "a_000001_000002"]
-    report = prepared.run(Survey([part], {}, todo=[part]), runner)
+    report = first_batch(tmp_path, BATCHED.replace("DEED", deed).replace("VICTIM", "a_000000_000001"), runner)
     rows = {clip: row.outcome for clip, _, stage, row in report.after.rows if stage == "poison"}
     assert rows == {"a_000000_000001": outcome, "a_000001_000002": "ok"}
 
 
 def test_a_batch_that_fails_although_each_clip_is_well_is_told_with_its_traceback(tmp_path) -> None:
-    toy = ToyProject(tmp_path)
-    toy.write_clips(PAIRS)
     broken = "assert len(clips) == 1, 'no memory for two'\n        return [self.one"
-    toy.add_stage("poison", BATCHED.replace("return [self.one", broken))
-    prepared = toy.prepare()
-    part = prepared.survey().todo[0]
-    report = prepared.run(Survey([part], {}, todo=[part]), run_here)
+    report = first_batch(tmp_path, BATCHED.replace("return [self.one", broken), run_here)
     rows = [row for row in read_ledger(Store(tmp_path / "out")) if row["stage"] == "poison"]
     assert [row["outcome"] for row in rows] == ["ok", "ok"]
     assert all("in process_part" in row["detail"] and "no memory for two" in row["reason"] for row in rows)
@@ -190,15 +187,9 @@ def test_a_clip_that_takes_the_whole_run_down_is_given_up_after_so_many_runs(tmp
         with pytest.raises(KeyboardInterrupt):
             toy.build(options=limits)
     stage, row = toy.build(options=limits).after.missing[VICTIM]
-    assert (stage, row.outcome, row.reason) == (
-        "poison",
-        "crashed",
-        "the worker process died 3 times in all runs on this clip",
-    )
-    toy.add_stage(
-        "poison",
-        POISON.replace("DEED", "pass").replace("class Poison(Stage):", "class Poison(Stage):\n    version = 2\n"),
-    )
+    assert (stage, row.outcome) == ("poison", "crashed")
+    assert row.reason == "the worker process died 3 times in all runs on this clip"
+    toy.add_stage("poison", POISON.replace("DEED", "pass").replace("    reads", "    version = 2\n    reads"))
     assert VICTIM in toy.build(options=limits).after.published  # a mended stage starts with a clean slate
 
 

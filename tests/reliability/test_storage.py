@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import random
 import signal
@@ -12,7 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,22 +23,19 @@ import pytest
 
 from jobs import build as build_job
 from jobs import check as check_job
-from pipeline.build import Build, BuildOptions
+from pipeline.build import BuildOptions
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import Lease, locked
 from pipeline.dataset.read import media_file, read_clips, read_plain
 from pipeline.dataset.storage import ObjectPath, location
 from pipeline.dataset.store import Store
-from pipeline.ledger.report import RunReport
-from pipeline.manifest.load import load_manifest
-from pipeline.part import run_here
-from pipeline.registry import find_stages
 from schemas.errors import UserError
+from tests.labs.ray_head import ROOT
 from tests.labs.s3_server import KEY_ID, SECRET, Server, s3_server
 from tests.labs.toy_build import ToyProject, computed
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = Lease(renew_s=0.3, lost_s=3.0)  # the server's clock ticks in seconds
+OF_A_RUN = ("report.json", "started.json")  # what every run says of itself
 KILLS = 8  # of one data set: the tenth death of a clip, kills from outside included, would give it up
 READER = '''"""A stage that reads another stage's file."""
 from pipeline.stage import Stage
@@ -55,12 +54,20 @@ import sys
 from pathlib import Path
 from pipeline.dataset.lock import Lease, locked
 from pipeline.dataset.storage import location
-from tests.reliability.test_storage import build_at
+from tests.labs.toy_build import ToyProject
 
 root = location(sys.argv[2])
 with locked(root, Lease(0.3, 1.0)):
     print("begins", flush=True)
-    build_at(Path(sys.argv[1]), root)
+    ToyProject(Path(sys.argv[1])).build(root)
+"""
+UPLOADER = """
+import os, sys
+from pipeline.dataset.storage import location
+
+root, content = location(sys.argv[1]), os.urandom(60_000_000)
+print("begins", flush=True)
+(root / "big.bin").write_bytes(content)
 """
 
 
@@ -74,15 +81,7 @@ def server() -> Iterator[Server]:
 def toy(tmp_path: Path) -> ToyProject:
     project = ToyProject(tmp_path)
     project.add_stage("reader", READER)
-    assert project.manifest.is_file()
     return project
-
-
-def build_at(toy: Path, root: Path | ObjectPath, options: BuildOptions | None = None) -> RunReport:
-    """Build the toy project of a folder somewhere."""
-    codes = find_stages(sorted((toy / "stages").glob("*.py")), folder=toy / "none")
-    build = Build(load_manifest(toy / "toy.toml"), root, codes, options or BuildOptions())
-    return build.run(build.survey(), run_here)
 
 
 def contents(root: Path | ObjectPath) -> dict[str, bytes]:
@@ -96,8 +95,8 @@ def contents(root: Path | ObjectPath) -> dict[str, bytes]:
 
 def test_a_folder_and_object_storage_hold_the_same_bytes(server: Server, toy: ToyProject) -> None:
     remote = server.root("same-bytes")
-    build_at(toy.folder, toy.folder / "local")
-    report = build_at(toy.folder, remote)
+    toy.build("local")
+    report = toy.build(remote)
     assert computed(report) == {"wave": 4, "peak": 3, "reader": 3}
     here, there = contents(toy.folder / "local"), contents(remote)
     assert here == there and sum(name.startswith("shards/") for name in here) == 2
@@ -106,40 +105,40 @@ def test_a_folder_and_object_storage_hold_the_same_bytes(server: Server, toy: To
 
 def test_a_second_build_on_object_storage_computes_and_writes_nothing(server: Server, toy: ToyProject) -> None:
     remote = server.root("second")
-    build_at(toy.folder, remote)
-    before = {path: path.modified_s() for path in remote.glob("**") if path.name != "report.json"}
+    toy.build(remote)
+    before = {path: path.modified_s() for path in remote.glob("**") if path.name not in OF_A_RUN}
     time.sleep(1.1)  # the server's clock ticks in seconds
-    report = build_at(toy.folder, remote)
+    report = toy.build(remote)
     assert computed(report) == {} and report.shards_written == 0
-    after = {path: path.modified_s() for path in remote.glob("**") if path.name != "report.json"}
+    after = {path: path.modified_s() for path in remote.glob("**") if path.name not in OF_A_RUN}
     assert {p for p in before if before[p] != after[p]} <= {remote / "ledger" / "clips.parquet"}
 
 
 def test_a_changed_setting_recomputes_on_object_storage_as_in_a_folder(server: Server, toy: ToyProject) -> None:
     remote, louder = server.root("changed"), BuildOptions({"wave": {"gain": 2.0}})
-    build_at(toy.folder, remote)
-    assert computed(build_at(toy.folder, remote, louder)) == {"wave": 4, "peak": 3, "reader": 3}
-    assert computed(build_at(toy.folder, remote, BuildOptions(louder.overrides, ("peak",)))) == {"peak": 3, "reader": 3}
-    build_at(toy.folder, toy.folder / "local", louder)
+    toy.build(remote)
+    assert computed(toy.build(remote, louder)) == {"wave": 4, "peak": 3, "reader": 3}
+    assert computed(toy.build(remote, BuildOptions(louder.overrides, ("peak",)))) == {"peak": 3, "reader": 3}
+    toy.build("local", louder)
     assert contents(remote) == contents(toy.folder / "local")
 
 
 def test_clips_are_read_and_withdrawn_on_object_storage(server: Server, toy: ToyProject) -> None:
     remote = server.root("reading")
-    build_at(toy.folder, remote)
+    toy.build(remote)
     rows = list(read_clips(remote, ["wave", "note"]))
     assert [row["wave"].shape for row in rows] == [(row["num_frames"], 2) for row in rows] and len(rows) == 3
     gone = rows[0]["clip_id"]
     (remote / "takedown.txt").write_bytes(gone.encode())
     assert [row["clip_id"] for row in read_clips(remote)] == [row["clip_id"] for row in rows[1:]]
-    build_at(toy.folder, remote)
+    toy.build(remote)
     assert not [path for path in remote.glob("**") if gone in path.key]
     assert list(check_dataset(remote)) == []
 
 
 def test_damage_on_object_storage_is_found(server: Server, toy: ToyProject) -> None:
     remote = server.root("damage")
-    build_at(toy.folder, remote)
+    toy.build(remote)
     (remote / "media" / "a_000000_000001" / "note.txt").unlink()
     (remote / "shards" / "ood-00000-of-00001.parquet").write_bytes(b"PAR1")
     (remote / "columns" / "wave" / "part-00000.parquet").unlink()
@@ -180,14 +179,9 @@ def test_the_jobs_take_an_address_and_find_endpoint_and_credentials_where_aws_to
     server: Server, toy: ToyProject
 ) -> None:
     server.bucket("jobs")
-    stages = [word for path in toy.stages.values() for word in ("--stage", str(path))]
-    manifest = toy.manifest
-    manifest.write_text(manifest.read_text().replace("[dataset]", '[dataset]\nstages = ["reader"]'))
-    for program, arguments in (("build", [manifest, "--out", "s3://jobs/set", *stages]), ("check", ["s3://jobs/set"])):
-        command = [sys.executable, "-m", f"jobs.{program}", *map(str, arguments)]
-        result = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **server.environment}, capture_output=True, text=True
-        )
+    for program, arguments in (("build", toy.arguments("s3://jobs/set")), ("check", ["s3://jobs/set"])):
+        command, environment = [sys.executable, "-m", f"jobs.{program}", *arguments], os.environ | server.environment
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr
         assert SECRET not in result.stdout + result.stderr
     root = location(f"s3://jobs/set?endpoint_override=127.0.0.1:{server.port}&scheme=http")
@@ -227,20 +221,20 @@ def test_a_bucket_that_is_not_there_is_an_error_and_no_traceback(server: Server,
 # --- the guarantees of one object
 
 
+def killed(program: str, *arguments: str, after_s: float) -> int:
+    """Kill a Python program so long after it said that it begins; returns how it ended."""
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "begins\n"
+        time.sleep(after_s)
+        process.kill()
+    return process.returncode
+
+
 def test_an_upload_that_is_killed_leaves_the_old_object(server: Server) -> None:
     target = server.root("killed-upload") / "big.bin"
     target.write_bytes(b"old")
-    program = (
-        "import os, sys; from pipeline.dataset.storage import location; root = location(sys.argv[1]); "
-        "content = os.urandom(60_000_000); print('begins', flush=True); (root / 'big.bin').write_bytes(content)"
-    )
-    address = f"s3://killed-upload/sets/toy?{target.options}"
-    command = [sys.executable, "-c", program, address]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout and process.stdout.readline() == "begins\n"
-        time.sleep(0.3)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+    assert killed(UPLOADER, f"s3://killed-upload/sets/toy?{target.options}", after_s=0.3) == -signal.SIGKILL
     assert target.read_bytes() == b"old"
 
 
@@ -274,32 +268,22 @@ def test_the_claim_of_a_dead_build_runs_out(server: Server) -> None:
         assert [path.read_text() for path in (root / ".lock").glob("*")] != ["elsewhere process 1"]
 
 
-def test_two_builds_that_start_at_once_never_both_go_on(server: Server) -> None:
-    root = server.root("at-once")
-    inside, most, went, refused = 0, 0, 0, 0
-    guard, together = threading.Lock(), threading.Barrier(4)
+def attempt(root: ObjectPath, folder: Path, together: threading.Barrier) -> str:
+    together.wait()
+    with suppress(UserError), locked(root, QUICK):
+        (folder / "alone").touch(exist_ok=False)
+        time.sleep(0.5)
+        (folder / "alone").unlink()
+        return "went on"
+    return "refused"
 
-    def attempt() -> None:
-        nonlocal inside, most, went, refused
-        together.wait()
-        try:
-            with locked(root, QUICK):
-                with guard:
-                    inside += 1
-                    went += 1
-                    most = max(most, inside)
-                time.sleep(0.5)
-                with guard:
-                    inside -= 1
-        except UserError:
-            refused += 1
 
-    threads = [threading.Thread(target=attempt) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most <= 1 and went + refused == 4
+def test_two_builds_that_start_at_once_never_both_go_on(server: Server, tmp_path: Path) -> None:
+    root, spawn = server.root("at-once"), multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, ProcessPoolExecutor(4, spawn) as pool:
+        together = manager.Barrier(4)
+        asked = [pool.submit(attempt, root, tmp_path, together) for _ in range(4)]
+        assert {answer.result() for answer in asked} <= {"went on", "refused"}
 
 
 def test_a_build_whose_claim_was_taken_away_is_stopped(server: Server, capsys) -> None:
@@ -313,6 +297,13 @@ def test_a_build_whose_claim_was_taken_away_is_stopped(server: Server, capsys) -
 # --- kills
 
 
+@pytest.fixture
+def chance() -> random.Random:
+    """Another one every time; its seed is printed where the test fails."""
+    print("seed", seed := random.randrange(10**6))
+    return random.Random(seed)
+
+
 def kill_and_check(server: Server, toy: ToyProject, name: str, chance: random.Random) -> int:
     """Kill the build of one data set up to `KILLS` times; whatever is visible is whole, and the end as if undisturbed.
 
@@ -320,41 +311,33 @@ def kill_and_check(server: Server, toy: ToyProject, name: str, chance: random.Ra
     """
     calm, remote, kills = server.root(f"{name}-calm"), server.root(name), 0
     started = time.monotonic()
-    build_at(toy.folder, calm)
-    seconds = time.monotonic() - started
-    command = [sys.executable, "-c", BUILDER, str(toy.folder), f"s3://{remote.key}?{remote.options}"]
+    toy.build(calm)
+    seconds, address = time.monotonic() - started, f"s3://{remote.key}?{remote.options}"
     for _ in range(KILLS):
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout and process.stdout.readline() == "begins\n"
-            time.sleep(chance.uniform(0, 1.2 * seconds))
-            process.kill()
+        status = killed(BUILDER, str(toy.folder), address, after_s=chance.uniform(0, 1.2 * seconds))
         for path in remote.glob("**"):
             if path.name.endswith(".parquet"):
                 assert pq.read_metadata(io.BytesIO(path.read_bytes())).num_rows > 0
             elif path.name == "note.txt":
                 assert len(path.read_text().split()) == 2
-        if process.returncode == 0:
+        if status == 0:
             break
-        assert process.returncode == -signal.SIGKILL
+        assert status == -signal.SIGKILL
         kills += 1
-    build_at(toy.folder, remote)
+    toy.build(remote)
     assert contents(remote) == contents(calm)
     assert list(check_dataset(remote)) == []
     return kills
 
 
-def test_a_killed_build_leaves_nothing_half_written_on_object_storage(server: Server, toy: ToyProject) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    kill_and_check(server, toy, "kills", random.Random(seed))
+def test_a_killed_build_leaves_nothing_half_written_on_object_storage(server: Server, toy: ToyProject, chance) -> None:
+    kill_and_check(server, toy, "kills", chance)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # forty builds and more, each in a process of its own
-def test_thirty_kills_leave_nothing_half_written_on_object_storage(server: Server, toy: ToyProject) -> None:
-    seed, kills, sets = random.randrange(10**6), 0, 0
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+def test_thirty_kills_leave_nothing_half_written_on_object_storage(server: Server, toy: ToyProject, chance) -> None:
+    kills = sets = 0
     while kills < 30:
         sets += 1
         kills += kill_and_check(server, toy, f"thirty-kills-{sets}", chance)

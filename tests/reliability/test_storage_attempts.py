@@ -8,31 +8,17 @@ from pathlib import Path
 import pytest
 
 from jobs import retry, status
-from pipeline.build import Build, BuildOptions, Runner
-from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
-from pipeline.dataset.storage import ObjectPath
 from pipeline.ledger.diary import read_diary
-from pipeline.ledger.report import RunReport
-from pipeline.manifest.load import load_manifest
-from pipeline.part import run_here
-from pipeline.registry import find_stages
 from tests.labs.s3_server import Server, s3_server
-from tests.labs.toy_build import ToyProject, computed
-from tests.labs.worker_processes import in_worker_processes
-from tests.reliability.test_poison import ENDLESS_IN_C, LIMITS, SEGFAULT, SHORT, VICTIM, poisoned
+from tests.labs.toy_build import computed
+from tests.reliability.test_poison import ENDLESS_IN_C, SEGFAULT, VICTIM, poisoned, takes_its_worker_down
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with s3_server() as server:
         yield server
-
-
-def build(toy: ToyProject, root: ObjectPath, runner: Runner) -> RunReport:
-    codes = find_stages(list(toy.stages.values()), folder=toy.folder / "none")
-    build = Build(load_manifest(toy.manifest), root, codes, BuildOptions({"limits": LIMITS | SHORT}))
-    return build.run(build.survey(), runner)
 
 
 @pytest.mark.parametrize(
@@ -42,28 +28,24 @@ def build(toy: ToyProject, root: ObjectPath, runner: Runner) -> RunReport:
 )
 def test_deaths_are_counted_on_object_storage(server: Server, tmp_path: Path, deed, outcome, reason) -> None:
     remote, toy = server.root(outcome.replace("_", "-")), poisoned(tmp_path, deed)
-    report = build(toy, remote, in_worker_processes)
-    stage, row = report.after.missing[VICTIM]
-    assert (stage, row.outcome) == ("poison", outcome) and reason in row.reason
+    takes_its_worker_down(toy, remote, outcome, reason)
     lines = [line for path in (remote / "ledger" / "attempts").glob("*") for line in read_diary(path)]
     events = [line["event"] for line in lines if (line["stage"], line["clip"]) == ("poison", VICTIM)]
     killed = ["killed"] if outcome == "timed_out" else []
     assert events == ["start", *killed, "start", *killed, "given_up"]
-    assert len(report.after.published) == 2 and list(check_dataset(remote)) == []
-    assert computed(build(toy, remote, in_worker_processes)) == {}  # and it is not tried again by itself
 
 
 def test_status_and_retry_take_an_address(server: Server, tmp_path: Path, capsys) -> None:
     remote, toy = server.root("retry"), poisoned(tmp_path, "raise ValueError('a bug')")
     assert status.main([str(remote)]) == 2
     assert retry.main([str(remote), "--class", "failed"]) == 2
-    build(toy, remote, run_here)
+    toy.build(remote)
     capsys.readouterr()
     assert status.main([str(remote)]) == 0
     assert "finished: 2 of 4 clips published" in capsys.readouterr().out
     assert retry.main([str(remote), "--class", "failed"]) == 0
     assert f"{VICTIM}: poison\n1 clips set free" in capsys.readouterr().out
-    assert computed(build(toy, remote, run_here)) == {"poison": 1}
+    assert computed(toy.build(remote)) == {"poison": 1}
 
 
 def test_status_tells_a_build_at_work_on_object_storage_from_one_that_was_stopped(
@@ -72,7 +54,7 @@ def test_status_tells_a_build_at_work_on_object_storage_from_one_that_was_stoppe
     remote, toy = server.root("status"), poisoned(tmp_path, "raise KeyboardInterrupt")
     with locked(remote), pytest.raises(KeyboardInterrupt):
         try:
-            build(toy, remote, run_here)
+            toy.build(remote)
         finally:
             assert status.main([str(remote)]) == 0
             printed = capsys.readouterr().out

@@ -11,8 +11,6 @@ from schemas.coefficients import ORDERS, PUBLISHED, Layout, MixedCoefficientsErr
 from schemas.dataset import BUILT, Description, Maker
 
 FRAMES = 5
-
-
 WIDTHS = (64, 10, 50, 52)  # of expression
 
 
@@ -53,19 +51,14 @@ def test_the_orders_are_the_published_ones() -> None:
 
 
 def test_expression_and_pose_are_all_of_a_papers_frame() -> None:
-    assert [layout("paper70", 10).expression_and_pose, Layout("pirender73").expression_and_pose] == [
-        (slice(0, 10), slice(10, 16)),
-        (slice(0, 64), slice(64, 70)),
-    ]
+    assert layout("paper70", 10).expression_and_pose == (slice(0, 10), slice(10, 16))
+    assert Layout("pirender73").expression_and_pose == (slice(0, 64), slice(64, 70))
 
 
-def test_ten_dimensions_are_never_taken_for_64() -> None:
-    with pytest.raises(ValueError, match="expected 'exp' with 64 dimensions, found 10"):
-        Layout("paper70").join(columns(10))
-
-
-def test_a_70_without_a_crop_is_no_73() -> None:
+def test_ten_dimensions_are_never_taken_for_64_nor_a_70_without_a_crop_for_a_73() -> None:
     paper = Layout("paper70")
+    with pytest.raises(ValueError, match="expected 'exp' with 64 dimensions, found 10"):
+        paper.join(columns(10))
     with pytest.raises(ValueError, match="expected 'crop' with 3 dimensions, found no such column"):
         Layout("pirender73").join(paper.split(paper.join(columns())))
 
@@ -76,16 +69,13 @@ def described(fitter: str, sha256: str = "a" * 64, stage: str = "threedmm") -> D
     return Description(name="lab", stages={stage: made}, **shape)
 
 
-def test_data_sets_of_one_fitter_are_read_together() -> None:
+def test_data_sets_of_one_fitter_are_read_together_and_one_without_coefficients_says_so() -> None:
     assert one_provenance({name: described("landmark_gn") for name in "ab"}).fitter == "landmark_gn"
+    with pytest.raises(MixedCoefficientsError, match="expected coefficients of the stage 'threedmm', found clip"):
+        one_provenance({"one": described("", stage="clip")})
 
 
 @pytest.mark.parametrize(("fitter", "sha256"), [("deep3d", "a" * 64), ("landmark_gn", "b" * 64)])
 def test_other_fitters_and_other_bases_are_refused_by_name(fitter: str, sha256: str) -> None:
     with pytest.raises(MixedCoefficientsError, match=f"one: landmark_gn version 1.*two: {fitter} version 1"):
         one_provenance({"one": described("landmark_gn"), "two": described(fitter, sha256)})
-
-
-def test_a_data_set_without_coefficients_says_so() -> None:
-    with pytest.raises(MixedCoefficientsError, match="expected coefficients of the stage 'threedmm', found clip"):
-        one_provenance({"one": described("", stage="clip")})

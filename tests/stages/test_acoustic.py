@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,14 +14,9 @@ from numpy.typing import NDArray
 from pipeline.clip import Clip
 from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, Span
 from pipeline.settings import resolve
-from schemas.column import Column
 from schemas.errors import UserError
 from stages.acoustic import CODE, PAPER, Acoustic
 from stages.acoustics import vico45_code, vico45_paper
-
-GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "acoustic"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden numbers at {GOLDEN}")
-SEGMENTS = ("seg0", "seg1")  # 3 s of real speech each: one stereo, one mono
 
 C0, ENERGY, LOUDNESS = 0, 42, 44  # columns of vico45-paper
 WHOLE_RMS = 40  # column of vico45-code
@@ -28,15 +24,22 @@ WHOLE_RMS = 40  # column of vico45-code
 Samples = NDArray[np.float32]
 
 
-def golden_sound(segment: str) -> Samples:
-    with wave.open(str(GOLDEN / f"{segment}.wav")) as file:
+class Golden(NamedTuple):
+    """3 s of real speech, and what other programs made of it."""
+
+    sound: Samples
+    script: NDArray[np.float64]  # (92, 45) by the released script: 90 frames and two of silence
+    whole: dict[str, NDArray[np.floating]]
+
+
+@pytest.fixture(scope="module", params=["seg0", "seg1"])  # one stereo, one mono
+def golden(request: pytest.FixtureRequest, shared: Path) -> Golden:
+    folder, segment = shared / "golden" / "acoustic", request.param
+    with wave.open(str(folder / f"{segment}.wav")) as file:
         pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-    return (pcm / np.float32(2**15)).mean(axis=1, dtype=np.float32)
-
-
-def golden_rows(segment: str) -> NDArray[np.float64]:
-    """(92, 45): 90 frames of the segment and two of silence."""
-    return np.load(GOLDEN / f"{segment}_vico45.npz")["vico45"]
+    sound = (pcm / np.float32(2**15)).mean(axis=1, dtype=np.float32)
+    whole = {k.removeprefix(f"{segment}_"): v for k, v in np.load(folder / "whole_signal.npz").items() if segment in k}
+    return Golden(sound, np.load(folder / f"{segment}_vico45.npz")["vico45"], whole)
 
 
 def babble(num_frames: int, seed: int = 0) -> Samples:
@@ -76,9 +79,6 @@ def write_clip(folder: Path, samples: Samples, num_frames: int) -> Clip:
     return Clip(values, span, folder / "source.mp4", folder, folder / "scratch")
 
 
-# vico45-paper
-
-
 def test_paper_features_are_those_of_librosa() -> None:
     import librosa
 
@@ -109,33 +109,20 @@ def test_paper_loudness_is_pyloudnorm_over_the_400_ms_around_the_frame(weighting
         )
 
 
-@needs_golden
-@pytest.mark.parametrize("segment", SEGMENTS)
-def test_paper_features_of_real_speech_equal_the_golden_rows(segment: str) -> None:
-    golden, rows = np.load(GOLDEN / "whole_signal.npz"), paper(golden_sound(segment))
-    np.testing.assert_allclose(rows[:, :14], golden[f"{segment}_mfcc14_a"].T[:90], atol=2e-3)
-    np.testing.assert_allclose(rows[:, 42], golden[f"{segment}_rms"][:90], atol=1e-6)
-    np.testing.assert_allclose(rows[:, 43], golden[f"{segment}_zcr"][:90], atol=1e-7)
+@pytest.mark.shared
+def test_paper_features_of_real_speech_are_those_of_librosa_pyloudnorm_and_ffmpeg(golden: Golden) -> None:
+    whole, rows = golden.whole, paper(golden.sound)
+    np.testing.assert_allclose(rows[:, :14], whole["mfcc14_a"].T[:90], atol=2e-3)
+    np.testing.assert_allclose(rows[:, 42], whole["rms"][:90], atol=1e-6)
+    np.testing.assert_allclose(rows[:, 43], whole["zcr"][:90], atol=1e-7)
     full_blocks = rows[6:85, LOUDNESS]  # golden block j starts at frame j: it is centred 6 frames later
-    np.testing.assert_allclose(full_blocks, golden[f"{segment}_momentary30fps_mono_K"], atol=1e-3)
-
-
-@needs_golden
-@pytest.mark.parametrize("segment", SEGMENTS)
-def test_deltas_equal_the_golden_deltas_of_the_golden_mfcc(segment: str) -> None:
-    golden = np.load(GOLDEN / "whole_signal.npz")
-    mfcc = golden[f"{segment}_mfcc14_b"].T
+    np.testing.assert_allclose(full_blocks, whole["momentary30fps_mono_K"], atol=1e-3)
+    momentary = whole["ffmpeg_ebur128_M_mono"]  # every 0.1 s, looking back: entry 3 ends at .4 s, centred on row 6
+    deman = vico45_paper.loudness_lufs(golden.sound, "DeMan")
+    np.testing.assert_allclose(deman[6:87:3], momentary[3:], atol=1e-3)
     for name, order in (("delta_w9_b", 1), ("delta2_w9_b", 2)):
-        derivative = vico45_paper.delta(mfcc, width_frames=9, order=order)
-        np.testing.assert_allclose(derivative, golden[f"{segment}_{name}"].T, atol=1e-3)
-
-
-@needs_golden
-@pytest.mark.parametrize("segment", SEGMENTS)
-def test_deman_loudness_equals_the_ebur128_filter_of_ffmpeg(segment: str) -> None:
-    momentary = np.load(GOLDEN / "whole_signal.npz")[f"{segment}_ffmpeg_ebur128_M_mono"]  # every 0.1 s, looking back
-    loudness = vico45_paper.loudness_lufs(golden_sound(segment), "DeMan")
-    np.testing.assert_allclose(loudness[6:87:3], momentary[3:], atol=1e-3)  # entry 3 ends at .4 s: centred on row 6
+        derivative = vico45_paper.delta(whole["mfcc14_b"].T, width_frames=9, order=order)
+        np.testing.assert_allclose(derivative, whole[name].T, atol=1e-3)
 
 
 @pytest.mark.parametrize("source_rate_hz", [16_000, 44_100, 48_000])
@@ -155,25 +142,21 @@ def test_there_is_one_finite_row_a_frame_however_short_the_clip(num_frames: int)
         assert rows.shape == (num_frames, 45) and np.isfinite(rows).all()
 
 
-def test_the_deltas_of_a_single_frame_are_zero() -> None:
+def test_deltas_carry_signal_at_every_width_are_0_for_a_single_frame_and_the_slope_of_a_ramp() -> None:
+    for width_frames in (3, 5, 9):
+        assert paper(babble(90), width_frames)[:, 14:42].std(axis=0).min() > 1e-3
     np.testing.assert_allclose(paper(babble(1))[:, 14:42], 0, atol=1e-4)
-
-
-@pytest.mark.parametrize("width_frames", [3, 5, 9])
-def test_paper_deltas_carry_signal_at_every_width(width_frames: int) -> None:
-    assert paper(babble(90), width_frames)[:, 14:42].std(axis=0).min() > 1e-3
-
-
-def test_the_delta_of_a_ramp_is_its_slope_at_every_row() -> None:
     ramp = np.arange(30, dtype=np.float32)[:, None] * [1.0, -2.5]
     np.testing.assert_allclose(vico45_paper.delta(ramp, 9, order=1), np.tile([1.0, -2.5], (30, 1)), atol=1e-5)
     np.testing.assert_allclose(vico45_paper.delta(ramp, 9, order=2), 0, atol=1e-5)
 
 
 def test_silence_is_finite_and_as_loud_as_the_absolute_gate() -> None:
-    rows = paper(np.zeros(30 * HOP_SAMPLES, np.float32))
+    silence = np.zeros(30 * HOP_SAMPLES, np.float32)
+    rows = paper(silence)
     assert np.isfinite(rows).all() and (rows[:, LOUDNESS] == -70).all()
     np.testing.assert_allclose(rows[:, 1:LOUDNESS], 0, atol=1e-4)
+    np.testing.assert_allclose(vico45_code.features(silence), 0, atol=1e-3)  # the released script gives up to 1.5e-4
 
 
 def test_twice_the_amplitude_is_six_decibels_louder() -> None:
@@ -189,24 +172,19 @@ def test_sound_that_comes_7_frames_later_moves_7_rows(features) -> None:  # type
     np.testing.assert_allclose(later[7 + 10 : -10], rows[10:-10], atol=2e-3)
 
 
-# vico45-code
-
-
-@needs_golden
-@pytest.mark.parametrize("segment", SEGMENTS)
-def test_code_features_of_real_speech_equal_what_the_released_script_gave(segment: str) -> None:
-    expected = golden_rows(segment)
-    rows = vico45_code.features(np.pad(golden_sound(segment), (0, 2 * HOP_SAMPLES)))
+@pytest.mark.shared
+def test_code_features_of_real_speech_equal_what_the_released_script_gave(golden: Golden) -> None:
+    expected = golden.script
+    rows = vico45_code.features(np.pad(golden.sound, (0, 2 * HOP_SAMPLES)))
     np.testing.assert_allclose(rows[:, :13], expected[:, :13], rtol=0, atol=1e-3)
     np.testing.assert_allclose(rows[:, 39:42], expected[:, 39:42], rtol=0, atol=1e-6)
     np.testing.assert_allclose(rows[:, 42:], expected[:, 42:], rtol=0, atol=1e-12)
     assert np.array_equal(rows[:, 0] == 0, expected[:, 0] == 0)  # log-energy clamped in the very same frames
 
 
-@needs_golden
-@pytest.mark.parametrize("segment", SEGMENTS)
-def test_the_noise_is_the_released_scripts_noise_to_the_bit(segment: str) -> None:
-    expected = golden_rows(segment).astype(np.float32)
+@pytest.mark.shared
+def test_the_noise_is_the_released_scripts_noise_to_the_bit(golden: Golden) -> None:
+    expected = golden.script.astype(np.float32)
     delta = vico45_code.delta_of_one_row(expected[:, :13])
     assert np.array_equal(delta, expected[:, 13:26])
     assert np.array_equal(vico45_code.delta_of_one_row(delta), expected[:, 26:39])
@@ -252,14 +230,6 @@ def test_a_click_inside_chunk_k_peaks_in_row_k_of_the_code_preset(source_rate_hz
     assert [peak_row(rows[:, WHOLE_RMS], k) for k in frames] == frames
 
 
-def test_silence_is_finite_in_the_code_preset() -> None:
-    rows = vico45_code.features(np.zeros(30 * HOP_SAMPLES, np.float32))
-    np.testing.assert_allclose(rows, 0, atol=1e-3)  # the released script gives up to 1.5e-4 here
-
-
-# the stage
-
-
 @pytest.mark.parametrize("preset", [PAPER, CODE])
 def test_the_stage_writes_the_presets_features_of_the_clips_audio(tmp_path: Path, preset: str) -> None:
     stage = Acoustic(Acoustic.Settings(preset=preset))
@@ -285,5 +255,5 @@ def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
 
 
 def test_the_shape_of_the_column_does_not_depend_on_the_preset() -> None:
-    columns: list[Column] = [Acoustic(Acoustic.Settings(preset=preset)).writes()[0] for preset in (PAPER, CODE)]
+    columns = [Acoustic(Acoustic.Settings(preset=preset)).writes()[0] for preset in (PAPER, CODE)]
     assert {(column.name, column.arrow_type) for column in columns} == {("acoustic", columns[0].arrow_type)}

@@ -22,8 +22,6 @@ from stages.asr import SPHINX, WHISPER, Asr
 from stages.transcribers.transcript import SPEECH_RATE_HZ, Word, settled
 from stages.transcribers.voice import level_range_db, voiced_spans
 
-SECONDS = 6
-
 # The corpus's own hand labels of this recording, TIMIT train/dr1/fcjf0/sa1.wrd, in samples at 16 kHz; "dark suit in"
 # and the rest are there too, so a test compares what was recognised.
 LDC93S1_WORDS = {
@@ -33,10 +31,10 @@ LDC93S1_WORDS = {
 }  # fmt: skip
 
 
-def noise(kind: str) -> np.ndarray:
-    """Sound without a voice, float32 (sample,) at 16 kHz."""
+def noises() -> dict[str, np.ndarray]:
+    """Sounds without a voice, float32 (sample,) at 16 kHz."""
     rng = np.random.default_rng(0)
-    count = SECONDS * SPEECH_RATE_HZ
+    count = 6 * SPEECH_RATE_HZ
     time_s = np.arange(count) / SPEECH_RATE_HZ
     spectrum = np.fft.rfft(rng.standard_normal(count))
     pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)))
@@ -48,10 +46,10 @@ def noise(kind: str) -> np.ndarray:
         "mains hum": 0.1 * np.sin(2 * np.pi * 100 * time_s) + 0.05 * np.sin(2 * np.pi * 200 * time_s),
         "clicks": 0.6 * (np.arange(count) % SPEECH_RATE_HZ == 0),
     }
-    return sounds[kind].astype(np.float32)
+    return {kind: sound.astype(np.float32) for kind, sound in sounds.items()}
 
 
-NOISES = ("digital silence", "quiet room", "white noise", "pink noise", "mains hum", "clicks")
+NOISES = noises()
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +61,12 @@ def stage() -> Asr:
 
 @pytest.mark.parametrize("kind", NOISES)
 def test_nothing_is_heard_where_nobody_speaks(stage: Asr, kind: str) -> None:
-    assert stage.transcribe(noise(kind)).words == ()
+    assert stage.transcribe(NOISES[kind]).words == ()
 
 
 @pytest.mark.parametrize("kind", ["digital silence", "white noise", "pink noise", "mains hum"])
 def test_no_recogniser_is_even_asked_about_steady_sound(kind: str) -> None:
-    assert not voiced_spans(noise(kind))
+    assert not voiced_spans(NOISES[kind])
 
 
 @pytest.mark.shared
@@ -95,8 +93,8 @@ def test_word_times_are_those_of_the_corpus_labels(stage: Asr, shared: Path) -> 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["librivox_0870", "librivox_0880", "librivox_0890"])
 def test_the_first_word_starts_and_the_last_ends_where_the_labels_say(stage: Asr, shared: Path, name: str) -> None:
-    label = (shared / "media/c_speech" / f"{name}.lab").read_text().splitlines()
-    speech_s, silence_s = (float(line.split()[0]) for line in label)
+    label = (shared / "media/c_speech" / f"{name}.lab").read_text()
+    speech_s, silence_s = (float(line.split()[0]) for line in label.splitlines())
     words = stage.transcribe(listen(shared / "media/c_speech" / f"{name}.wav")).words
     assert words[0].start_s == pytest.approx(speech_s, abs=0.15)
     assert words[-1].end_s == pytest.approx(silence_s, abs=0.15)
@@ -133,18 +131,12 @@ def test_the_columns_of_a_clip_have_their_declared_types(stage: Asr, shared: Pat
     assert values["language"] == "en"
 
 
-def test_times_stay_inside_the_clip_and_never_run_backwards() -> None:
+def test_times_stay_inside_the_clip_and_never_run_backwards_and_words_without_a_voice_are_dropped() -> None:
     words = [Word("a", -0.2, 0.5, 1), Word("b", 0.4, 0.3, 1), Word("c", 0.35, 9.0, 1), Word("", 1, 2, 1)]
     found = settled(words, 1.0, [(0.0, 1.0)])
     assert [(word.start_s, word.end_s) for word in found] == [(0.0, 0.5), (0.4, 0.4), (0.4, 1.0)]
-
-
-def test_words_where_there_is_no_voice_are_dropped() -> None:
     words = [Word("thanks", 0.0, 1.0, 0.9), Word("real", 2.0, 2.5, 0.9), Word("watching", 4.0, 5.0, 0.9)]
     assert [word.text for word in settled(words, 6.0, [(1.9, 2.6)])] == ["real"]
-
-
-# --- Whisper: its real loading path, decoder and word alignment, with random weights
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +151,7 @@ def random_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     model = whisper.Whisper(dims)
-    torch.nn.init.normal_(
-        model.decoder.positional_embedding, std=3.0
-    )  # each position prefers another token: it babbles
+    torch.nn.init.normal_(model.decoder.positional_embedding, std=3.0)  # each position prefers another token: babble
     torch.nn.init.normal_(model.decoder.token_embedding.weight, std=2.0)
     path = tmp_path_factory.mktemp("whisper") / "random.pt"
     torch.save({"dims": asdict(dims), "model_state_dict": model.state_dict()}, path)
@@ -171,9 +161,7 @@ def random_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.shared
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # whisper forgets to close its vocabulary
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_whisper_loads_a_checkpoint_by_path_and_aligns_words_inside_the_clip(
-    random_whisper: Path, shared: Path
-) -> None:
+def test_whisper_loads_a_checkpoint_by_path_and_aligns_words_inside_a_clip(random_whisper: Path, shared: Path) -> None:
     stage = Asr(Asr.Settings(backend=WHISPER, model=str(random_whisper), language="en"))
     resolve_all(stage.weights())
     stage.setup("cpu")
@@ -188,7 +176,7 @@ def test_whisper_loads_a_checkpoint_by_path_and_aligns_words_inside_the_clip(
     gc.collect()  # here, where the warning about the open file is expected
 
 
-def test_a_checkpoint_by_name_is_looked_for_in_the_cache_and_named_when_missing(
+def test_a_missing_checkpoint_is_named_by_its_place_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VICO_CACHE", str(tmp_path))

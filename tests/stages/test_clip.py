@@ -27,11 +27,11 @@ RECIPES = {
     "frozen": Recipe(".mp4", X264, AAC, fps=Fraction(30), num_frames=90, times="(N+9*gt(N,40))/30/TB"),
 }
 
-Cutter = Callable[..., dict[str, Any]]
+Cutter, Sources = Callable[..., dict[str, Any]], dict[str, Path]
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     folder = tmp_path_factory.mktemp("sources")
     return {name: make_source(folder / str(k), recipe) for k, (name, recipe) in enumerate(RECIPES.items())}
 
@@ -56,9 +56,7 @@ def cut(tmp_path: Path) -> Cutter:
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "frozen"])
-def test_every_frame_of_the_grid_shows_the_source_frame_at_its_time(
-    cut: Cutter, sources: dict[str, Path], name: str
-) -> None:
+def test_frames_and_clicks_come_out_at_their_times(cut: Cutter, sources: Sources, name: str) -> None:
     columns = cut(sources[name], "1/3", "7/3", full_frame=True)
     shown = [read_number(rgb) for rgb in read_video(columns["clip_video"])]
     assert shown == columns["source_frame"].tolist()
@@ -68,13 +66,6 @@ def test_every_frame_of_the_grid_shows_the_source_frame_at_its_time(
         assert abs(Fraction(number) / fps - Fraction(1, 3) - Fraction(k, 30)) <= 1 / (2 * fps) + Fraction(1, 1000)
     assert columns["audio_level_dbfs"] > -50
     assert columns["source_fps"] == pytest.approx(float(fps), rel=1e-3)
-
-
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "frozen"])
-def test_a_click_at_the_time_of_frame_k_begins_with_the_samples_of_frame_k(
-    cut: Cutter, sources: dict[str, Path], name: str
-) -> None:
-    columns = cut(sources[name], "1/3", "7/3")
     samples, rate_hz = read_wav(columns["audio"])
     assert rate_hz == SAMPLE_RATE_HZ
     assert len(samples) == 60 * HOP_SAMPLES
@@ -83,7 +74,7 @@ def test_a_click_at_the_time_of_frame_k_begins_with_the_samples_of_frame_k(
     assert abs(found - HOP_SAMPLES) <= 1  # the click at 31/30 s lies 21 frames after 1/3 s
 
 
-def test_two_runs_write_the_same_bytes(cut: Cutter, sources: dict[str, Path]) -> None:
+def test_two_runs_write_the_same_bytes(cut: Cutter, sources: Sources) -> None:
     written = []
     for _ in range(2):
         columns = cut(sources["25 fps, 16 kHz"], "0", "2", full_frame=True)
@@ -99,38 +90,29 @@ def reason(cut: Cutter, *arguments: Any, **settings: Any) -> str:
     return caught.value.reason
 
 
-def test_spans_that_the_source_does_not_hold_are_rejected(cut: Cutter, sources: dict[str, Path]) -> None:
-    source = sources["25 fps, 16 kHz"]  # 3 s long
+def test_clips_that_the_source_does_not_hold_are_rejected(cut: Cutter, sources: Sources, tmp_path: Path) -> None:
+    source, frozen = sources["25 fps, 16 kHz"], sources["frozen"]  # 3 s long; frame 40 stays for ten frames
+    (tmp_path / "junk.mp4").write_bytes(b"junk" * 1000)
     assert reason(cut, source, "0", "0.9") == "too_short"
     assert reason(cut, source, "0", "3", max_s=2.0) == "too_long"
     assert reason(cut, source, "1.5", "3.5") == "span_outside_source"
     assert reason(cut, source, "-1", "2") == "span_outside_source"
     assert len(cut(source, "1", "3")["source_frame"]) == 60
+    assert reason(cut, frozen, "0.5", "2") == "frozen_gap"
+    assert reason(cut, frozen, "0.5", "2", max_gap_s=0.3) == "frozen_gap"
+    assert 40 in cut(frozen, "0.5", "2", max_gap_s=0.4)["source_frame"]
+    assert cut(frozen, "0", "1.3")["source_frame"][-1] == 38
+    assert reason(cut, tmp_path / "junk.mp4", "0", "2") == "unreadable"
+    assert reason(cut, tmp_path / "missing.mp4", "0", "2") == "unreadable"
 
 
-def test_a_source_that_stands_still_is_rejected_only_where_it_does(cut: Cutter, sources: dict[str, Path]) -> None:
-    source = sources["frozen"]  # frame 40 stays for ten frames
-    assert reason(cut, source, "0.5", "2") == "frozen_gap"
-    assert reason(cut, source, "0.5", "2", max_gap_s=0.3) == "frozen_gap"
-    assert 40 in cut(source, "0.5", "2", max_gap_s=0.4)["source_frame"]
-    assert cut(source, "0", "1.3")["source_frame"][-1] == 38
-
-
-def test_the_level_of_the_sound_is_told_and_a_source_without_sound_has_none(
-    cut: Cutter, sources: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_level_of_the_sound_is_told_and_none_without_sound(cut: Cutter, sources: Sources, tmp_path: Path) -> None:
     deaf = remux(sources["25 fps, 16 kHz"], tmp_path / "deaf.mp4", after=("-an",))
     assert (cut(deaf, "0", "2")["audio"], cut(deaf, "0", "2")["audio_level_dbfs"]) == (None, None)
     assert cut(sources["25 fps, 16 kHz"], "1.1", "2.2")["audio_level_dbfs"] < -60  # between two clicks
     loud = cut(make_source(tmp_path / "loud", Recipe(".mp4", X264, AAC)), "0", "2")["audio_level_dbfs"]
     quiet = make_source(tmp_path / "quiet", Recipe(".mp4", X264, {**AAC, "af": "volume=-25dB"}))
     assert cut(quiet, "0", "2")["audio_level_dbfs"] == pytest.approx(loud - 25, abs=1)
-
-
-def test_what_the_reader_says_becomes_the_reason(cut: Cutter, tmp_path: Path) -> None:
-    (tmp_path / "junk.mp4").write_bytes(b"junk" * 1000)
-    assert reason(cut, tmp_path / "junk.mp4", "0", "2") == "unreadable"
-    assert reason(cut, tmp_path / "missing.mp4", "0", "2") == "unreadable"
 
 
 @pytest.mark.shared

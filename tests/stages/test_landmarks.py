@@ -21,20 +21,18 @@ from pipeline.media.reader import SourceReader
 from pipeline.stage import Reject
 from stages.landmarks import Landmarks, Tracker
 
+ROOT = Path(__file__).parents[2]
 SIDE_PX = 384
 NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER, RIGHT_IRIS, LEFT_IRIS = 1, 33, 263, 468, 473
-GOLDEN_SIDE_PX = 256
 
 
 @cache
 def face(shift_px: tuple[float, float] = (0, 0)) -> np.ndarray:
     """A real face, Eileen Collins of NASA (public domain), uint8 (384, 384, 3), moved by whole or broken pixels."""
-    x0, y0, side = 100, 0, 240  # of the portrait
-    scale = SIDE_PX / side
-    matrix = np.array([[scale, 0, shift_px[0] - scale * x0], [0, scale, shift_px[1] - scale * y0]])
-    return cv2.warpAffine(
-        skimage.data.astronaut(), matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
-    )
+    scale = SIDE_PX / 240
+    matrix = np.array([[scale, 0, shift_px[0] - scale * 100], [0, scale, shift_px[1]]])
+    options = {"flags": cv2.INTER_AREA, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(skimage.data.astronaut(), matrix, (SIDE_PX, SIDE_PX), **options)
 
 
 def wall() -> np.ndarray:
@@ -110,15 +108,13 @@ def test_a_first_look_gives_the_points_of_another_program_within_half_a_pixel(sh
 def golden_crop(rgb: np.ndarray, x0: int, y0: int, side: int) -> np.ndarray:
     """The square as golden/README.md describes it: zeros outside the picture, bilinear to 256 px."""
     padded = np.pad(rgb, ((side, side), (side, side), (0, 0)))
-    square = padded[y0 + side : y0 + 2 * side, x0 + side : x0 + 2 * side]
-    return cv2.resize(square, (GOLDEN_SIDE_PX, GOLDEN_SIDE_PX), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(padded[y0 + side : y0 + 2 * side, x0 + side : x0 + 2 * side], (256, 256))
 
 
 def test_points_move_with_a_face_that_is_moved_by_known_pixels(stage: Landmarks, tmp_path: Path) -> None:
     shifts_px = [(0.0, 0.0), (4.0, 0.0), (8.0, 3.0), (12.0, 6.5), (16.0, 10.0)]
     points = stage.process(clip_of(tmp_path, [face(shift) for shift in shifts_px]))["speaker_landmarks"]
-    moved_px = (points - points[0])[..., :2].mean(axis=1)
-    np.testing.assert_allclose(moved_px, shifts_px, atol=0.8)
+    np.testing.assert_allclose((points - points[0])[..., :2].mean(axis=1), shifts_px, atol=0.8)
 
 
 def test_a_jump_arrives_in_its_own_frame_without_lag(stage: Landmarks, tmp_path: Path) -> None:
@@ -186,9 +182,7 @@ def test_the_numbers_of_a_clip_do_not_depend_on_what_ran_before(min_presence: fl
         np.testing.assert_array_equal(exchanged[f"{partner}_landmarks"], column)
 
 
-def test_a_clip_with_too_few_valid_frames_is_rejected_with_the_share_of_both_roles(
-    stage: Landmarks, tmp_path: Path
-) -> None:
+def test_a_clip_with_too_few_valid_frames_is_rejected_with_both_shares(stage: Landmarks, tmp_path: Path) -> None:
     clip = clip_of(tmp_path, [face()] * 10, [face()] * 8 + [wall()] * 2)
     with pytest.raises(Reject) as rejected:
         stage.process(clip)
@@ -198,26 +192,17 @@ def test_a_clip_with_too_few_valid_frames_is_rejected_with_the_share_of_both_rol
 
 
 def test_nothing_is_printed(tmp_path: Path) -> None:
-    clip_of(tmp_path, [face()] * 3)
     program = f"""
-from fractions import Fraction
 from pathlib import Path
-from pipeline.clip import Clip
-from pipeline.clock import Span
-from stages.landmarks import Landmarks
-values = {{"clip_id": "a", "speaker_video": "speaker.mp4", "listener_video": "listener.mp4"}}
-folder = Path({str(tmp_path)!r})
-stage = Landmarks()
-stage.setup("cpu")
+from tests.stages.test_landmarks import clip_of, face, made
+clip, stage = clip_of(Path({str(tmp_path)!r}), [face()] * 3), made()
 for _ in range(2):
-    stage.process(Clip(values, Span(Fraction(0), Fraction(1, 10)), folder, folder, folder))
+    stage.process(clip)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_module_that_is_only_imported_does_not_load_mediapipe() -> None:
     program = "import sys, stages.landmarks, stages.blink; sys.exit('mediapipe' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -24,9 +24,8 @@ class Said(dict):
     num_frames = 90
 
     def __init__(self, text: str, word_s: float = 0.25, every_s: float = 0.3) -> None:
-        words = [
-            {"text": word, "start_s": i * every_s, "end_s": i * every_s + word_s} for i, word in enumerate(text.split())
-        ]
+        starts = [(word, every_s * i) for i, word in enumerate(text.split())]
+        words = [{"text": word, "start_s": start_s, "end_s": start_s + word_s} for word, start_s in starts]
         super().__init__(transcript=text, words=words)
 
 
@@ -55,15 +54,10 @@ def test_vectors_are_those_of_transformers_own_way_from_text_to_vectors(stage: T
 
 
 def test_the_same_word_means_something_else_in_another_sentence(stage: Text) -> None:
-    river, money, loan = (
-        stage.process(Said(text))["token_embedding"][-1]
-        for text in ("we sat in the grass on the river bank", "he took the cash to the bank", "she owes it to the bank")
-    )
-
-    def likeness(a: np.ndarray, b: np.ndarray) -> float:
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-    assert likeness(money, loan) > likeness(money, river) + 0.1
+    texts = "we sat in the grass on the river bank", "he took the cash to the bank", "she owes it to the bank"
+    banks = (stage.process(Said(text))["token_embedding"][-1] for text in texts)
+    river, money, loan = (bank / np.linalg.norm(bank) for bank in banks)
+    assert money @ loan > money @ river + 0.1
 
 
 def test_nothing_said_is_no_token_and_a_pause_in_every_frame(stage: Text) -> None:
@@ -104,62 +98,52 @@ def test_a_text_longer_than_berts_positions_is_read_in_windows_that_agree(stage:
     np.testing.assert_allclose(found[seam:end], windows[1][quarter:seam], atol=1e-5)
 
 
-def bert_folder(path: Path, old_names: bool) -> Path:
-    """A random BERT in the layout of bert-base-uncased: pre-training heads, and gamma and beta for weight and bias."""
-    from safetensors.torch import load_file, save_file
+def random_bert(folder: Path) -> Any:
+    """A random BERT with pre-training heads, saved into a folder as bert-base-uncased is published."""
     from transformers import BertConfig, BertForPreTraining
 
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    BertForPreTraining(config).save_pretrained(path)
-    tensors = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-        for name, tensor in load_file(path / "model.safetensors").items()
-    }
-    save_file(tensors if old_names else load_file(path / "model.safetensors"), path / "model.safetensors")
+    bert = BertForPreTraining(config).eval()
+    bert.save_pretrained(folder)
     vocabulary = find_weights("all_minilm_l6_v2").paths()[1]
-    (path / "vocab.txt").write_bytes(vocabulary.read_bytes())
-    return path
+    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    return bert
 
 
 def test_a_bert_in_the_published_layout_loads_by_path_and_sets_the_columns_width(tmp_path: Path) -> None:
     import torch
-    from transformers import BertForPreTraining
-
-    new, old = (bert_folder(tmp_path / name, name == "old") for name in ("new", "old"))
-    new.joinpath("model.safetensors").unlink()
-    renamed = {"gamma": "weight", "beta": "bias"}
     from safetensors.torch import load_file, save_file
 
-    tensors = load_file(old / "model.safetensors")
-    save_file(
-        {".".join(renamed.get(part, part) for part in name.split(".")): t for name, t in tensors.items()},
-        new / "model.safetensors",
-    )
-    stage = Text(Text.Settings(model=str(old)))
+    bert, file = random_bert(tmp_path), tmp_path / "model.safetensors"
+    old_names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    tensors = load_file(file)
+    for new, old in old_names.items():
+        tensors = {name.replace(new, old): tensor for name, tensor in tensors.items()}
+    save_file(tensors, file)
+    stage = Text(Text.Settings(model=str(tmp_path)))
     stage.setup("cpu")
     found = checked(stage, stage.process(Said(SENTENCE)))
     assert found["token_embedding"].shape[1] == 32
     ids = stage._tokenizer(SENTENCE, return_tensors="pt")
     with torch.inference_mode():
-        reference = BertForPreTraining.from_pretrained(new).eval().bert(**ids).last_hidden_state[0, 1:-1]
+        reference = bert.bert(**ids).last_hidden_state[0, 1:-1]
     np.testing.assert_allclose(found["token_embedding"], reference.numpy(), atol=1e-5)
 
 
 def test_a_file_that_lacks_weights_is_refused_and_not_filled_with_random_ones(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    folder = bert_folder(tmp_path / "bert", old_names=False)
-    tensors = load_file(folder / "model.safetensors")
-    save_file({k: v for k, v in tensors.items() if "layer.1." not in k}, folder / "model.safetensors")
+    random_bert(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if "layer.1." not in k}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"no BERT encoder: encoder\.layer\.1"):
-        load_encoder(folder)
+        load_encoder(tmp_path)
 
 
 def test_another_model_makes_another_column_and_another_fingerprint(tmp_path: Path) -> None:
-    folder = bert_folder(tmp_path / "bert", old_names=False)
+    random_bert(tmp_path)
     codes = [code for code in find_stages() if code.name in ("clip", "asr", "text")]
-    identities = [
-        Pipeline(codes, {"text": {"model": model}}).identity["text"] for model in ("all-MiniLM-L6-v2", str(folder))
-    ]
+    models = "all-MiniLM-L6-v2", str(tmp_path)
+    identities = [Pipeline(codes, {"text": {"model": model}}).identity["text"] for model in models]
     assert "[384]" in json.dumps(identities[0]) and "[32]" in json.dumps(identities[1])
     assert len(identities[1]["weights"]) == 1 and identities[0]["weights"] != identities[1]["weights"]

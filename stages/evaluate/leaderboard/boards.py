@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
-from stages.evaluate.leaderboard.published import Metric, PublishedScore
+from stages.evaluate.leaderboard.published import Metrics, PublishedScore
 from stages.evaluate.metrics.definition import Direction
 
 
@@ -45,9 +45,7 @@ class Board:
         return any(row.ranked and not row.source for row in self.rows)
 
 
-def make_boards(
-    scores: Sequence[Score], published: Sequence[PublishedScore], metrics: Mapping[str, Metric]
-) -> list[Board]:
+def make_boards(scores: Sequence[Score], published: Sequence[PublishedScore], metrics: Metrics) -> list[Board]:
     """All boards, ours first, in the order of the metrics."""
     rows: dict[Comparable, list[Standing]] = defaultdict(list)
     goals = {score.key: score.value for score in scores if score.run == REFERENCE_RUN}
@@ -95,13 +93,8 @@ def named_fitter(key: Comparable) -> Comparable:
 def _board(key: Comparable, rows: Sequence[Standing], better: Direction, goal: float | None) -> Board:
     """Rows with ranks, ties sharing the better one; those without a rank last."""
     can = better is not Direction.REFERENCE or goal is not None
-
-    def badness(row: Standing) -> float:
-        assert row.value is not None  # it could not be ranked
-        return better.badness(row.value, goal)
-
-    ranked = sorted((row for row in rows if row.ranked and can), key=badness)
-    marks = [badness(row) for row in ranked]
+    ranked = sorted((row for row in rows if row.ranked and can), key=lambda row: better.badness(row.value, goal))
+    marks = [better.badness(row.value, goal) for row in ranked]
     if len(ranked) > 1:  # one alone is no first
         ranked = [replace(row, rank=1 + marks.index(mark)) for row, mark in zip(ranked, marks, strict=True)]
     return Board(key, (*ranked, *(row for row in rows if not (row.ranked and can))), goal)

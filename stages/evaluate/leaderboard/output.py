@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,14 +19,14 @@ import pyarrow.parquet as pq
 from pipeline.dataset.store import Store
 from schemas.score import clip_score_table
 from stages.evaluate.leaderboard.pages import leaderboard_html, leaderboard_markdown
-from stages.evaluate.leaderboard.report import Film, Report
+from stages.evaluate.leaderboard.report import Report
 
 
 def write_report(report: Report, out: Path) -> None:
     """Write all files; those of an earlier evaluation are replaced."""
     store = Store(out)
     out.mkdir(parents=True, exist_ok=True)
-    links = {film.clip_id: _link_media(film, out) for film in report.films}
+    links = {clip_id: _link_media(clip_id, files, out) for clip_id, files in report.films.items()}
     with store.new_file(out / "scores.parquet") as temporary:
         pq.write_table(clip_score_table(report.clip_scores), temporary, compression="zstd")
     store.write_text(out / "leaderboard.md", leaderboard_markdown(report))
@@ -34,12 +35,12 @@ def write_report(report: Report, out: Path) -> None:
     store.clear_scratch()
 
 
-def _link_media(film: Film, out: Path) -> dict[str, str]:
-    """The film's files beside the page, linked where the disk allows and else copied: whose -> relative path."""
-    folder = out / "media" / film.clip_id
+def _link_media(clip_id: str, files: Mapping[str, Path], out: Path) -> dict[str, str]:
+    """Videos of a clip beside the page, linked where the disk allows and else copied: whose -> relative path."""
+    folder = out / "media" / clip_id
     folder.mkdir(parents=True, exist_ok=True)
     links = {}
-    for number, (name, path) in enumerate(film.files.items()):
+    for number, (name, path) in enumerate(files.items()):
         target = folder / f"{number}.mp4"  # names of runs are no file names
         target.unlink(missing_ok=True)
         try:

@@ -76,10 +76,8 @@ def _plain(value: Any) -> str:
 def leaderboard_markdown(report: Report) -> str:
     """Our runs, by split and attitude, their differences, and the published beside them."""
     pages = _environment(finalize=_plain)
-    pages.filters |= {
-        "interval": lambda score: _Markdown(interval_text(score)),
-        "strong": lambda text, yes: _Markdown(f"**{text}**" if yes else text),
-    }
+    pages.filters["interval"] = lambda score: _Markdown(interval_text(score))
+    pages.filters["strong"] = lambda text, yes: _Markdown(f"**{text}**" if yes else text)
     found = [one for one in report.differences if one.key.attitude == ALL]
     differences: dict[str, dict[str, dict[tuple[str, str], Difference]]] = {}
     for one in found:
@@ -91,9 +89,8 @@ def leaderboard_markdown(report: Report) -> str:
 
 def _environment(**options: Any) -> Environment:
     """Templates of this folder, with what both know."""
-    pages = Environment(
-        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
-    )
+    options |= {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    pages = Environment(loader=FileSystemLoader(FOLDER), **options)
     pages.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     pages.filters |= {"number": number_text, "interval": interval_text, "place": board_place}
     pages.tests["nan"] = math.isnan
@@ -102,7 +99,6 @@ def _environment(**options: Any) -> Environment:
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
-    """Id and title of every section."""
     for split in report.splits:
         clips, frames = report.clips(split)
         if clips:
@@ -118,24 +114,21 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
 
 def _compared(report: Report) -> Iterator[tuple[Metric, list[Board]]]:
     """Metrics with the boards on which others stand."""
-    boards: dict[str, list[Board]] = {board.key.metric: [] for board in report.boards}
-    for board in report.boards_beside_others():
-        boards[board.key.metric].append(board)
-    return ((report.metrics[id], found) for id, found in boards.items() if found)
+    shown = report.boards_beside_others()
+    for id in dict.fromkeys(board.key.metric for board in report.boards):
+        if found := [board for board in shown if board.key.metric == id]:
+            yield report.metrics[id], found
 
 
 @dataclass(frozen=True)
 class Card:
-    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value.
-
-    ``low`` is where the card begins, ``scale`` percent of its width a unit.
-    """
+    """One metric: every run's bar from 0 to its value, its interval on it, and the reference's own value."""
 
     metric: Definition
     scores: list[Score]
     goal: Score | None
-    low: float
-    scale: float
+    low: float  # where the card begins
+    scale: float  # percent of its width a unit
 
     @property
     def headline(self) -> bool:

@@ -12,7 +12,7 @@ from pipeline.settings import read_text
 from schemas.clip import ATTITUDES
 from schemas.errors import UserError
 from schemas.score import ALL, Comparable, ScoreSpace
-from stages.evaluate.metrics.definition import Definition, Direction
+from stages.evaluate.metrics.definition import Direction
 from stages.evaluate.metrics.registry import definitions
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "manifests" / "published_scores.toml"
@@ -22,32 +22,23 @@ NOT_PRINTED, UNREADABLE = "-", "?"
 SPLITS = ("test", "ood", "test+ood", "validation")
 UNPUBLISHED = "not published"
 
-FLAGS = {  # what is said of a number -> whether it may still be ranked among others
-    "average contradicts its rows": False,
-    "contradicts another table": False,
-    "contradicts its rows": False,
-    "contradicts the text": True,
-    "copied across test sets": False,
-    "copied from another paper": False,
-    "doubtful scan": False,
-    "mean of test and ood": False,
-    "not a method": False,
-    "other definition in the same column": False,
-    "other scale than elsewhere in the paper": True,
-    "re-extracted": True,
-    "reimplementation": True,
-    "repeated": False,
-    "speaker, not listener": True,
-    "unknown fitter": True,
-    "unmodified baseline": True,
-}
+UNRANKED = (  # what may be said of a number that keeps it from being ranked among others
+    *("average contradicts its rows", "contradicts another table", "contradicts its rows", "copied across test sets"),
+    *("copied from another paper", "doubtful scan", "mean of test and ood", "not a method", "repeated"),
+    "other definition in the same column",
+)
+FLAGS = (  # all that may be said
+    *UNRANKED,
+    *("contradicts the text", "other scale than elsewhere in the paper", "re-extracted", "reimplementation"),
+    *("speaker, not listener", "unknown fitter", "unmodified baseline"),
+)
 
 TABLE_KEYS = ("id", "paper", "table", "title", "data", "space", "resolution", "columns", "rows")
 PLACE = ("method", "split", "attitude")  # of a row of numbers, before them
-RULE_KEYS = (*PLACE, "columns", "flag", "note")
+RULE_KEYS = (*PLACE, "columns", "note")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """A metric as the leaderboard needs it: one of ours, or one that a paper prints without defining it."""
 
@@ -59,18 +50,9 @@ class Metric:
     pooling: str
     sees_pictures: bool
 
-    @classmethod
-    def of(cls, definition: Definition) -> Metric:
-        """One of ours."""
-        return cls(
-            id=definition.id,
-            name=definition.name,
-            better=definition.direction,
-            meaning=definition.formula,
-            scale=definition.scale,
-            pooling=definition.pooling.value,
-            sees_pictures=definition.sees_pictures,
-        )
+
+Entry = Mapping[str, Any]
+Metrics = Mapping[str, Metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +61,6 @@ class PublishedScore:
 
     table: str
     source: str
-    title: str
     column: str
     method: str
     key: Comparable
@@ -89,22 +70,20 @@ class PublishedScore:
     @property
     def may_be_ranked(self) -> bool:
         """Whether nothing speaks against setting it beside others of its kind."""
-        return self.value is not None and all(FLAGS[flag] for flag, _ in self.flags)
+        return self.value is not None and not any(flag in UNRANKED for flag, _ in self.flags)
 
 
 def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[PublishedScore]]:
-    """All metrics, ours and the papers' own, and every printed number.
-
-    Raises
-    ------
-    UserError : the file is no such list; says which table and what was expected.
-    """
+    """All metrics, ours and the papers' own, and every printed number; `UserError` names the table that is wrong."""
     try:
         content = tomllib.loads(read_text(path, LIMIT_BYTES))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}") from None
-    _only_keys(content, ("papers", "metrics", "tables"), str(path))
-    metrics = {id: Metric.of(definition) for id, definition in definitions().items()}
+    _check_keys(content, (), str(path), ("papers", "metrics", "tables"))
+    metrics = {
+        d.id: Metric(d.id, d.name, d.direction, d.formula, d.scale, d.pooling.value, d.sees_pictures)
+        for d in definitions().values()
+    }
     for id, entry in content.get("metrics", {}).items():
         metrics[id] = _own_metric(id, entry, metrics, path)
     tables = content.get("tables", [])
@@ -114,30 +93,18 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
     return metrics, [s for table in tables for s in _scores(table, content.get("papers", {}), metrics, path)]
 
 
-def _own_metric(id: str, entry: Mapping[str, Any], known: Mapping[str, Metric], path: Path) -> Metric:
+def _own_metric(id: str, entry: Entry, known: Metrics, path: Path) -> Metric:
     where = f"{path}: metric {id!r}"
-    _only_keys(entry, ("name", "better", "meaning"), where)
+    _check_keys(entry, ("name", "better", "meaning"), where)
     if id in known:
         raise UserError(f"{where}: is the id of one of our definitions; choose another")
-    if missing := {"name", "better", "meaning"} - set(entry):
-        raise UserError(f"{where}: expected {', '.join(sorted(missing))}")
     if entry["better"] not in (direction.name.lower() for direction in Direction):
         raise UserError(f"{where}: better: expected lower, higher or reference, found {entry['better']!r}")
     better = Direction[entry["better"].upper()]
-    return Metric(
-        id=id,
-        name=entry["name"],
-        better=better,
-        meaning=entry["meaning"],
-        scale=1.0,
-        pooling=UNPUBLISHED,
-        sees_pictures=False,
-    )
+    return Metric(id, entry["name"], better, entry["meaning"], scale=1.0, pooling=UNPUBLISHED, sees_pictures=False)
 
 
-def _scores(
-    table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], path: Path
-) -> Iterator[PublishedScore]:
+def _scores(table: Entry, papers: Entry, metrics: Metrics, path: Path) -> Iterator[PublishedScore]:
     where = f"{path}: table {table.get('id')!r}"
     _check_table(table, papers, metrics, where)
     rules = table.get("flags", [])
@@ -155,7 +122,6 @@ def _scores(
             yield PublishedScore(
                 table=table["id"],
                 source=f"{papers[table['paper']]}, Table {table['table']}",
-                title=table["title"],
                 column=column,
                 method=place["method"],
                 key=_key(table, metrics[metric], column, place),
@@ -166,25 +132,21 @@ def _scores(
         raise UserError(f"{where}: flags that hold for no number: {idle}")
 
 
-def _check_table(
-    table: Mapping[str, Any], papers: Mapping[str, str], metrics: Mapping[str, Metric], where: str
-) -> None:
-    _only_keys(table, (*TABLE_KEYS, "flags"), where)
-    if missing := [key for key in TABLE_KEYS if key not in table]:
-        raise UserError(f"{where}: expected {', '.join(missing)}")
+def _check_table(table: Entry, papers: Entry, metrics: Metrics, where: str) -> None:
+    _check_keys(table, TABLE_KEYS, where, ("flags",))
     if table["paper"] not in papers:
         raise UserError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
     if unknown := [metric for metric in table["columns"].values() if metric not in metrics]:
         raise UserError(f"{where}: unknown metrics {', '.join(unknown)}; define them under [metrics]")
     for rule in table.get("flags", []):
-        _only_keys(rule, RULE_KEYS, f"{where}: flags")
-        if rule.get("flag") not in FLAGS:
-            raise UserError(f"{where}: unknown flag {rule.get('flag')!r}; known: {', '.join(FLAGS)}")
+        _check_keys(rule, ("flag",), f"{where}: flags", RULE_KEYS)
+        if rule["flag"] not in FLAGS:
+            raise UserError(f"{where}: unknown flag {rule['flag']!r}; known: {', '.join(FLAGS)}")
         if unknown := set(rule.get("columns", [])) - set(table["columns"]):
             raise UserError(f"{where}: a flag names unknown columns {', '.join(sorted(unknown))}")
 
 
-def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> tuple[dict[str, str], Sequence[Any]]:
+def _checked_row(row: Sequence[Any], table: Entry, where: str) -> tuple[dict[str, str], Sequence[Any]]:
     """A row's place (method, split and attitude) and its numbers."""
     expected = len(PLACE) + len(table["columns"])
     if len(row) != expected or row[1] not in SPLITS or row[2] not in (*ATTITUDES, ALL):
@@ -194,12 +156,12 @@ def _checked_row(row: Sequence[Any], table: Mapping[str, Any], where: str) -> tu
     return dict(zip(PLACE, row, strict=False)), row[len(PLACE) :]
 
 
-def _holds(rule: Mapping[str, Any], place: Mapping[str, str], column: str) -> bool:
+def _holds(rule: Entry, place: Mapping[str, str], column: str) -> bool:
     named = all(rule.get(key, value) == value for key, value in place.items())
     return named and column in rule.get("columns", [column])
 
 
-def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[str, str]) -> Comparable:
+def _key(table: Entry, metric: Metric, column: str, place: Mapping[str, str]) -> Comparable:
     side = table["resolution"]
     resolution = f"{side}x{side}" if side and metric.sees_pictures else ""
     space = "" if metric.sees_pictures else table["space"]
@@ -217,6 +179,9 @@ def _key(table: Mapping[str, Any], metric: Metric, column: str, place: Mapping[s
     )
 
 
-def _only_keys(found: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    if unknown := sorted(set(found) - set(allowed)):
-        raise UserError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(allowed)}")
+def _check_keys(found: Entry, needed: Sequence[str], where: str, others: Sequence[str] = ()) -> None:
+    known = (*needed, *others)
+    if unknown := sorted(set(found) - set(known)):
+        raise UserError(f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(known)}")
+    if missing := sorted(set(needed) - set(found)):
+        raise UserError(f"{where}: expected {', '.join(missing)}")

@@ -5,10 +5,8 @@ the mean of their places, cut to a whole number: both of two winners are first. 
 sum of places counted from 0: the printed scores of HSP (MM 2023, Table 1: 7, 9, 15) are consistent with it when teams
 that the paper does not list are in the table.
 
-Source
-------
-``evaluations/scoring_example.py`` of dc3ea9f/vico_challenge_baseline (commit 16424c0), described, not copied; the
-challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
+Source: ``evaluations/scoring_example.py`` of dc3ea9f/vico_challenge_baseline (commit 16424c0), described, not copied;
+the challenge's leaderboard of 2022; Chang et al., MM 2023 (HSP), Table 1.
 """
 
 from __future__ import annotations
@@ -72,17 +70,13 @@ def places(table: Table, metric: str) -> dict[str, int]:
 
 def sums_of_places(table: Table) -> dict[str, int]:
     """2023: a team's places in all metrics added up; the smallest sum wins."""
-    return _summed(table, validate(table), first=1)
+    every = [places(table, metric) for metric in validate(table)]
+    return {team: sum(place[team] for place in every) for team in table}
 
 
 def sums_of_places_from_zero(table: Table) -> dict[str, int]:
     """A team's places counted from 0, added up; the smallest sum wins."""
-    return _summed(table, validate(table), first=0)
-
-
-def _summed(table: Table, metrics: Sequence[str], first: int) -> dict[str, int]:
-    every = [places(table, metric) for metric in metrics]
-    return {team: sum(place[team] - 1 + first for place in every) for team in table}
+    return {team: total - len(validate(table)) for team, total in sums_of_places(table).items()}
 
 
 def first_places(table: Table) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,8 @@ from stages.evaluate.scoring import score_all
 ZERO = 1e-9  # what a sum of float64 leaves of nothing
 
 
-@dataclass(frozen=True)
-class Film:
-    """A clip that can be watched: whose -> file, the reference and the speaker first."""
-
-    clip_id: str
-    files: dict[str, Path]
+Films = dict[str, dict[str, Path]]
+"""Clips that can be watched: id -> whose -> file, the reference and the speaker first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +67,7 @@ class Report:
     boards: list[Board]
     rankings: list[Ranking]
     metrics: Mapping[str, Metric]
-    films: list[Film] = field(default_factory=list)
+    films: Films
 
     @cached_property
     def _by_place(self) -> dict[tuple[str, str, str, str], Score]:
@@ -95,11 +91,10 @@ class Report:
         made = []
         for metric in self.computed():
             found = [self.find(name, metric.id, split, attitude) for name in self.names]
-            if not any(found):
-                continue
-            goal = self.find(REFERENCE_RUN, metric.id, split, attitude)
-            best = _best(metric, found, goal)
-            made.append(ScoreRow(metric=metric.id, split=split, scores=tuple(found), best=best, goal=goal))
+            if any(found):
+                goal = self.find(REFERENCE_RUN, metric.id, split, attitude)
+                best = _best(metric, found, goal)
+                made.append(ScoreRow(metric=metric.id, split=split, scores=tuple(found), best=best, goal=goal))
         return made
 
     def boards_beside_others(self) -> list[Board]:
@@ -200,15 +195,14 @@ def make_report(done: Evaluation, spread: Spread, seed: int) -> Report:
     )
 
 
-def _films(runs: Sequence[EvaluatedRun]) -> list[Film]:
+def _films(runs: Sequence[EvaluatedRun]) -> Films:
     """The clips of which a run has a video: of its first sample."""
-    films: dict[str, Film] = {}
+    films: Films = {}
     for one in runs:
         for task in (clip.task for clip in one.clips if clip.task.sample == 0 and Whose.PREDICTED in clip.task.videos):
             own = {w.value: task.videos[w] for w in (Whose.REFERENCE, Whose.SPEAKER) if w in task.videos}
-            film = films.setdefault(task.clip_id, Film(task.clip_id, own))
-            film.files[one.run.name] = task.videos[Whose.PREDICTED]
-    return [films[clip_id] for clip_id in sorted(films)]
+            films.setdefault(task.clip_id, own)[one.run.name] = task.videos[Whose.PREDICTED]
+    return dict(sorted(films.items()))
 
 
 def board_place(key: Comparable) -> str:

@@ -1,21 +1,16 @@
 """Blinks: whether a listener blinks when the reference does (blink WTLCC), how often and for how long.
 
-Conventions
------------
-A sequence is bool (frame,), True where the eyes are closed, at 30 fps. A run of True is one blink. Where a number is
-not defined (no blink has no duration) it is NaN and does not count.
+Conventions: A sequence is bool (frame,), True where the eyes are closed, at 30 fps. A run of True is one blink. Where a
+number is not defined (no blink has no duration) it is NaN and does not count.
 
-Source
-------
-Song et al., "Emotional Listener Portrait", ICCV 2023, section 4.1: WTLCC of generated and real blinks, whose lags, step
-and summary are not published. Rate and duration are the usual two statistics of blinking.
+Source: Song et al., "Emotional Listener Portrait", ICCV 2023, section 4.1: WTLCC of generated and real blinks, whose
+lags, step and summary are not published. Rate and duration are the usual two statistics of blinking.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -78,16 +73,22 @@ def durations_frames(blinks: np.ndarray) -> np.ndarray:
     return steps[1::2] - steps[::2]
 
 
-_statistic = partial(
-    Definition,
-    source="this project",
-    scale=1.0,
-    pooling=Pooling.DATA_SET,
-    direction=Direction.REFERENCE,
-    inputs=(Quantity.BLINK.predicted,),
-    min_frames=1,
-    perfect=None,
-)
+def _statistic(id: str, name: str, formula: str, unit: str, function: Callable[..., float]) -> Definition:
+    return Definition(
+        id=id,
+        name=name,
+        formula=formula,
+        source="this project",
+        unit=unit,
+        scale=1.0,
+        pooling=Pooling.DATA_SET,
+        direction=Direction.REFERENCE,
+        inputs=(Quantity.BLINK.predicted,),
+        min_frames=1,
+        function=function,
+        perfect=None,
+    )
+
 
 DEFINITIONS = (
     Definition(
@@ -106,21 +107,7 @@ DEFINITIONS = (
         perfect=1.0,
         warning="lags, step and summary are ours: the paper publishes none",
     ),
-    _statistic(
-        id="blink_rate",
-        name="Blink rate",
-        formula="blinks begun a minute, all clips together",
-        unit="1/min",
-        function=rate_a_minute,
-    ),
-    _statistic(
-        id="blink_duration",
-        name="Blink duration",
-        formula="mean duration of all blinks",
-        unit="s",
-        function=mean_duration_s,
-    ),
-    _statistic(
-        id="blink_closed_share", name="Eyes closed", formula="share of frames with closed eyes", function=closed_share
-    ),
+    _statistic("blink_rate", "Blink rate", "blinks begun a minute, all clips together", "1/min", rate_a_minute),
+    _statistic("blink_duration", "Blink duration", "mean duration of all blinks", "s", mean_duration_s),
+    _statistic("blink_closed_share", "Eyes closed", "share of frames with closed eyes", "", closed_share),
 )

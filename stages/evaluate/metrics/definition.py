@@ -36,24 +36,14 @@ class Whose(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a quantity is and where it comes from: columns of a data set, or else pictures.
+    """What a quantity is and where it comes from: columns of a data set, or else pictures."""
 
-    Attributes
-    ----------
-    meaning : in words, with shape and unit.
-    columns : of the data set, without the role, side by side; none for what is seen in pictures.
-    stage : that writes them.
-    of_samples : stacked over all samples of a run, (frame, sample, ...).
-    network : its weights' name in ``manifests/weights.toml``, where a network sees it in the pictures.
-    width : numbers a frame that the network makes.
-    """
-
-    meaning: str
-    columns: tuple[str, ...] = ()
-    stage: str = ""
-    of_samples: bool = False
-    network: str = ""
-    width: int = 0
+    meaning: str  # in words, with shape and unit
+    columns: tuple[str, ...] = ()  # without the role, side by side; none for what is seen in pictures
+    stage: str = ""  # that writes them
+    of_samples: bool = False  # stacked over all samples of a run, (frame, sample, ...)
+    network: str = ""  # that sees it in the pictures: its weights' name in ``manifests/weights.toml``
+    width: int = 0  # numbers a frame that the network makes
 
 
 _fitted = partial(Origin, stage=FITTING)
@@ -150,42 +140,25 @@ class Direction(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """One metric, to the last detail that changes its value.
+    """One metric, to the last detail that changes its value."""
 
-    Attributes
-    ----------
-    id : names the variant; never reused for another formula.
-    name : as a table prints it.
-    published_as : the name and place under which others print this very number; empty for our own metrics.
-    formula : in words.
-    source : paper with table or equation, and the code that was read.
-    unit : of the scaled value; empty where it has none.
-    scale : the factor that the source prints its numbers with.
-    pooling, direction : see `Pooling` and `Direction`.
-    inputs : in the order of the function's arguments.
-    min_frames : a clip with fewer does not count; for `Pooling.DATA_SET`, all clips together.
-    function : arrays in, float out; NaN where the metric is not defined (no blink has no duration).
-    perfect : value of a data set scored against itself; None where it is the reference's own value.
-    warning : what a reader has to know before comparing numbers.
-    unpaired : what a bootstrap calls where only the first input is drawn and the rest stay whole, as clusters of the
-        reference do; None where all inputs are drawn together.
-    """
-
-    id: str
-    name: str
-    published_as: str = ""
-    formula: str
-    source: str
-    unit: str = ""
-    scale: float
+    id: str  # names the variant; never reused for another formula
+    name: str  # as a table prints it
+    published_as: str = ""  # where others print this very number, and its name there; empty for our own metrics
+    formula: str  # in words
+    source: str  # paper with table or equation, and the code that was read
+    unit: str = ""  # of the scaled value; empty where it has none
+    scale: float  # the factor that the source prints its numbers with
     pooling: Pooling
     direction: Direction
-    inputs: tuple[Input, ...]
-    min_frames: int
-    function: Callable[..., float]
-    perfect: float | None
-    warning: str = ""
+    inputs: tuple[Input, ...]  # in the order of the function's arguments
+    min_frames: int  # a clip with fewer does not count; for `Pooling.DATA_SET`, all clips together
+    function: Callable[..., float]  # of arrays; NaN where the metric is not defined (no blink has no duration)
+    perfect: float | None  # value of a data set scored against itself; None where it is the reference's own value
+    warning: str = ""  # what a reader has to know before comparing numbers
     unpaired: Callable[..., float] | None = None
+    """What a bootstrap calls where only the first input is drawn and the rest stay whole, as clusters of the reference
+    do; None where all inputs are drawn together."""
 
     @property
     def weights(self) -> str:
@@ -220,8 +193,7 @@ class Definition:
         if self.unpaired is None:
             return self.score(chosen)
         first, *rest = self.inputs
-        whole = ([clip[i] for clip in clips] for i in rest)
-        return self.scale * self.unpaired([clip[first] for clip in chosen], *whole)
+        return self.scale * self.unpaired([c[first] for c in chosen], *([c[i] for c in clips] for i in rest))
 
     def pool(self, values: Sequence[float], frames: Sequence[int]) -> float:
         """Value of a data set from those of its clips and their numbers of frames; NaN does not count."""

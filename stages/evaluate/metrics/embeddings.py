@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipeline.weights import find_weights
 from stages.evaluate.metrics.definition import Quantity
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from stages.evaluate.metrics.validation import check_pictures
 
 BATCH_FRAMES = 32
 NETWORKS = tuple(quantity for quantity in Quantity if quantity.value.network)
@@ -23,29 +21,30 @@ class Embedding:
     """A network with its weights, on a device."""
 
     quantity: Quantity
-    network: nn.Module
+    network: Any  # torch's nn.Module
     device: str
 
     @classmethod
     def load(cls, quantity: Quantity, device: str) -> Embedding:
         """The network of one of `NETWORKS`; `WeightsError` where its weights are missing."""
+        from stages.morphable.checkpoint import filled, read_checkpoint
+
         (checkpoint,) = find_weights(quantity.value.network).paths()
-        return cls(quantity, _module(quantity).load(checkpoint).eval().to(device), device)
+        module = _module(quantity)
+        stored = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith(module.UNUSED)}
+        return cls(quantity, filled(module.NETWORK(), stored, checkpoint).eval().to(device), device)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Embeddings float32 (frame, dimension) of RGB frames, uint8 (frame, height, width, 3)."""
         import torch
 
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
+        check_pictures(frames)
+        prepare, parts = _module(self.quantity).prepare, [np.empty((0, self.quantity.value.width), np.float32)]
         with torch.inference_mode():
-            starts = range(0, len(frames), BATCH_FRAMES)
-            parts = [self._embed(torch.from_numpy(frames[start : start + BATCH_FRAMES])) for start in starts]
-            return torch.cat(parts).numpy() if parts else np.empty((0, self.quantity.value.width), np.float32)
-
-    def _embed(self, frames: Tensor) -> Tensor:
-        pictures = frames.to(self.device).permute(0, 3, 1, 2).float()
-        return self.network(_module(self.quantity).prepare(pictures)).cpu()
+            for start in range(0, len(frames), BATCH_FRAMES):
+                batch = torch.from_numpy(frames[start : start + BATCH_FRAMES]).to(self.device)
+                parts.append(self.network(prepare(batch.permute(0, 3, 1, 2).float())).cpu().numpy())
+        return np.concatenate(parts)
 
 
 def _module(quantity: Quantity) -> Any:

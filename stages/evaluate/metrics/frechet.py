@@ -2,23 +2,20 @@
 
 ``|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2))`` with covariances that divide by n - 1, in float64.
 
-Conventions
------------
-Samples are (sample, dimension); a sample is a frame. Whether frames of all clips are pooled before the distance is
-taken, or distances of single clips are averaged, changes the value several times over: the estimate falls with the
-number of frames, and for a clip of ViCo's length it measures the sample size more than the motion (two sequences of the
-same distribution, 64 dimensions, autocorrelation .95: 4.07 at 90 frames, 1.31 at 1000, .18 at 10 000).
+Conventions: Samples are (sample, dimension); a sample is a frame. Whether frames of all clips are pooled before the
+distance is taken, or distances of single clips are averaged, changes the value several times over: the estimate falls
+with the number of frames, and for a clip of ViCo's length it measures the sample size more than the motion (two
+sequences of the same distribution, 64 dimensions, autocorrelation .95: 4.07 at 90 frames, 1.31 at 1000, .18 at 10 000).
 
-Source
-------
-Heusel et al., NeurIPS 2017; Dowson and Landau, J. Multivariate Analysis 1982. Per clip: ``mymetrics.py`` of
+Source: Heusel et al., NeurIPS 2017; Dowson and Landau, J. Multivariate Analysis 1982. Per clip: ``mymetrics.py`` of
 Boese0601/Dyadic-Interaction-Modeling. Newton-Schulz: ``fid.py`` of photosynthesis-team/piq, which the challenge ran.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -39,18 +36,10 @@ def validate(first: np.ndarray, second: np.ndarray) -> None:
         raise ValueError(f"expected two samples or more for a covariance, found {len(first)} and {len(second)}")
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """Mean (dimension,) and covariance (dimension, dimension) of samples."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
-
-    @classmethod
-    def of(cls, samples: np.ndarray) -> Gaussian:
-        """Of samples (sample, dimension)."""
-        values = samples.astype(np.float64)
-        return cls(values.mean(axis=0), np.cov(values, rowvar=False).reshape(values.shape[1], values.shape[1]))
+def _moments(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (dimension,) and covariance (dimension, dimension) of samples (sample, dimension)."""
+    values = samples.astype(np.float64)
+    return values.mean(axis=0), np.cov(values, rowvar=False).reshape(values.shape[1], values.shape[1])
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -61,16 +50,16 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     samples than dimensions smaller by about 1e-5 of it.
     """
     validate(first, second)
-    one, other = Gaussian.of(first), Gaussian.of(second)
-    values, vectors = np.linalg.eigh(one.covariance)
+    one, other = _moments(first), _moments(second)
+    values, vectors = np.linalg.eigh(one[1])
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    eigenvalues = np.linalg.eigvalsh(root @ other.covariance @ root)
+    eigenvalues = np.linalg.eigvalsh(root @ other[1] @ root)
     return max(_distance(one, other, float(np.sqrt(np.maximum(eigenvalues, 0)).sum())), 0.0)
 
 
-def _distance(first: Gaussian, second: Gaussian, trace_of_root: float) -> float:
-    apart = np.square(first.mean - second.mean).sum()
-    return float(apart + np.trace(first.covariance) + np.trace(second.covariance) - 2 * trace_of_root)
+def _distance(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], trace_of_root: float) -> float:
+    apart = np.square(one[0] - other[0]).sum()
+    return float(apart + np.trace(one[1]) + np.trace(other[1]) - 2 * trace_of_root)
 
 
 def frechet_distance_piq(first: np.ndarray, second: np.ndarray) -> float:
@@ -79,8 +68,8 @@ def frechet_distance_piq(first: np.ndarray, second: np.ndarray) -> float:
     Where covariances are ill-conditioned, as they are with fewer samples than dimensions, by a factor of two and more.
     """
     validate(first, second)
-    one, other = Gaussian.of(first), Gaussian.of(second)
-    return _distance(one, other, float(np.trace(newton_schulz_root(one.covariance @ other.covariance))))
+    one, other = _moments(first), _moments(second)
+    return _distance(one, other, float(np.trace(newton_schulz_root(one[1] @ other[1]))))
 
 
 def newton_schulz_root(matrix: np.ndarray) -> np.ndarray:
@@ -125,71 +114,73 @@ def paired_frechet_distance(predicted: np.ndarray, reference: np.ndarray, speake
 
 
 _PER_CLIP_WARNING = "grows as clips get shorter: compare only data sets with clips of the same lengths"
+_distance_of = partial(Definition, scale=1.0, direction=Direction.LOWER, min_frames=2)
 
 
-def _coefficients(quantity: Quantity, pooled: bool) -> Definition:
-    return Definition(
-        id=f"{quantity}fd_frechet_{'pooled' if pooled else 'per_clip'}",
-        name=f"{str(quantity).title()}FD (Frechet, {'pooled' if pooled else 'per clip'})",
-        published_as="ViCo challenge 2023; HSP Table 1" if pooled else "FD of Dyadic-Interaction-Modeling",
-        formula=f"Frechet distance of {quantity}, {'frames of all clips together' if pooled else 'mean over clips'}",
-        source="Chang et al., MM 2023 (HSP), section 3" if pooled else "mymetrics.py of Dyadic-Interaction-Modeling",
-        scale=1.0,
-        pooling=Pooling.DATA_SET if pooled else Pooling.CLIPS,
-        direction=Direction.LOWER,
-        inputs=quantity.pair,
-        min_frames=2,
-        function=frechet_pooled if pooled else frechet_of_clip,
-        perfect=0.0,
-        warning="published code and pooling are unknown; falls with the number of frames"
-        if pooled
-        else _PER_CLIP_WARNING,
+def _coefficients(quantity: Quantity) -> Iterator[Definition]:
+    of_parts = partial(_distance_of, inputs=quantity.pair, perfect=0.0)
+    yield of_parts(
+        id=f"{quantity}fd_frechet_pooled",
+        name=f"{str(quantity).title()}FD (Frechet, pooled)",
+        published_as="ViCo challenge 2023; HSP Table 1",
+        formula=f"Frechet distance of {quantity}, frames of all clips together",
+        source="Chang et al., MM 2023 (HSP), section 3",
+        pooling=Pooling.DATA_SET,
+        function=frechet_pooled,
+        warning="published code and pooling are unknown; falls with the number of frames",
+    )
+    yield of_parts(
+        id=f"{quantity}fd_frechet_per_clip",
+        name=f"{str(quantity).title()}FD (Frechet, per clip)",
+        published_as="FD of Dyadic-Interaction-Modeling",
+        formula=f"Frechet distance of {quantity}, mean over clips",
+        source="mymetrics.py of Dyadic-Interaction-Modeling",
+        pooling=Pooling.CLIPS,
+        function=frechet_of_clip,
+        warning=_PER_CLIP_WARNING,
     )
 
 
 def _paired(quantity: Quantity) -> Definition:
-    return Definition(
+    return _distance_of(
         id=f"pfd_{quantity}_frechet_per_clip",
         name=f"P-FD {quantity}",
         published_as="P-FD of Dyadic-Interaction-Modeling",
         formula=f"Frechet distance of {quantity} of listener and speaker side by side, mean over clips",
         source="Ng et al., CVPR 2022; mymetrics.py of Dyadic-Interaction-Modeling",
-        scale=1.0,
         pooling=Pooling.CLIPS,
-        direction=Direction.LOWER,
         inputs=(*quantity.pair, quantity.speaker),
-        min_frames=2,
         function=paired_frechet_distance,
         perfect=0.0,
         warning=_PER_CLIP_WARNING,
     )
 
 
-def _fid(piq: bool) -> Definition:
-    return Definition(
-        id="fid_piq" if piq else "fid_exact",
-        name="FID (piq)" if piq else "FID",
-        published_as="ViCo Table 4; ViCo challenge; HSP Table 1" if piq else "",
-        formula="Frechet distance of Inception features of the frames of all clips together"
-        + (", matrix root by piq's Newton-Schulz iteration" if piq else ""),
-        source="Heusel et al., NeurIPS 2017; compute_fid.py of vico_challenge_baseline; fid.py of piq 0.8",
-        scale=1.0,
-        pooling=Pooling.DATA_SET,
-        direction=Direction.LOWER,
-        inputs=Quantity.INCEPTION.pair,
-        min_frames=2,
-        function=frechet_pooled_piq if piq else frechet_pooled,
-        perfect=None if piq else 0.0,
-        warning="falls with the number of frames; with fewer than 2048 its covariance has no full rank"
-        + ("; too large where the covariance is ill-conditioned, as then" if piq else ""),
-    )
-
-
-_MOTION = (Quantity.EXP, Quantity.POSE)
+_FID = _distance_of(
+    id="fid_exact",
+    name="FID",
+    formula="Frechet distance of Inception features of the frames of all clips together",
+    source="Heusel et al., NeurIPS 2017; compute_fid.py of vico_challenge_baseline; fid.py of piq 0.8",
+    pooling=Pooling.DATA_SET,
+    inputs=Quantity.INCEPTION.pair,
+    function=frechet_pooled,
+    perfect=0.0,
+    warning="falls with the number of frames; with fewer than 2048 its covariance has no full rank",
+)
 
 DEFINITIONS = (
-    *(_coefficients(quantity, pooled) for quantity in _MOTION for pooled in (True, False)),
-    *(_paired(quantity) for quantity in _MOTION),
-    _fid(piq=False),
-    _fid(piq=True),
+    *_coefficients(Quantity.EXP),
+    *_coefficients(Quantity.POSE),
+    *(_paired(quantity) for quantity in (Quantity.EXP, Quantity.POSE)),
+    _FID,
+    replace(
+        _FID,
+        id="fid_piq",
+        name="FID (piq)",
+        published_as="ViCo Table 4; ViCo challenge; HSP Table 1",
+        formula=f"{_FID.formula}, matrix root by piq's Newton-Schulz iteration",
+        function=frechet_pooled_piq,
+        perfect=None,
+        warning=f"{_FID.warning}; too large where the covariance is ill-conditioned, as then",
+    ),
 )

@@ -1,20 +1,16 @@
 """Identity (CSIM): whether the predicted listener is the same person as the reference.
 
-Conventions
------------
-Embeddings are (frame, dimension); their lengths do not matter, only their directions. Which network makes them, and
-whether the face was aligned before, changes the value.
+Conventions: Embeddings are (frame, dimension); their lengths do not matter, only their directions. Which network makes
+them, and whether the face was aligned before, changes the value.
 
-Source
-------
-``compute_csim.py`` of dc3ea9f/vico_challenge_baseline: frame by frame since commit 16424c0, before that the mean of all
-pairs of frames, which the numbers of 2022 use. MFR-Net (MM 2023), section 4.2.1 and Table 2: "cosine similarity" of
-VGGFace2 features, with an arrow downwards and values of a distance.
+Source: ``compute_csim.py`` of dc3ea9f/vico_challenge_baseline: frame by frame since commit 16424c0, before that the
+mean of all pairs of frames, which the numbers of 2022 use. MFR-Net (MM 2023), section 4.2.1 and Table 2: "cosine
+similarity" of VGGFace2 features, with an arrow downwards and values of a distance.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -51,57 +47,49 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-_CSIM = Definition(
-    id="csim_arcface",
-    name="CSIM",
-    published_as="CSIM, ViCo challenge 2023; HSP Table 1",
-    formula="mean over frames of the cosine",
-    source="compute_csim.py of the ViCo baseline",
-    scale=1.0,
-    pooling=Pooling.FRAMES,
-    direction=Direction.HIGHER,
-    inputs=Quantity.ARCFACE.pair,
-    min_frames=1,
-    function=cosine_similarity,
-    perfect=1.0,
-)
-_OF_VGGFACE2 = replace(
-    _CSIM,
-    id="csim_vggface2",
-    name="CSIM (VGGFace2)",
-    published_as="",
-    source="MFR-Net (MM 2023), section 4.2.1",
-    inputs=Quantity.VGGFACE2.pair,
-)
+_cosine = partial(Definition, scale=1.0, pooling=Pooling.FRAMES, min_frames=1)
+_of_frames = partial(_cosine, direction=Direction.HIGHER, function=cosine_similarity, perfect=1.0)
+_OF_FRAMES = "mean over frames of the cosine"
+_VICO, _MFR = "compute_csim.py of the ViCo baseline", "MFR-Net (MM 2023), section 4.2.1"
 
 DEFINITIONS = (
-    _CSIM,
-    replace(
-        _CSIM,
+    _of_frames(
+        id="csim_arcface",
+        name="CSIM",
+        published_as="CSIM, ViCo challenge 2023; HSP Table 1",
+        formula=_OF_FRAMES,
+        source=_VICO,
+        inputs=Quantity.ARCFACE.pair,
+    ),
+    _cosine(
         id="csim_arcface_all_pairs",
         name="CSIM (all pairs)",
         published_as="CSIM, ViCo challenge 2022",
         formula="mean cosine of all pairs of frames of a clip",
+        source=_VICO,
+        direction=Direction.HIGHER,
+        inputs=Quantity.ARCFACE.pair,
         function=cosine_of_all_pairs,
         perfect=None,
     ),
-    _OF_VGGFACE2,
-    replace(
-        _OF_VGGFACE2,
+    _of_frames(
+        id="csim_vggface2", name="CSIM (VGGFace2)", formula=_OF_FRAMES, source=_MFR, inputs=Quantity.VGGFACE2.pair
+    ),
+    _cosine(
         id="csim_distance_vggface2",
         name="CSIM distance (VGGFace2)",
         published_as="CSIM, MFR-Net Table 2 (lower is better)",
-        formula="1 - mean over frames of the cosine",
+        formula=f"1 - {_OF_FRAMES}",
+        source=_MFR,
         direction=Direction.LOWER,
+        inputs=Quantity.VGGFACE2.pair,
         function=cosine_distance,
         perfect=0.0,
     ),
-    replace(
-        _CSIM,
+    _of_frames(
         id="identity_cosine_3dmm",
         name="Identity cosine (3DMM)",
-        published_as="",
-        formula="mean over frames of the cosine of fitted identity coefficients",
+        formula=f"{_OF_FRAMES} of fitted identity coefficients",
         source="this project: the shape of the head alone, no network of recognition",
         inputs=Quantity.IDENTITY.pair,
         warning="not CSIM: it sees the geometry of the head, neither skin nor hair, and people look alike to it",

@@ -1,14 +1,10 @@
 """PSNR and SSIM of predicted frames against the reference, with the conventions of piq.
 
-Conventions
------------
-Frames are RGB, uint8 (frame, height, width, 3), with 255 as the range; prediction and reference have one size. Values
-are of single frames first, (frame,), then their mean. PSNR cannot exceed 80 dB. SSIM first shrinks by
+Conventions: Frames are RGB, uint8 (frame, height, width, 3), with 255 as the range; prediction and reference have one
+size. Values are of single frames first, (frame,), then their mean. PSNR cannot exceed 80 dB. SSIM first shrinks by
 ``round(shorter side / 256)``, half to even: 384 px by 2, 640 px by 2 as well.
 
-Source
-------
-Wang et al., "Image Quality Assessment", TIP 2004 (SSIM, equation 13); ``psnr.py`` and ``ssim.py`` of
+Source: Wang et al., "Image Quality Assessment", TIP 2004 (SSIM, equation 13); ``psnr.py`` and ``ssim.py`` of
 photosynthesis-team/piq 0.8, which ``compute_base_metrics.py`` of dc3ea9f/vico_challenge_baseline runs.
 """
 
@@ -20,7 +16,7 @@ import cv2
 import numpy as np
 
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
-from stages.evaluate.metrics.validation import check_pair
+from stages.evaluate.metrics.validation import check_pair, check_pictures
 
 PSNR_FLOOR = 1e-8  # added to the mean squared error
 SSIM_SIDE_PX = 256  # the side that SSIM shrinks pictures towards
@@ -31,9 +27,8 @@ C1, C2 = 0.01**2, 0.03**2  # k1 and k2 squared, for a range of 1
 def validate(predicted: np.ndarray, reference: np.ndarray) -> None:
     """Two arrays of RGB pictures, uint8 (frame, height, width, 3), of the same shape."""
     check_pair(predicted, reference, ndim=4)
-    for frames in (predicted, reference):
-        if frames.dtype != np.uint8 or frames.shape[-1] != 3:
-            raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
+    check_pictures(predicted)
+    check_pictures(reference)
 
 
 def psnr_of_frames(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:

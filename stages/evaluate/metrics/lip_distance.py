@@ -1,14 +1,10 @@
 """Lip landmark distance (LMD): how far the predicted lips lie from the reference, in pixels.
 
-Conventions
------------
-Landmarks are MediaPipe's (frame, 478, 2 or 3) in px of the crop; twenty of them stand where the lip points 48-67 of the
-68-point scheme lie, and only x and y count. The value depends on the size of the picture.
+Conventions: Landmarks are MediaPipe's (frame, 478, 2 or 3) in px of the crop; twenty of them stand where the lip points
+48-67 of the 68-point scheme lie, and only x and y count. The value depends on the size of the picture.
 
-Source
-------
-``compute_lmd.py`` of dc3ea9f/vico_challenge_baseline, which takes its points from face_alignment; with MediaPipe's the
-numbers are others, hence the other name.
+Source: ``compute_lmd.py`` of dc3ea9f/vico_challenge_baseline, which takes its points from face_alignment; with
+MediaPipe's the numbers are others, hence the other name.
 """
 
 from __future__ import annotations
@@ -23,21 +19,10 @@ INNER_LIPS = (78, 82, 13, 312, 308, 317, 14, 87)  # 60 to 67
 LIPS = OUTER_LIPS + INNER_LIPS
 
 
-def validate(predicted: np.ndarray, reference: np.ndarray) -> None:
-    """Two arrays (frame, point, 2) of the same shape."""
-    check_pair(predicted, reference, ndim=3)
-
-
-def landmark_distance_px(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """Mean of ``|predicted - reference|`` over frames, points, x and y."""
-    validate(predicted, reference)
-    return float(np.abs(predicted.astype(np.float64) - reference).mean())
-
-
 def lip_distance_px(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """`landmark_distance_px` of the lips among MediaPipe's points (frame, 478, 2 or 3)."""
-    validate(predicted, reference)
-    return landmark_distance_px(predicted[:, LIPS, :2], reference[:, LIPS, :2])
+    """Mean of ``|predicted - reference|`` over frames, x and y of the lips among MediaPipe's points."""
+    check_pair(predicted, reference, ndim=3)
+    return float(np.abs(predicted[:, LIPS, :2].astype(np.float64) - reference[:, LIPS, :2]).mean())
 
 
 DEFINITIONS = (

@@ -5,17 +5,15 @@ probability of ``1 - exp(-(width / w)^3.6)``, w = 5 px in blocks of low contrast
 of edges whose probability, rounded to whole percent, is below 64. Widths are whole and a width of w has 63 %, so that
 is the share of widths up to w.
 
-Conventions
------------
-Pictures are 8 bit grey, (height, width), by OpenCV's conversion from RGB; what is left beside the blocks of 64 px does
-not count. As in python-cpbd: the square of the gradient is compared with the root of its mean, an ideal step has no
-edge since both its columns are equally strong, and a pixel without horizontal gradient counts as one that rises.
+Conventions: Pictures are 8 bit grey, (height, width), by OpenCV's conversion from RGB; what is left beside the blocks
+of 64 px does not count. As in python-cpbd: the square of the gradient is compared with the root of its mean, an ideal
+step has no edge since both its columns are equally strong, and a pixel without horizontal gradient counts as one that
+rises.
 
-Source
-------
-Narvekar and Karam, "A No-Reference Image Blur Metric Based on the Cumulative Probability of Blur Detection (CPBD)",
-TIP 2011, of the Image, Video and Usability Lab, Arizona State University; Marziliano et al., ICIP 2002, for the widths;
-Canny, PAMI 1986, for the blocks that count. Written from descriptions of python-cpbd 1.0.7, no code of which is here.
+Source: Narvekar and Karam, "A No-Reference Image Blur Metric Based on the Cumulative Probability of Blur Detection
+(CPBD)", TIP 2011, of the Image, Video and Usability Lab, Arizona State University; Marziliano et al., ICIP 2002, for
+the widths; Canny, PAMI 1986, for the blocks that count. Written from descriptions of python-cpbd 1.0.7, no code of
+which is here.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import cv2
 import numpy as np
 
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
-from stages.evaluate.metrics.validation import check
+from stages.evaluate.metrics.validation import check, check_pictures
 
 BLOCK_PX = 64
 LOW_CONTRAST = 50  # grey levels between a block's darkest and brightest pixel
@@ -34,30 +32,17 @@ LONGEST_RUN_PX = 100  # to either side of an edge
 GREYS_TO_GRADIENT = 8  # sum of the Sobel kernel's weights, regardless of their signs
 STEEPEST = np.tan(np.pi / 8)  # a gradient up to 22.5 degrees from the horizontal has a width
 
-CANNY_HIGH = (
-    0.2  # scikit-image's default, meant for pictures in [0, 1], here in grey levels: nearly everything is an edge
-)
+CANNY_HIGH = 0.2  # scikit-image's default, meant for [0, 1], here in grey levels: nearly everything is an edge
 STRIPS_PX = (8, 52)  # rows in the middle of every block in which Canny's edges are looked for, first few, then most
 STRIP_MARGIN_PX = 6  # 4 of the Gaussian, 1 of the gradient, 1 of the neighbours
 SURELY_EDGE_PIXELS = 4 * MIN_EDGE_PIXELS  # in the strip: roundings of a few pixels do not matter
 
 
-def validate(frames: np.ndarray) -> None:
-    """RGB pictures, uint8 (frame, height, width, 3)."""
-    check(frames, ndim=4)
-    if frames.dtype != np.uint8 or frames.shape[-1] != 3:
-        raise ValueError(f"expected RGB pictures, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
-
-
-def cpbd_of_frames(frames: np.ndarray) -> np.ndarray:
-    """CPBD of every frame, (frame,)."""
-    validate(frames)
-    return np.array([cpbd_of_picture(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames])
-
-
 def cpbd(frames: np.ndarray) -> float:
-    """Mean CPBD of frames."""
-    return float(cpbd_of_frames(frames).mean())
+    """Mean CPBD of frames, uint8 RGB (frame, height, width, 3)."""
+    check(frames, ndim=4)
+    check_pictures(frames)
+    return float(np.mean([cpbd_of_picture(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames]))
 
 
 def cpbd_of_picture(grey: np.ndarray) -> float:
@@ -166,9 +151,8 @@ def strip_edges(grey: np.ndarray, strip_px: int) -> np.ndarray:
     rim = STRIP_MARGIN_PX - 1
     down, across = (values.reshape(rows, height, width)[:, rim:-rim, rim:-rim] for values in gradient)
     edges = np.zeros((rows, strip_px, width), bool)
-    edges[..., rim + 1 : -rim - 1] = _strongest_along_gradient(
-        np.sqrt(np.square(down) + np.square(across)), down, across
-    )
+    strength = np.sqrt(np.square(down) + np.square(across))
+    edges[..., rim + 1 : -rim - 1] = _strongest_along_gradient(strength, down, across)
     return edges.reshape(-1, width)
 
 

@@ -1,13 +1,9 @@
 """Synchrony: how a listener moves with the speaker (RPCC, TLCC, WTLCC) and in step with the reference (STS).
 
-Conventions
------------
-Coefficients are (frame, dimension) at 30 fps; listener and speaker are of the same clip and length. A dimension that
-does not change correlates with nothing: r = 0.
+Conventions: Coefficients are (frame, dimension) at 30 fps; listener and speaker are of the same clip and length. A
+dimension that does not change correlates with nothing: r = 0.
 
-Source
-------
-Song et al., ICCV 2023 (ELP), section 4.1. RPCC and STS: ``mymetrics.py`` and ``eval_utils.py`` of
+Source: Song et al., ICCV 2023 (ELP), section 4.1. RPCC and STS: ``mymetrics.py`` and ``eval_utils.py`` of
 Boese0601/Dyadic-Interaction-Modeling; RPCC of single dimensions: ``evaluate_listener.py`` of sanjayss34/lm-listener.
 TLCC: ``TLCC.py`` of reactmultimodalchallenge/baseline_react2023. STS: Moeller-Levet et al., IDA 2003. WTLCC: Boker et
 al., Psychological Methods 2002; ELP's window is 4 s, its lags and its step are not published.
@@ -15,7 +11,7 @@ al., Psychological Methods 2002; ELP's window is 4 s, its lags and its step are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -26,20 +22,14 @@ from stages.evaluate.metrics.correlation import lagged, pearson
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
 from stages.evaluate.metrics.validation import check_pair, check_sets
 
+Clips = Sequence[np.ndarray]
 STS_STEP_S = 0.1  # dt of the published code, whatever the frame rate
 TLCC_LAGS_FRAMES = frames_in(2) - 1  # lags of less than 2 s
 WINDOW_FRAMES = frames_in(4)
 WINDOW_LAGS_FRAMES = WINDOW_FRAMES // 2  # our choice: so that at least half of a window overlaps
 
 
-def validate(listener: np.ndarray, speaker: np.ndarray) -> None:
-    """Two arrays (frame, dimension) of the same shape."""
-    check_pair(listener, speaker, ndim=2)
-
-
-def residual_correlation(
-    predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], speaker: Sequence[np.ndarray]
-) -> float:
+def residual_correlation(predicted: Clips, reference: Clips, speaker: Clips) -> float:
     """RPCC: difference of the listeners' r with the speaker, all clips, frames and dimensions as one sequence."""
     check_sets(predicted, reference)
     check_sets(reference, speaker)
@@ -49,7 +39,7 @@ def residual_correlation(
 
 def correlation_of_dimensions(listener: np.ndarray, speaker: np.ndarray) -> float:
     """Absolute value of the mean over dimensions of r, in one clip."""
-    validate(listener, speaker)
+    check_pair(listener, speaker, ndim=2)
     return float(abs(pearson(listener, speaker).mean()))
 
 
@@ -60,7 +50,7 @@ def residual_correlation_of_dimensions(predicted: np.ndarray, reference: np.ndar
 
 def lag_curve(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) -> np.ndarray:
     """r at every lag, mean over dimensions, (2 max_lag_frames + 1,); lag > 0: the listener follows the speaker."""
-    validate(listener, speaker)
+    check_pair(listener, speaker, ndim=2)
     if len(listener) < max_lag_frames + 2:
         raise ValueError(f"lags of {max_lag_frames} need {max_lag_frames + 2} frames, found {len(listener)}")
     return lagged(listener, speaker, max_lag_frames).mean(axis=-1)
@@ -73,7 +63,7 @@ def peak_lag(listener: np.ndarray, speaker: np.ndarray, max_lag_frames: int) -> 
 
 def window_curves(listener: np.ndarray, speaker: np.ndarray) -> np.ndarray:
     """WTLCC: lag curves (lag, window) of windows of 4 s, one after the other; the rest of the clip is left out."""
-    validate(listener, speaker)
+    check_pair(listener, speaker, ndim=2)
     if len(listener) < WINDOW_FRAMES:
         raise ValueError(f"windows of 4 s need {WINDOW_FRAMES} frames, found {len(listener)}")
     return lagged(_windows(listener), _windows(speaker), WINDOW_LAGS_FRAMES).mean(axis=-1)
@@ -97,7 +87,7 @@ def windowed_difference(predicted: np.ndarray, reference: np.ndarray, speaker: n
 
 def short_time_distance(predicted: np.ndarray, reference: np.ndarray) -> float:
     """STS of one sequence: ``sqrt(sum (change of predicted - change of reference)^2 / dt)`` over frames, dimensions."""
-    validate(predicted, reference)
+    check_pair(predicted, reference, ndim=2)
     apart = np.diff(predicted.astype(np.float64) - reference, axis=0)
     return float(np.sqrt(np.square(apart).sum() / STS_STEP_S))
 
@@ -113,73 +103,53 @@ _ELP = "Song et al., ICCV 2023 (ELP), section 4.1"
 _GROWS = "grows with the square root of frames times dimensions: compare only the same frames"
 
 
-def _rpcc(quantity: Quantity) -> tuple[Definition, Definition]:
-    flat = Definition(
+def _definitions(quantity: Quantity) -> Iterator[Definition]:
+    distance = partial(Definition, scale=1.0, direction=Direction.LOWER, min_frames=2, perfect=0.0)
+    rpcc = partial(distance, inputs=(*quantity.pair, quantity.speaker))
+    yield rpcc(
         id=f"rpcc_{quantity}_flat",
         name=f"RPCC {quantity} (flat)",
         published_as=f"RPCC of {_DIM}",
         formula=f"|r(reference, speaker) - r(predicted, speaker)| of {quantity}; clips, frames, dimensions in one row",
         source=f"{_ELP}; mymetrics.py of {_DIM}",
-        scale=1.0,
         pooling=Pooling.DATA_SET,
-        direction=Direction.LOWER,
-        inputs=(*quantity.pair, quantity.speaker),
-        min_frames=2,
         function=residual_correlation,
-        perfect=0.0,
         warning="r of one row also sees that dimensions have different means",
     )
-    of_dimensions = replace(
-        flat,
+    yield rpcc(
         id=f"rpcc_{quantity}_per_dimension",
         name=f"RPCC {quantity} (per dimension)",
-        published_as="",
         formula=f"difference of |mean over dimensions of r| with the speaker of {quantity}, mean over clips",
         source=f"{_ELP}; calc_pearson of sanjayss34/lm-listener",
         pooling=Pooling.CLIPS,
         function=residual_correlation_of_dimensions,
-        warning="",
     )
-    return flat, of_dimensions
-
-
-def _tlcc(quantity: Quantity) -> Definition:
-    return Definition(
+    following = partial(Definition, scale=1.0, pooling=Pooling.CLIPS, direction=Direction.REFERENCE, perfect=None)
+    following = partial(following, inputs=(quantity.predicted, quantity.speaker))
+    yield following(
         id=f"tlcc_{quantity}_react",
         name=f"TLCC {quantity} (REACT)",
         published_as="TLCC (FRSyn) of REACT 2023, there at 25 fps",
         formula=f"|lag| of the highest r with the speaker, mean over dimensions of {quantity}, lags below 2 s",
         source="TLCC.py of reactmultimodalchallenge/baseline_react2023",
         unit="frames",
-        scale=1.0,
-        pooling=Pooling.CLIPS,
-        direction=Direction.REFERENCE,
-        inputs=(quantity.predicted, quantity.speaker),
         min_frames=TLCC_LAGS_FRAMES + 2,
         function=partial(peak_lag, max_lag_frames=TLCC_LAGS_FRAMES),
-        perfect=None,
         warning="REACT ranks lower as better: a listener that copies the speaker at once has 0",
     )
-
-
-def _wtlcc(quantity: Quantity) -> tuple[Definition, Definition]:
-    peak = Definition(
+    peak = following(
         id=f"wtlcc_{quantity}_4s_peak",
         name=f"WTLCC {quantity} (peak)",
         published_as="WTLCC, ELP Table 1",
         formula=f"highest r with the speaker at lags up to 2 s, mean over dimensions of {quantity}, mean over windows "
         "of 4 s, mean over clips",
         source=f"{_ELP}; Boker et al., Psychological Methods 2002",
-        scale=1.0,
-        pooling=Pooling.CLIPS,
-        direction=Direction.REFERENCE,
-        inputs=(quantity.predicted, quantity.speaker),
         min_frames=WINDOW_FRAMES,
         function=windowed_peak,
-        perfect=None,
         warning="lags, step and summary are ours: the paper publishes only the window",
     )
-    difference = replace(
+    yield peak
+    yield replace(
         peak,
         id=f"wtlcc_{quantity}_4s_l1",
         name=f"WTLCC {quantity} (L1)",
@@ -190,41 +160,25 @@ def _wtlcc(quantity: Quantity) -> tuple[Definition, Definition]:
         perfect=0.0,
         warning=f"{peak.warning}; ELP describes a difference but prints raw values",
     )
-    return peak, difference
-
-
-def _sts(quantity: Quantity) -> tuple[Definition, Definition]:
-    formula = f"sqrt(sum of squared differences of the changes from frame to frame of {quantity} / 0.1 s)"
-    concatenated = Definition(
+    changes = f"sqrt(sum of squared differences of the changes from frame to frame of {quantity} / 0.1 s)"
+    sts = partial(distance, source=f"Moeller-Levet et al., IDA 2003; eval_utils.py of {_DIM}", inputs=quantity.pair)
+    yield sts(
         id=f"sts_{quantity}_concatenated",
         name=f"STS {quantity} (concatenated)",
         published_as=f"STS of {_DIM}",
-        formula=f"{formula}, all clips one after the other",
-        source=f"Moeller-Levet et al., IDA 2003; eval_utils.py of {_DIM}",
-        scale=1.0,
+        formula=f"{changes}, all clips one after the other",
         pooling=Pooling.DATA_SET,
-        direction=Direction.LOWER,
-        inputs=quantity.pair,
-        min_frames=2,
         function=short_time_distance_concatenated,
-        perfect=0.0,
         warning=f"{_GROWS}; the jumps between clips count",
     )
-    per_clip = replace(
-        concatenated,
+    yield sts(
         id=f"sts_{quantity}_per_clip",
         name=f"STS {quantity} (per clip)",
-        published_as="",
-        formula=f"{formula}, mean over clips",
+        formula=f"{changes}, mean over clips",
         pooling=Pooling.CLIPS,
         function=short_time_distance,
         warning=_GROWS,
     )
-    return concatenated, per_clip
 
 
-DEFINITIONS = tuple(
-    definition
-    for quantity in (Quantity.EXP, Quantity.POSE)
-    for definition in (*_rpcc(quantity), _tlcc(quantity), *_wtlcc(quantity), *_sts(quantity))
-)
+DEFINITIONS = (*_definitions(Quantity.EXP), *_definitions(Quantity.POSE))

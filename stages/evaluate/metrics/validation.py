@@ -12,13 +12,7 @@ class MismatchError(ValueError):
 
 
 def check_pair(predicted: np.ndarray, other: np.ndarray, ndim: int) -> None:
-    """Two arrays of the same shape with this many axes, and without NaN.
-
-    Raises
-    ------
-    MismatchError : lengths or sizes differ; says both.
-    ValueError : other number of axes, no frames, or numbers that are not finite.
-    """
+    """Two arrays of the same shape with this many axes, and without NaN; else `MismatchError` or `ValueError`."""
     if len(predicted) != len(other):
         raise MismatchError(
             f"expected as many frames as the other sequence, {len(other)}, found {len(predicted)}; "
@@ -40,6 +34,12 @@ def check(values: np.ndarray, ndim: int) -> None:
             f"expected finite numbers, found NaN or infinity in {bad} of {len(values)} frames; leave out the frames "
             "that are not valid in every sequence (the column coeffs_valid) before they are scored"
         )
+
+
+def check_pictures(frames: np.ndarray) -> None:
+    """RGB pictures, uint8 (frame, height, width, 3); none is fine."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"expected RGB, uint8 (frame, height, width, 3), found {frames.dtype} {frames.shape}")
 
 
 def check_sets(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> None:

@@ -1,14 +1,10 @@
 """Variety: how much a listener moves (V-D, diversity), how many things it does (SI-D), how far its answers lie apart.
 
-Conventions
------------
-Coefficients and embeddings are (frame, dimension), several samples of them (frame, sample, dimension). All are
-properties of one data set. A still listener has none; noise has a lot: the reference's own value is the goal.
+Conventions: Coefficients and embeddings are (frame, dimension), several samples of them (frame, sample, dimension). All
+are properties of one data set. A still listener has none; noise has a lot: the reference's own value is the goal.
 
-Source
-------
-Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in
-three definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
+Source: Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in three
+definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
 ``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``. Diversity: Zhang et al., "SadTalker", CVPR
 2023, whose method MFR-Net (MM 2023, section 4.2.1) follows: "standard deviation of the head motion feature embeddings
 extracted from the generated frames using Hopenet". Neither published the code; that the embeddings are the pooled
@@ -17,7 +13,7 @@ features before Hopenet's three heads is our reading.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -112,89 +108,84 @@ def entropy_bit(labels: np.ndarray, k: int) -> float:
     return float(-(share * np.log2(share + LOG_FLOOR)).sum())
 
 
-def _v_d(quantity: Quantity, kind: str) -> Definition:
-    formula, pooling, function, source = {
-        "flat": ("all values of all clips as one sequence", Pooling.DATA_SET, flat_variance, "mymetrics.py"),
-        "sum": ("the sum over dimensions, all clips together", Pooling.DATA_SET, summed_variance, "eval_utils.py"),
-        "per_clip": ("mean over dimensions, mean over clips", Pooling.CLIPS, mean_variance, "evaluate_listener.py"),
-    }[kind]
-    code = "sanjayss34/lm-listener" if kind == "per_clip" else "Boese0601/Dyadic-Interaction-Modeling"
-    return Definition(
-        id=f"vd_{quantity}_{kind}",
-        name=f"V-D {quantity} ({kind.replace('_', ' ')})",
-        published_as=f"Var of {code}",
-        formula=f"variance of {quantity}: {formula}",
-        source=f"Ng et al., CVPR 2022; {source} of {code}",
-        scale=1.0,
-        pooling=pooling,
-        direction=Direction.REFERENCE,
-        inputs=(quantity.predicted,),
-        min_frames=2,
-        function=function,
-        perfect=None,
-        warning="one of three definitions in circulation; ELP does not say which it prints",
-    )
+_property = partial(Definition, scale=1.0, min_frames=2, perfect=None)
+_DIM, _LML = "Boese0601/Dyadic-Interaction-Modeling", "sanjayss34/lm-listener"
+_V_D = (  # end of the id, what is averaged, pooling, function, file and code
+    ("flat", "all values of all clips as one sequence", Pooling.DATA_SET, flat_variance, "mymetrics.py", _DIM),
+    ("sum", "the sum over dimensions, all clips together", Pooling.DATA_SET, summed_variance, "eval_utils.py", _DIM),
+    ("per_clip", "mean over dimensions, mean over clips", Pooling.CLIPS, mean_variance, "evaluate_listener.py", _LML),
+)
+
+
+def _v_d(quantity: Quantity) -> Iterator[Definition]:
+    for kind, formula, pooling, function, file, code in _V_D:
+        yield _property(
+            id=f"vd_{quantity}_{kind}",
+            name=f"V-D {quantity} ({kind.replace('_', ' ')})",
+            published_as=f"Var of {code}",
+            formula=f"variance of {quantity}: {formula}",
+            source=f"Ng et al., CVPR 2022; {file} of {code}",
+            pooling=pooling,
+            direction=Direction.REFERENCE,
+            inputs=(quantity.predicted,),
+            function=function,
+            warning="one of three definitions in circulation; ELP does not say which it prints",
+        )
 
 
 def si_d(quantity: Quantity, k: int, published_as: str) -> Definition:
     """SI-D with k clusters; `SI_D_PRESETS` are those with published numbers."""
-    return Definition(
+    return _property(
         id=f"sid_{quantity}_k{k}",
         name=f"SI-D {quantity} (k={k})",
         published_as=published_as,
         formula=f"entropy in bit of the nearest of {k} clusters of the reference's {quantity}, frames of all clips",
-        source="Ng et al., CVPR 2022; eval_utils.py of Boese0601/Dyadic-Interaction-Modeling",
+        source=f"Ng et al., CVPR 2022; eval_utils.py of {_DIM}",
         unit="bit",
-        scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.REFERENCE,
         inputs=quantity.pair,
         min_frames=k,
         function=partial(cluster_entropy, k=k),
-        perfect=None,
         unpaired=partial(entropy_in_clusters, k=k),
         warning=f"cannot exceed log2({k}) = {np.log2(k):.2f}",
     )
 
 
 def _diversity(quantity: Quantity, *, id: str, published_as: str = "", unit: str = "") -> Definition:
-    return Definition(
+    return _property(
         id=id,
         name=f"Diversity ({quantity})",
         published_as=published_as,
         formula=f"standard deviation of {quantity} over all generated frames, mean over dimensions",
         source="Zhang et al., CVPR 2023 (SadTalker); MFR-Net (MM 2023), section 4.2.1",
         unit=unit,
-        scale=1.0,
         pooling=Pooling.DATA_SET,
         direction=Direction.HIGHER,
         inputs=(quantity.predicted,),
-        min_frames=2,
         function=spread,
-        perfect=None,
         warning="noise is diverse: compare with the reference's own value",
     )
 
 
 def _sample_spread(quantity: Quantity, samples: Quantity) -> Definition:
-    return Definition(
+    return _property(
         id=f"sample_spread_{quantity}",
         name=f"Spread of samples ({quantity})",
         formula=f"standard deviation of {quantity} over the samples of a clip, frame by frame, mean over dimensions",
         source="this project",
-        scale=1.0,
         pooling=Pooling.FRAMES,
         direction=Direction.HIGHER,
         inputs=(samples.predicted,),
         min_frames=1,
         function=sample_spread,
-        perfect=None,
         warning="noise spreads too, and there is one truth a clip to compare with, which has no spread",
     )
 
 
 DEFINITIONS = (
-    *(_v_d(quantity, kind) for quantity in (Quantity.EXP, Quantity.POSE) for kind in ("flat", "sum", "per_clip")),
+    *_v_d(Quantity.EXP),
+    *_v_d(Quantity.POSE),
     *(si_d(quantity, k, published_as) for (quantity, k), published_as in SI_D_PRESETS.items()),
     _diversity(Quantity.HOPENET, id="diversity_hopenet", published_as="Diversity, MFR-Net Table 2"),
     _diversity(Quantity.ANGLE, id="diversity_fitted_angle", unit="rad"),

@@ -78,9 +78,7 @@ def triangles() -> np.ndarray:
 def mesh_of(motion: Motion, basis: Basis, side_px: int) -> np.ndarray:
     """The mesh in pictures of that side, float64 (frame, 478, 3) in px: x right, y down, z towards the viewer.
 
-    Raises
-    ------
-    BasisError : the basis does not have MediaPipe's points, one for one.
+    `BasisError` where the basis does not have MediaPipe's points, one for one.
     """
     if not np.array_equal(basis.point, np.arange(NUM_POINTS)):
         raise BasisError(f"basis {basis.name!r}: drawing needs all {NUM_POINTS} points, found {len(basis.point)}")

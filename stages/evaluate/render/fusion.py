@@ -37,10 +37,8 @@ class Segmenter:
 class Fusion:
     """Pastes a still background into generated pictures, one after the other.
 
-    Parameters
-    ----------
-    still : uint8 RGB (height, width, 3), the background; the reference picture, or `without_person` of it.
-    known : bool (height, width), where it is background: equation 4 of the reference.
+    ``still`` uint8 RGB (height, width, 3) is the reference picture, or `without_person` of it, and ``known`` bool
+    (height, width) where it is background: equation 4 of the reference.
     """
 
     def __init__(self, still: np.ndarray, known: np.ndarray) -> None:
@@ -50,10 +48,8 @@ class Fusion:
     def fuse(self, generated: np.ndarray, background: np.ndarray) -> np.ndarray:
         """The next generated picture, uint8 RGB (height, width, 3), with the still background.
 
-        Parameters
-        ----------
-        background : bool (height, width), where the generated picture is background. The median of equation 5 comes two
-            frames late; pixels that the person has just reached stay the person's, which the paper does not say.
+        ``background`` bool (height, width) is where it is background. The median of equation 5 comes two frames late;
+        pixels that the person has just reached stay the person's, which the paper does not say.
         """
         self._recent.append(background)
         median = 2 * np.sum(self._recent, axis=0) > len(self._recent)  # eq. 5

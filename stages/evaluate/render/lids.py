@@ -18,9 +18,7 @@ LIP_EDGE_SHARE = 0.06  # of the mouth's width, by which the mesh's lips reach in
 def shut(points: np.ndarray, closed: float) -> np.ndarray:
     """The mesh (478, 3) with openings shut that are all but shut: upper lids meet the lower ones, lips one another.
 
-    Parameters
-    ----------
-    closed : 0 leaves the eyes as the expression has them, 1 closes both.
+    ``closed`` 0 leaves the eyes as the expression has them, 1 closes both.
     """
     moved = points.copy()
     for slit, share in ((RIGHT_EYE, 1 - closed), (LEFT_EYE, 1 - closed), (MOUTH, 1.0)):

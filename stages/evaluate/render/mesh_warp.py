@@ -34,7 +34,6 @@ class MeshWarp:
         self._segmenter = Segmenter()
 
     def render(self, scene: Scene) -> Iterator[np.ndarray]:
-        """The frames of a scene: uint8 RGB (side, side, 3) each."""
         (pose,) = mesh_of(scene.pose, self._basis, scene.side_px)
         portrait = Portrait(scene.picture, pose, self._segmenter.background(scene.picture))
         for points, closed in zip(mesh_of(scene.motion, self._basis, scene.side_px), scene.closed, strict=True):
@@ -42,13 +41,10 @@ class MeshWarp:
 
 
 class Portrait:
-    """One person's reference picture, ready to be moved.
+    """One person's reference picture, uint8 RGB (side, side, 3), ready to be moved.
 
-    Parameters
-    ----------
-    reference : uint8 RGB (side, side, 3).
-    points : (478, 3), the mesh that the coefficients of that picture give, in px.
-    background : bool (side, side), what is background in it.
+    ``points`` (478, 3) in px are the mesh that the coefficients of that picture give, ``background`` bool (side, side)
+    is what is background in it.
     """
 
     def __init__(self, reference: np.ndarray, points: np.ndarray, background: np.ndarray) -> None:
@@ -64,9 +60,7 @@ class Portrait:
     def draw(self, points: np.ndarray, closed: float = 0.0) -> np.ndarray:
         """The picture, uint8 RGB (side, side, 3), with the mesh at (478, 3) in px.
 
-        Parameters
-        ----------
-        closed : how far a blink closes the eyes beyond what the mesh says, 0 to 1.
+        ``closed`` is how far a blink closes the eyes beyond what the mesh says, 0 to 1.
         """
         points = shut(points, closed)
         around = self._surroundings.move(points[list(OUTLINE), :2])

@@ -7,7 +7,7 @@ also with the gaze, teeth as part of the skull. Where the reference's mouth is s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,8 +29,7 @@ SHOWN_ASPECT = 0.12  # of a mouth whose inside is all the reference's; at half o
 LIP_SHADOW, LIP_SHADOW_REACH = 0.3, 0.06  # light that the lips keep from what lies behind, near them
 
 
-@dataclass(frozen=True)
-class _Box:
+class _Box(NamedTuple):
     """Whole pixels of a picture around an opening."""
 
     left: int
@@ -102,7 +101,6 @@ class Openings:
 
 
 def _continue_eyeball(inside: np.ndarray, points: np.ndarray, eye: Eye) -> None:
-    """Continue an eyeball behind its lids."""
     reach_px = BEHIND_SHARE * width_px(points, eye)
     polygon = _polygon(points, eye)
     box = _Box.around(polygon, 2 * reach_px, len(inside))
@@ -154,14 +152,10 @@ def _polygon(points: np.ndarray, slit: Slit) -> np.ndarray:
 def _mask(polygon: np.ndarray, box: _Box) -> np.ndarray:
     """How much of each pixel of a box lies in a polygon, float32 (height, width), 0 to 1."""
     mask = np.zeros(box.size[::-1], np.uint8)
-    if np.ptp(polygon, axis=0).min() > 0 and _area_px(polygon) > 1:
+    if np.ptp(polygon, axis=0).min() > 0 and cv2.contourArea(polygon.astype(np.float32)) > 1:
         corners = (polygon - [box.left, box.top]) * 2**FRACTION_BITS
         cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 255, cv2.LINE_AA, FRACTION_BITS)
     return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / 255
-
-
-def _area_px(polygon: np.ndarray) -> float:
-    return float(cv2.contourArea(polygon.astype(np.float32)))
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -28,10 +28,8 @@ CHECKPOINT_KEYS = ("net_G_ema", "net_G")  # what holds the generator; the publis
 class PIRender:
     """The renderer for coefficients of Deep3DFaceRecon, or of whatever the checkpoint was trained with.
 
-    Parameters
-    ----------
-    checkpoint : the published ``.pt`` file or one of the same layout.
-    plain : PIRenderer as published, without PCHG's border padding and background fusion.
+    ``checkpoint`` has the layout of the published ``.pt`` file; ``plain`` is PIRenderer as published, without PCHG's
+    border padding and background fusion.
     """
 
     def __init__(self, checkpoint: Path, device: str = "cpu", *, plain: bool = False) -> None:
@@ -41,16 +39,12 @@ class PIRender:
         self._device = device
 
     def render(self, scene: Scene) -> Iterator[np.ndarray]:
-        """The frames of a scene: uint8 RGB (side, side, 3) each."""
-        fusion = None
-        if self._segmenter is not None:
-            fusion = Fusion(scene.picture, self._segmenter.background(scene.picture))
+        segmenter = self._segmenter
+        fusion = segmenter and Fusion(scene.picture, segmenter.background(scene.picture))
         size = (scene.side_px, scene.side_px)
         for rgb in self.pictures(scene.picture, windows(semantics(scene.motion, scene.side_px))):
             frame = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
-            if fusion is not None and self._segmenter is not None:
-                frame = fusion.fuse(frame, self._segmenter.background(frame))
-            yield frame
+            yield fusion.fuse(frame, segmenter.background(frame)) if segmenter and fusion else frame
 
     @torch.inference_mode()
     def pictures(self, reference: np.ndarray, wanted: np.ndarray) -> Iterator[np.ndarray]:
@@ -65,12 +59,7 @@ class PIRender:
 
 
 def generator_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The generator's parameters out of a checkpoint.
-
-    Raises
-    ------
-    UserError : it has none under the published names.
-    """
+    """The generator's parameters out of a checkpoint; `UserError` where it has none under the published names."""
     stored = read_checkpoint(checkpoint, *CHECKPOINT_KEYS)
     return {name.removeprefix("module."): value for name, value in stored.items()}
 

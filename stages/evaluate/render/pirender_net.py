@@ -13,6 +13,7 @@ that was normalised for ``align_corners=True`` with False, and a fine residual b
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,7 @@ SIDE_PX = 256
 DESCRIPTOR = 256
 MAPPING_LAYERS, MAPPING_DILATION = 3, 3
 WARP_BASE, WARP_DOWN, WARP_UP = 32, 5, 3
+UP_LEVELS = range(WARP_DOWN - 1, WARP_DOWN - 1 - WARP_UP, -1)
 EDIT_BASE, EDIT_LAYERS, EDIT_BLOCKS = 64, 3, 2
 MOST_CHANNELS = 256
 STYLE_HIDDEN = 128  # of the networks that turn the descriptor into means and scales
@@ -36,26 +38,18 @@ Padding = Literal["zeros", "border"]
 
 @dataclass(frozen=True)
 class Rendered:
-    """What the generator makes of a picture, all (picture, ...) and in [-1, 1] but for ``flow``, in cells of its grid.
+    """What the generator makes of pictures, in [-1, 1] but for ``flow``, in cells of its grid."""
 
-    Attributes
-    ----------
-    picture : (3, side, side), the result; warped : (3, side, side), the source along the flow;
-    flow : (2, side / 4, side / 4).
-    """
-
-    picture: Tensor
-    warped: Tensor
-    flow: Tensor
+    picture: Tensor  # (picture, 3, side, side), the result
+    warped: Tensor  # (picture, 3, side, side), the source along the flow
+    flow: Tensor  # (picture, 2, side / 4, side / 4)
 
 
 class Generator(nn.Module):
     """Pictures (n, 3, 256, 256) in [-1, 1] and windows (n, 73, 27) in, `Rendered` out.
 
-    Parameters
-    ----------
-    padding : what the flow finds beyond the picture: black (``zeros``), as published, or its border, repeated, as in
-        PCHG (Huang et al., ACM MM 2022, "Image Boundary Inpainting").
+    Beyond the picture the flow finds black (``zeros``), as published, or the picture's border, repeated, as in PCHG
+    (Huang et al., ACM MM 2022, "Image Boundary Inpainting").
     """
 
     def __init__(self, padding: Padding = "zeros") -> None:
@@ -149,26 +143,22 @@ class _Hourglass(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [min(WARP_BASE * 2**level, MOST_CHANNELS) for level in range(WARP_DOWN + 1)]
-        self.encoder, self.decoder = nn.Module(), nn.Module()
-        self.encoder.add_module("input_layer", nn.Conv2d(3, WARP_BASE, 7, padding=3))
+        self.encoder, self.decoder = nn.ModuleDict(), nn.ModuleDict()
+        self.encoder["input_layer"] = nn.Conv2d(3, WARP_BASE, 7, padding=3)
         for level in range(WARP_DOWN):
-            self.encoder.add_module(f"encoder{level}", _WarpDown(widths[level], widths[level + 1]))
-        for level in self.up_levels:
+            self.encoder[f"encoder{level}"] = _WarpDown(widths[level], widths[level + 1])
+        for level in UP_LEVELS:
             inputs = widths[level + 1] * (1 if level == WARP_DOWN - 1 else 2)
-            self.decoder.add_module(f"decoder{level}", _WarpUp(inputs, widths[level]))
+            self.decoder[f"decoder{level}"] = _WarpUp(inputs, widths[level])
         self.channels = 2 * widths[WARP_DOWN - WARP_UP]
 
-    @property
-    def up_levels(self) -> range:
-        return range(WARP_DOWN - 1, WARP_DOWN - 1 - WARP_UP, -1)
-
     def forward(self, picture: Tensor, descriptor: Tensor) -> Tensor:
-        levels = [self.encoder.get_submodule("input_layer")(picture)]
+        levels = [self.encoder["input_layer"](picture)]
         for level in range(WARP_DOWN):
-            levels.append(self.encoder.get_submodule(f"encoder{level}")(levels[-1], descriptor))
+            levels.append(self.encoder[f"encoder{level}"](levels[-1], descriptor))
         x = levels.pop()
-        for level in self.up_levels:
-            x = torch.cat([self.decoder.get_submodule(f"decoder{level}")(x, descriptor), levels.pop()], 1)
+        for level in UP_LEVELS:
+            x = torch.cat([self.decoder[f"decoder{level}"](x, descriptor), levels.pop()], 1)
         return x
 
 
@@ -205,29 +195,9 @@ class _Fine(nn.Module):
         return x + self.norm2(self.conv2(x), descriptor)
 
 
-class _FineBlocks(nn.Module):
-    """Fine residual blocks in a row."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        for number in range(EDIT_BLOCKS):
-            self.add_module(f"res{number}", _Fine(channels))
-
-    def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
-        for number in range(EDIT_BLOCKS):
-            x = self.get_submodule(f"res{number}")(x, descriptor)
-        return x
-
-
-class _Stack(nn.Module):
+def _stack(*layers: nn.Module) -> nn.Sequential:
     """Layers in a row under the name ``model``, as the checkpoint has them."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+    return nn.Sequential(OrderedDict(model=nn.Sequential(*layers)))
 
 
 class _Editing(nn.Module):
@@ -236,26 +206,27 @@ class _Editing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [min(EDIT_BASE * 2**level, MOST_CHANNELS) for level in range(EDIT_LAYERS + 1)]
-        self.encoder, self.decoder = nn.Module(), nn.Module()
-        self.encoder.add_module("first", _Stack(*_convolved(6, widths[0], 7)))
+        self.encoder, self.decoder = nn.ModuleDict(), nn.ModuleDict()
+        self.encoder["first"] = _stack(*_convolved(6, widths[0], 7))
         for level in range(EDIT_LAYERS):
-            down = _Stack(*_convolved(widths[level], widths[level + 1]), nn.AvgPool2d(2))
-            self.encoder.add_module(f"down{level}", down)
-            self.decoder.add_module(f"res{level}", _FineBlocks(widths[level + 1]))
-            self.decoder.add_module(f"up{level}", _Stack(*_convolved(widths[level + 1], widths[level])))
-            self.decoder.add_module(f"jump{level}", _Stack(*_convolved(widths[level], widths[level])))
-        self.decoder.add_module("final", _Stack(nn.Conv2d(widths[0], 3, 7, padding=3), nn.Tanh()))
+            outer, inner = widths[level : level + 2]
+            self.encoder[f"down{level}"] = _stack(*_convolved(outer, inner), nn.AvgPool2d(2))
+            self.decoder[f"res{level}"] = nn.ModuleDict({f"res{block}": _Fine(inner) for block in range(EDIT_BLOCKS)})
+            self.decoder[f"up{level}"] = _stack(*_convolved(inner, outer))
+            self.decoder[f"jump{level}"] = _stack(*_convolved(outer, outer))
+        self.decoder["final"] = _stack(nn.Conv2d(widths[0], 3, 7, padding=3), nn.Tanh())
 
     def forward(self, source: Tensor, warped: Tensor, descriptor: Tensor) -> Tensor:
-        levels = [self.encoder.get_submodule("first")(torch.cat([source, warped], 1))]
+        levels = [self.encoder["first"](torch.cat([source, warped], 1))]
         for level in range(EDIT_LAYERS):
-            levels.append(self.encoder.get_submodule(f"down{level}")(levels[-1]))
-        part = self.decoder.get_submodule
+            levels.append(self.encoder[f"down{level}"](levels[-1]))
         x = levels.pop()
         for level in reversed(range(EDIT_LAYERS)):
-            x = functional.interpolate(part(f"res{level}")(x, descriptor), scale_factor=2, mode="nearest")
-            x = part(f"up{level}")(x) + part(f"jump{level}")(levels.pop())
-        return part("final")(x)
+            for block in self.decoder[f"res{level}"].values():
+                x = block(x, descriptor)
+            x = functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = self.decoder[f"up{level}"](x) + self.decoder[f"jump{level}"](levels.pop())
+        return self.decoder["final"](x)
 
 
 def _convolved(inputs: int, outputs: int, size: int = 3) -> list[nn.Module]:

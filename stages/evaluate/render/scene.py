@@ -26,34 +26,23 @@ ClipRow = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Motion:
-    """Coefficients of one face: identity (80,) or (frame, 80), exp (frame, 64), angle, trans and crop (frame, 3).
+    """Coefficients of one face: columns of the stage ``threedmm`` without their role."""
 
-    Columns of the stage ``threedmm`` without their role; ``crop`` is in pixels of the picture, y up.
-    """
-
-    identity: np.ndarray
-    exp: np.ndarray
-    angle: np.ndarray
+    identity: np.ndarray  # (80,) or (frame, 80)
+    exp: np.ndarray  # (frame, 64)
+    angle: np.ndarray  # (frame, 3), as are the next two
     trans: np.ndarray
-    crop: np.ndarray
+    crop: np.ndarray  # in pixels of the picture, y up
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip to render.
+    """One clip to render."""
 
-    Attributes
-    ----------
-    picture : uint8 RGB (side, side, 3), the reference.
-    pose : the coefficients of that picture, one frame.
-    motion : those to render, all finite.
-    closed : (frame,), how far a blink closes the eyes beyond what the expression says, 0 to 1.
-    """
-
-    picture: np.ndarray
-    pose: Motion
-    motion: Motion
-    closed: np.ndarray
+    picture: np.ndarray  # uint8 RGB (side, side, 3), the reference
+    pose: Motion  # the coefficients of that picture, one frame
+    motion: Motion  # those to render, all finite
+    closed: np.ndarray  # (frame,), how far a blink closes the eyes beyond what the expression says, 0 to 1
 
     @property
     def side_px(self) -> int:
@@ -104,10 +93,8 @@ class ClipToRender:
 def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[ClipToRender]:
     """The clips of a prediction data set, each beside its row in the data set.
 
-    Raises
-    ------
-    UserError : a clip is not in the data set, has another length there, or has no coefficients; none is left.
-    MixedCoefficientsError : the two hold coefficients of different making.
+    `UserError` where a clip is not in the data set, has another length there, or has no coefficients, or none is left;
+    `MixedCoefficientsError` where the two hold coefficients of different making.
     """
     packed = read_description(predictions).packed
     one_fitter([data, predictions])
@@ -118,10 +105,8 @@ def clips_to_render(predictions: Path, data: Path, split: str | None) -> list[Cl
     rows = read_clips(predictions, [*(f"listener_{name}" for name in MOTION), *optional])
     chosen = [row for row in rows if split in (None, row["split"])]
     if problems := [problem for row in chosen for problem in _wrong(row, truths.get(row["clip_id"]))]:
-        listing = "; ".join(problems)
-        raise UserError(
-            f"{predictions} against {data}: {listing}; predict anew from that data set: python -m jobs.predict"
-        )
+        remedy = "predict anew from that data set: python -m jobs.predict"
+        raise UserError(f"{predictions} against {data}: {'; '.join(problems)}; {remedy}")
     if not chosen:
         of_split = "" if split is None else f" of the split {split!r}"
         raise UserError(f"{predictions}: expected clips{of_split}, found none; choose another --split")

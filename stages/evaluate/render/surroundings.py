@@ -21,16 +21,10 @@ BODY_SHARE = 0.5  # of the head's shift that the rest follows
 
 
 class Surroundings:
-    """The grid around one face.
+    """The grid around one face, whose mesh ``points`` (478, 2 or 3) in px has in the reference picture.
 
-    Attributes
-    ----------
-    vertices : (vertex, 2), the grid's points in the reference, without the outline's.
-    triangles : int (triangle, 3); numbers below 36 are the outline's points, in order, then come the grid's.
-
-    Parameters
-    ----------
-    points : (478, 2 or 3), the mesh in the reference picture, in px.
+    ``vertices`` (vertex, 2) are the grid's points there, without the outline's. In ``triangles`` int (triangle, 3)
+    numbers below 36 are the outline's points, in order, then come the grid's.
     """
 
     def __init__(self, points: np.ndarray, side_px: int) -> None:

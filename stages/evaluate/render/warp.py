@@ -22,11 +22,8 @@ class TriangleWarp:
     def source_map(self, source: np.ndarray, vertices: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Where every pixel of the new picture comes from: float32 (side, side, 2), x and y in px of the old one.
 
-        Parameters
-        ----------
-        source, vertices : (vertex, 2), the corners' places in the old and the new picture, x and y in px.
-        depth : (vertex,), the larger the nearer; what is near is drawn over what is far. Pixels that no triangle covers
-            stay where they were.
+        ``source`` and ``vertices`` (vertex, 2) are the corners' places in the old and the new picture in px; what has
+        more ``depth`` (vertex,) is nearer and drawn over what is far. Pixels that no triangle covers stay.
         """
         corners = vertices[self._triangles]  # (triangle, corner, 2)
         affine, height_px = _affine(source[self._triangles], corners)

@@ -43,14 +43,6 @@ class Random(Listener):
         return Prediction(batch.reference[:, None] + self.settings.noise * noise)
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """A listener's motion (frame, coefficients) relative to the first frame, z-scored, and the attitude's index."""
-
-    motion: Tensor
-    attitude: int
-
-
 class Simulation(Listener):
     """The motion of a listener of the training clips, drawn at random (Zhou et al., ECCV 2022, Table 3).
 
@@ -64,21 +56,22 @@ class Simulation(Listener):
     learned = False
 
     def remember(self, clips: Sequence[Batch]) -> None:
-        known = [(clip.listener[0][clip.mask[0]], int(clip.attitude)) for clip in clips if clip.mask.any()]
-        self.patterns = [Pattern(motion - motion[0], attitude) for motion, attitude in known]
+        known = [clip for clip in clips if clip.mask.any()]
+        motions = [clip.listener[0][clip.mask[0]] for clip in known]  # (frame, coefficients)
+        self.patterns = [motion - motion[0] for motion in motions]
+        self.attitudes = [int(clip.attitude) for clip in known]
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        frames = batch.speaker.shape[1]
-        moves = [repeated(self._draw(self._fitting(label), generator), frames) for label in batch.attitude.tolist()]
+        moves = []
+        for attitude in batch.attitude.tolist():
+            patterns = self._fitting(attitude)
+            drawn = torch.randint(len(patterns), (), generator=generator, device=generator.device)
+            moves.append(repeated(patterns[int(drawn)], batch.speaker.shape[1]))
         return Prediction(batch.reference[:, None] + torch.stack(moves))
 
-    def _fitting(self, attitude: int) -> list[Pattern]:
+    def _fitting(self, attitude: int) -> list[Tensor]:
         """The patterns from which one is drawn."""
         return self.patterns
-
-    def _draw(self, patterns: list[Pattern], generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(patterns), (), generator=generator, device=generator.device)
-        return patterns[int(index)].motion
 
 
 class SimulationAttitude(Simulation):
@@ -90,8 +83,8 @@ class SimulationAttitude(Simulation):
     name = "simulation_attitude"
     paper = "Zhou et al., Responsive Listening Head Generation, ECCV 2022 (Simulation*)"
 
-    def _fitting(self, attitude: int) -> list[Pattern]:
-        return [pattern for pattern in self.patterns if pattern.attitude == attitude] or self.patterns
+    def _fitting(self, attitude: int) -> list[Tensor]:
+        return [p for p, label in zip(self.patterns, self.attitudes, strict=True) if label == attitude] or self.patterns
 
 
 @dataclass(frozen=True)
@@ -109,9 +102,8 @@ class Mirror(Listener):
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         speaker = torch.stack([held(*clip) for clip in zip(batch.speaker, batch.mask, strict=True)])
-        if not self.settings.relative:
-            return Prediction(speaker)
-        return Prediction(batch.reference[:, None] + speaker - speaker[:, :1])
+        moved = batch.reference[:, None] + speaker - speaker[:, :1]
+        return Prediction(moved if self.settings.relative else speaker)
 
 
 @dataclass(frozen=True)
@@ -155,17 +147,14 @@ class Nearest(Listener):
 
     def _segments(self, values: Tensor) -> list[Tensor]:
         """Segments of a training clip; one that is shorter than a segment runs back and forth."""
-        length, stride = self.settings.window_frames, self.settings.stride_frames
-        if len(values) < length:
-            values = repeated(values, length)
-        return list(values.unfold(0, length, stride).transpose(1, 2))
+        length = self.settings.window_frames
+        values = repeated(values, length) if len(values) < length else values
+        return list(values.unfold(0, length, self.settings.stride_frames).transpose(1, 2))
 
     def _answer(self, query: Tensor) -> Tensor:
         """The motion (frame, coefficients) that goes with a query (frame, feature), which may be a shorter last one."""
-        frames = len(query)
-        keys = self.keys[:, :frames]
-        nearest = (keys - query).square().sum(dim=(1, 2)).argmin()
-        return self.motions[nearest, :frames]
+        nearest = (self.keys[:, : len(query)] - query).square().sum(dim=(1, 2)).argmin()
+        return self.motions[nearest, : len(query)]
 
 
 class NnMotion(Nearest):

@@ -35,20 +35,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.stage import setting
-from stages.train.layers.se_resnet import SEResNet34, SqueezeExcite
-from stages.train.layers.sequence import BidirectionalGru, MaskedConv, distance, inside, motion_distance
-from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine
+from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings
+from stages.train.sequence import BidirectionalGru, MaskedBatchNorm, MaskedConv, distance, inside, motion_distance
 
 CEPSTRUM = 42  # of the acoustic features: 14 coefficients, their differences, and the differences of those
 LAYERS = 6  # of the GRU, in each of two directions
+BLOCKS = (3, 4, 6, 3)  # of the four stages of a ResNet-34
+REDUCTION = 8  # of the squeezed vector inside an SE layer
 
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    epochs: int = setting(100, "passes over the training windows")
-    batch_size: int = setting(32, "windows a step, over all workers together")
-    learning_rate: float = setting(1e-3, "of AdamW at the start")
-    weight_decay: float = setting(0.05, "of AdamW")
     audio_width: int = setting(16, "of the first stage of ResNetSE34; doubled in each of the next three")
     width: int = setting(128, "of each of the five that eq. 3 fuses, and of eq. 4")
     hidden: int = setting(256, "of the GRU, in each direction")
@@ -59,6 +56,69 @@ class Settings(TrainingSettings):
     contrast_frames: int = setting(64, "K of eq. 2, frames with words that are drawn from a batch")
     contrast_temperature: float = setting(0.07, "tau of eq. 2")
     attitude: bool = setting(True, "whether the attitude is an input; the paper has none")
+
+
+class SqueezeExcite(nn.Module):
+    """Weights of features (batch, feature, ..., frame) from their mean over the frames in the mask."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        inner = max(features // REDUCTION, 1)
+        self.weigh = nn.Sequential(nn.Linear(features, inner), nn.ReLU(), nn.Linear(inner, features), nn.Sigmoid())
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        others = list(range(2, values.dim()))
+        places = values[0, 0, ..., 0].numel()
+        mean = values.sum(others) / (mask.sum(dim=1, keepdim=True).clamp(min=1) * places)  # zeros in the padding
+        return values * self.weigh(mean)[(..., *[None] * len(others))]
+
+
+class SEBlock(nn.Module):
+    """Two 3x3 convolutions, squeeze and excitation, and a shortcut, on maps (batch, channel, feature, frame)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, stride=(stride, 1), padding=1, bias=False)
+        self.first_norm = MaskedBatchNorm(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second_norm = MaskedBatchNorm(width)
+        self.weigh = SqueezeExcite(width)
+        changes = stride != 1 or channels != width
+        self.shortcut = nn.Conv2d(channels, width, 1, stride=(stride, 1), bias=False) if changes else None
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        inner = self.first_norm(self.first(values), mask).relu()
+        inner = self.weigh(self.second_norm(self.second(inner), mask), mask)
+        return (inner + (values if self.shortcut is None else self.shortcut(values))).relu()
+
+
+class SEResNet34(nn.Module):
+    """Acoustic features (batch, frame, feature) -> outputs of stages 2, 3 and 4, each (batch, frame, width).
+
+    The thin ResNet-34 with squeeze and excitation of Chung et al. (In defence of metric learning for speaker
+    recognition, Interspeech 2020; SE: Hu, Shen and Sun, CVPR 2018). Strides run along the features alone, so that every
+    frame keeps its own vector at every stage.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, (7, 7), padding=3, bias=False)
+        self.stem_norm = MaskedBatchNorm(width)
+        self.widths = tuple(width * 2**stage for stage in range(4))
+        self.stages = nn.ModuleList()
+        before = [width, *self.widths[:3]]
+        for blocks, channels, after in zip(BLOCKS, before, self.widths, strict=True):
+            first = SEBlock(channels, after, stride=after // channels)
+            self.stages.append(nn.ModuleList([first, *(SEBlock(after, after, 1) for _ in range(blocks - 1))]))
+
+    def forward(self, audio: Tensor, mask: Tensor) -> list[Tensor]:
+        values = self.stem_norm(self.stem(audio.transpose(1, 2)[:, None]), mask).relu()
+        levels = []
+        for stage in self.stages:
+            for block in stage:
+                values = block(values, mask)
+            levels.append(values.mean(dim=2).transpose(1, 2))  # mean over the features' axis
+        return levels[1:]
 
 
 class AudioFusion(nn.Module):
@@ -85,6 +145,7 @@ class Hsp(Listener):
     paper = "Chang et al., Hierarchical Semantic Perceptual Listener Head Video Generation, ACM MM 2023"
     reads = ("token_embedding",)
     causal = False
+    final_rate = 0.01
     Settings = Settings
     presets = {"paper": {"attitude": False}}
     settings: Settings
@@ -111,9 +172,8 @@ class Hsp(Listener):
         motion = self._decode(batch, levels)
         later = batch.mask.clone()
         later[:, 0] = False  # frame 1 of the papers is given
-        (beta, p), (beta_true, p_true) = (
-            [values[..., part] for part in self.parts] for values in (motion, batch.listener)
-        )
+        beta, p = (motion[..., part] for part in self.parts)
+        beta_true, p_true = (batch.listener[..., part] for part in self.parts)
         weights = self.settings
         return {
             "expression": distance(beta, beta_true, later),
@@ -126,16 +186,11 @@ class Hsp(Listener):
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         return Prediction(self._decode(batch, self.hear(batch.audio, inside(batch.mask))))
 
-    def learning_rate_factor(self, epoch: float) -> float:
-        return cosine(epoch, self.settings.epochs)
-
     def _decode(self, batch: Batch, levels: list[Tensor]) -> Tensor:
         """Motion (batch, frame, coefficient): the first frame as given, then eq. 5."""
         frames = inside(batch.mask)
         audio = self.fuse_audio([*levels, batch.extra["token_embedding"], batch.audio[..., :CEPSTRUM]], frames)
-        start = batch.reference
-        if self.settings.attitude:
-            start = torch.cat([start, functional.one_hot(batch.attitude, self.sizes.attitudes).to(start.dtype)], dim=1)
+        start = batch.with_attitude(batch.reference, self.sizes.attitudes * self.settings.attitude)
         parts = [*(batch.speaker[..., part] for part in self.parts), audio, start[:, None]]
         fused = sum(read(part) for read, part in zip(self.fuse, parts, strict=True))
         state = self.start(start).tanh().unflatten(1, (2 * LAYERS, -1)).transpose(0, 1)
@@ -149,10 +204,8 @@ class Hsp(Listener):
         order = torch.randperm(len(spoken), generator=generator, device=generator.device)
         drawn = spoken[order[: self.settings.contrast_frames]]
         text = functional.normalize(self.text(words.flatten(0, 1)[drawn]), dim=-1)
-        heard = [
-            functional.normalize(read(level.flatten(0, 1)[drawn]), dim=-1)
-            for read, level in zip(self.align, levels, strict=True)
-        ]
+        sounds = [read(level.flatten(0, 1)[drawn]) for read, level in zip(self.align, levels, strict=True)]
+        heard = [functional.normalize(sound, dim=-1) for sound in sounds]
         similar = torch.cat([text @ level.T for level in heard[::-1]], dim=1) / self.settings.contrast_temperature
         # the high level stands first, so that the positive of row i is in column i
         losses = similar.logsumexp(dim=1) - similar.diagonal()

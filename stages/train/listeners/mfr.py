@@ -29,21 +29,24 @@ What the paper leaves open, and our choice:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.stage import setting
-from stages.train.layers.diffusion import add_noise, cosine_signal, denoise
-from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine, masked_mean
+from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, masked_mean
+
+COSINE_OFFSET = 0.008  # keeps the first steps from adding next to no noise
+LARGEST_BETA = 0.999
+LIMIT = 6.0  # of an estimate of the data, in standard deviations: early estimates divide by almost nothing
 
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
     epochs: int = setting(300, "passes over the training windows")
-    batch_size: int = setting(32, "windows a step, over all workers together")
     learning_rate: float = setting(1e-4, "of AdamW at the start")
     weight_decay: float = setting(0.0, "of AdamW")
     window_frames: int = setting(160, "frames out of which a step takes one window of the model")
@@ -71,9 +74,8 @@ class AggregationLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(width)
         self.cross = nn.MultiheadAttention(width, settings.heads, **options)
         self.forward_norm = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(settings.dropout), nn.Linear(4 * width, width)
-        )
+        inner = (nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(settings.dropout))
+        self.feed_forward = nn.Sequential(*inner, nn.Linear(4 * width, width))
 
     def forward(self, latent: Tensor, identity: Tensor, condition: Tensor, padding: Tensor) -> Tensor:
         """``padding`` (batch, frame) is True where there is no frame; ``condition`` ends with tokens that are none."""
@@ -102,22 +104,21 @@ class FeatureAggregation(nn.Module):
         self.away = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(AggregationLayer(settings) for _ in range(settings.layers))
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sizes.coefficients))
-        self.width = width
 
     def forward(self, noisy: Tensor, step: Tensor, away: Tensor, window: Batch) -> Tensor:
         """``noisy`` (batch, frame, coefficient); ``step`` and ``away`` (batch,) in steps and frames."""
-        positions = waves(torch.arange(noisy.shape[1], device=noisy.device), self.width)
+        width = self.latent.out_features
+        positions = waves(torch.arange(noisy.shape[1], device=noisy.device), width)
         latent = self.latent(noisy) + positions
         speaker = self.speaker(torch.cat([window.speaker, window.audio], dim=-1)) + positions
-        tokens = [
-            self.attitude(window.attitude),
-            self.step(waves(step, self.width)),
-            self.away(waves(away, self.width)),
-            self.reference(window.reference),
-        ]
+        when, far = self.step(waves(step, width)), self.away(waves(away, width))
+        tokens = [self.attitude(window.attitude), when, far, self.reference(window.reference)]
         condition = torch.cat([speaker, torch.stack(tokens, dim=1)], dim=1)
-        identity = self.identity(torch.cat([identity_of(window), window.reference], dim=-1))
-        identity = identity + tokens[1] + tokens[2]
+        identity = window.extra["listener_identity"]
+        if identity.dim() > 2:  # one a frame: prediction has none
+            identity = torch.zeros_like(identity[:, 0])
+        identity = self.identity(torch.cat([identity, window.reference], dim=-1))
+        identity = identity + when + far
         padding = ~window.mask & window.mask.any(dim=1, keepdim=True)  # attention to nothing at all would be NaN
         for layer in self.layers:
             latent = layer(latent, identity, condition, padding)
@@ -132,6 +133,7 @@ class Mfr(Listener):
     )
     reads = ("listener_identity",)
     causal = False
+    final_rate = 0.01
     stochastic = True
     Settings = Settings
     settings: Settings
@@ -143,58 +145,42 @@ class Mfr(Listener):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         count, device = len(batch.mask), batch.mask.device
-        starts = self._draw_starts(batch, generator)
+        reach = (batch.mask.sum(dim=1) - self.settings.model_frames).clamp(min=0)
+        drawn = torch.rand(count, generator=generator, device=device)
+        starts = (drawn * (reach + 1)).long()  # in their clips as far as those are long enough
         window = cut(batch, torch.arange(count, device=device), starts, self.settings.model_frames)
         step = torch.randint(self.settings.steps, (count,), generator=generator, device=device)
         noise = torch.randn(window.listener.shape, generator=generator, device=device)
         noisy = add_noise(window.listener, noise, self.signal[step])
-        away = starts.clamp(max=self.settings.far_frames)
-        found = self._find_noise(noisy, step, away, window)
+        found = self._find_noise(noisy, step, starts, window)
         return {"noise": masked_mean((found - noise).square().mean(dim=-1), window.mask)}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
-        size, stride, clips = self.settings.model_frames, self.settings.model_stride, len(batch.mask)
-        frames = batch.mask.shape[1]
+        size, stride = self.settings.model_frames, self.settings.model_stride
+        clips, frames = batch.mask.shape
         firsts = list(range(0, max(frames - size, 0) + stride, stride))  # the last window reaches the end or beyond
         rows = torch.arange(clips, device=batch.mask.device).repeat(len(firsts))
         starts = torch.tensor(firsts, device=batch.mask.device).repeat_interleave(clips)
-        total = firsts[-1] + size
         window = cut(batch, rows, starts, size)
-        away = starts.clamp(max=self.settings.far_frames)
         weights = taper(size, stride).to(batch.reference)[:, None]
         places = starts[:, None] + torch.arange(size, device=starts.device)  # (window, frame) in the clip
 
         def find_noise(noisy: Tensor, step: int) -> Tensor:
-            found = self._find_noise(noisy[rows[:, None], places], starts.new_full((len(rows),), step), away, window)
+            found = self._find_noise(noisy[rows[:, None], places], torch.full_like(starts, step), starts, window)
             sums, shares = torch.zeros_like(noisy), torch.zeros_like(noisy[..., :1])
             sums.index_put_((rows[:, None], places), found.to(sums) * weights, accumulate=True)
             shares.index_put_((rows[:, None], places), weights.expand(len(rows), -1, -1), accumulate=True)
             return sums / shares
 
-        shape = (clips, total, self.sizes.coefficients)
+        shape = (clips, firsts[-1] + size, self.sizes.coefficients)
         noise = torch.randn(shape, generator=generator, device=batch.mask.device)
         motion = denoise(noise, self.signal, self.settings.sampling_steps, find_noise, generator)
         return Prediction(motion[:, :frames])
 
-    def learning_rate_factor(self, epoch: float) -> float:
-        return cosine(epoch, self.settings.epochs)
-
-    def _find_noise(self, noisy: Tensor, step: Tensor, away: Tensor, window: Batch) -> Tensor:
+    def _find_noise(self, noisy: Tensor, step: Tensor, starts: Tensor, window: Batch) -> Tensor:
         """eps_theta: the noise in windows (window, frame, coefficient) at steps (window,)."""
-        signal = self.signal[step][:, None, None]
+        signal, away = self.signal[step][:, None, None], starts.clamp(max=self.settings.far_frames)
         return signal.sqrt() * self.module(noisy, step, away, window) + (1 - signal).sqrt() * noisy
-
-    def _draw_starts(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Starts (batch,) of windows that lie in their clips as far as those are long enough."""
-        reach = (batch.mask.sum(dim=1) - self.settings.model_frames).clamp(min=0)
-        drawn = torch.rand(len(reach), generator=generator, device=reach.device)
-        return (drawn * (reach + 1)).long()
-
-
-def identity_of(batch: Batch) -> Tensor:
-    """The listener's identity (batch, number); zeros where the fitter gives one a frame, which prediction has not."""
-    identity = batch.extra["listener_identity"]
-    return identity if identity.dim() == 2 else torch.zeros_like(identity[:, 0])
 
 
 def cut(batch: Batch, rows: Tensor, starts: Tensor, frames: int) -> Batch:
@@ -203,24 +189,16 @@ def cut(batch: Batch, rows: Tensor, starts: Tensor, frames: int) -> Batch:
     places = starts[:, None] + torch.arange(frames, device=starts.device)
 
     def pick(values: Tensor) -> Tensor:
-        padded = functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
-        return padded[rows[:, None], places]
+        return functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))[rows[:, None], places]
 
-    return Batch(
-        speaker=pick(batch.speaker),
-        listener=pick(batch.listener),
-        audio=pick(batch.audio),
-        reference=batch.reference[rows],
-        attitude=batch.attitude[rows],
-        mask=pick(batch.mask),
-        extra={name: values[rows] for name, values in batch.extra.items()},
-    )
+    along = {name: pick(getattr(batch, name)) for name in ("speaker", "listener", "audio", "mask")}
+    extra = {name: values[rows] for name, values in batch.extra.items()}
+    return replace(batch, **along, reference=batch.reference[rows], attitude=batch.attitude[rows], extra=extra)
 
 
 def taper(frames: int, stride: int) -> Tensor:
     """Weights (frame,) of a window in the mean of windows: 1 in the middle, falling to both ends over the overlap."""
-    overlap = max(frames - stride, 0)
-    ramp = torch.arange(1, frames + 1) / (overlap + 1)
+    ramp = torch.arange(1, frames + 1) / (max(frames - stride, 0) + 1)
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 
 
@@ -229,3 +207,43 @@ def waves(numbers: Tensor, width: int) -> Tensor:
     rates = torch.exp(torch.arange(0, width, 2, device=numbers.device) * (-math.log(10_000.0) / width))
     angles = numbers[..., None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def cosine_signal(steps: int) -> Tensor:
+    """Share of the signal's variance (alpha bar) after each of the steps (step,), from almost 1 to almost 0.
+
+    After Nichol and Dhariwal, ICML 2021, as are fewer steps in sampling than in training.
+    """
+    angles = (torch.arange(steps + 1, dtype=torch.float64) / steps + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2
+    share = angles.cos().square()
+    beta = (1 - share[1:] / share[:-1]).clamp(max=LARGEST_BETA)
+    return (1 - beta).cumprod(dim=0).float()
+
+
+def add_noise(data: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
+    """x_t of data (batch, ...) where ``signal`` (batch,) of the variance is left (Ho et al., NeurIPS 2020, eq. 4)."""
+    signal = signal.view(-1, *(1,) * (data.dim() - 1))
+    return signal.sqrt() * data + (1 - signal).sqrt() * noise
+
+
+def denoise(
+    noise: Tensor, signal: Tensor, steps: int, predict: Callable[[Tensor, int], Tensor], generator: torch.Generator
+) -> Tensor:
+    """Data from noise in ``steps`` steps spread evenly over the schedule.
+
+    ``predict`` (values, step of the schedule) returns the noise that it finds. The mean of a step is that of the
+    posterior given the data it implies, eq. 4 above (eq. 7 and 11 of Ho, Jain and Abbeel, NeurIPS 2020); the variance
+    is the posterior's (a constant, no network's).
+    """
+    chosen = torch.linspace(0, len(signal) - 1, steps).round().long().tolist()
+    values = noise
+    for place in reversed(range(steps)):
+        now = signal[chosen[place]]
+        before = signal[chosen[place - 1]] if place else torch.ones_like(now)
+        beta = 1 - now / before
+        found = predict(values, chosen[place])
+        data = ((values - (1 - now).sqrt() * found) / now.sqrt()).clamp(-LIMIT, LIMIT)
+        mean = (before.sqrt() * beta * data + (now / before).sqrt() * (1 - before) * values) / (1 - now)
+        fresh = torch.randn(values.shape, generator=generator, device=values.device) if place else 0.0
+        values = mean + ((1 - before) / (1 - now) * beta).sqrt() * fresh
+    return values

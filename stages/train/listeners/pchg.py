@@ -32,11 +32,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from pipeline.stage import setting
-from stages.train.layers.sequence import MaskedBatchNorm, distance, motion_distance
 from stages.train.listener import Batch, Listener, Prediction, Sizes, TrainingSettings, cosine, masked_mean
+from stages.train.sequence import MaskedBatchNorm, distance, motion_distance
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class Settings(TrainingSettings):
     batch_size: int = setting(128, "windows a step, over all workers together")
     learning_rate: float = setting(5e-3, "of AdamW at the start")
     final_learning_rate: float = setting(1e-4, "of AdamW at the end of the cosine")
-    weight_decay: float = setting(0.05, "of AdamW")
     width: int = setting(192, "of the layer before the LSTM")
     hidden: int = setting(96, "of the LSTM")
     layers: int = setting(4, "of the LSTM")
@@ -63,9 +61,8 @@ class Driver(nn.Module):
         super().__init__()
         self.first = nn.Linear(features, settings.width)
         self.norm = MaskedBatchNorm(settings.width)
-        self.lstm = nn.LSTM(
-            settings.width, settings.hidden, settings.layers, batch_first=True, dropout=settings.dropout, bias=False
-        )
+        sizes, options = (settings.width, settings.hidden, settings.layers), {"batch_first": True, "bias": False}
+        self.lstm = nn.LSTM(*sizes, dropout=settings.dropout, **options)
         self.last = nn.Linear(settings.hidden, coefficients)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -116,11 +113,8 @@ class Pchg(Listener):
             self.taken += 1
 
     def _features(self, batch: Batch) -> Tensor:
-        frames = batch.audio.shape[1]
-        whole = [batch.reference]
-        if self.settings.attitude:
-            whole.append(functional.one_hot(batch.attitude, self.sizes.attitudes).to(batch.audio.dtype))
-        constant = torch.cat(whole, dim=1)[:, None].expand(-1, frames, -1)
+        constant = batch.with_attitude(batch.reference, self.sizes.attitudes * self.settings.attitude)
+        constant = constant[:, None].expand(-1, batch.audio.shape[1], -1)
         return torch.cat([batch.audio, batch.speaker, constant], dim=-1)
 
     def _state(self) -> dict[str, Tensor]:
@@ -130,10 +124,7 @@ class Pchg(Listener):
     def _members(self) -> list[dict[str, Tensor]]:
         """The states of the self ensemble, or the present one where none was kept."""
         state = self._state()
-        count = min(int(self.taken), len(self.snapshots))
-        return [_unflatten(snapshot, state) for snapshot in self.snapshots[:count]] or [state]
-
-
-def _unflatten(values: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
-    pieces = values.split([value.numel() for value in like.values()])
-    return {name: piece.view_as(like[name]) for name, piece in zip(like, pieces, strict=True)}
+        sizes = [value.numel() for value in state.values()]
+        kept = [snapshot.split(sizes) for snapshot in self.snapshots[: int(self.taken)]]
+        views = [[piece.view_as(value) for piece, value in zip(pieces, state.values(), strict=True)] for pieces in kept]
+        return [dict(zip(state, pieces, strict=True)) for pieces in views] or [state]

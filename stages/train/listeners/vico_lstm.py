@@ -50,23 +50,14 @@ class VicoLstm(Listener):
     """Speaker features drive an LSTM that starts from the listener's reference frame and attitude."""
 
     paper = "Zhou et al., Responsive Listening Head Generation, ECCV 2022"
-    causal = True
     Settings = VicoSettings
     presets = {
         "paper": {},
         "code": {
-            "order": "baseline73",
-            "attitude": False,
-            "joint_pose": False,
-            "step_exp": 0.001,
-            "step_pose": 1.0,
-            "learning_rate": 2e-3,
-            "decay": 0.5,
-            "epochs": 500,
-            "batch_size": 16,
-            "stride_frames": 1,
+            "order": "baseline73", "attitude": False, "joint_pose": False, "step_exp": 0.001, "step_pose": 1.0,
+            "learning_rate": 2e-3, "decay": 0.5, "epochs": 500, "batch_size": 16, "stride_frames": 1,
         },
-    }
+    }  # fmt: skip
 
     @classmethod
     def layout(cls, settings: VicoSettings) -> str:
@@ -77,9 +68,8 @@ class VicoLstm(Listener):
         motion, speaker = sizes.coefficients, sizes.coefficients + sizes.audio
         self.attitudes = sizes.attitudes if settings.attitude else 0
         self.reference_norm = nn.LayerNorm(motion)
-        self.initial = nn.Sequential(
-            nn.Linear(motion + self.attitudes, motion), nn.Tanh(), nn.Linear(motion, 2 * LAYERS * HIDDEN)
-        )
+        layers = (nn.Linear(motion + self.attitudes, motion), nn.Tanh(), nn.Linear(motion, 2 * LAYERS * HIDDEN))
+        self.initial = nn.Sequential(*layers)
         self.fuse = nn.Sequential(nn.LayerNorm(speaker), nn.Linear(speaker, FUSED), nn.Tanh())
         self.lstm = nn.LSTM(FUSED, HIDDEN, LAYERS, bias=False, batch_first=True, dropout=settings.dropout)
         self.out = nn.Linear(HIDDEN, motion)
@@ -103,10 +93,7 @@ class VicoLstm(Listener):
 
     def _next_frames(self, batch: Batch) -> Tensor:
         """At t the motion of frame t + 1, from the speaker up to t: (batch, frame, coefficients)."""
-        start = self.reference_norm(batch.reference)
-        if self.attitudes:
-            label = nn.functional.one_hot(batch.attitude, self.attitudes).to(start.dtype)
-            start = torch.cat([start, label], dim=-1)
+        start = batch.with_attitude(self.reference_norm(batch.reference), self.attitudes)
         state = self.initial(start).view(-1, 2, LAYERS, HIDDEN).permute(1, 2, 0, 3).contiguous()
         driven, _ = self.lstm(self.fuse(torch.cat([batch.audio, batch.speaker], dim=-1)), (state[0], state[1]))
         return self.out(driven)

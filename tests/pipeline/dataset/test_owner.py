@@ -20,7 +20,7 @@ from pipeline.dataset.store import Store
 from pipeline.dataset.write import write_description
 from schemas.dataset import BUILT, PREDICTED, RANDOM
 from tests.labs.toy_build import ToyProject
-from tests.labs.trainer import trained
+from tests.labs.trainer import changed, trained
 
 ROOT = Path(__file__).resolve().parents[3]
 ROOMS = ("schemas", "pipeline", "stages", "jobs", "tests/labs")
@@ -43,21 +43,15 @@ def of_data_sets(found: Iterator[str]) -> set[str]:
     return {call for call in found if not call.startswith((LEDGER, COLUMNS, CLIP_SCORES))}
 
 
-def test_one_function_writes_shards() -> None:
+def test_one_function_writes_shards_and_one_opens_them() -> None:
     assert of_data_sets(calls("pq.write_table")) == {"pipeline/dataset/write.py write_shard"}
-
-
-def test_one_function_opens_them() -> None:
-    assert of_data_sets(calls("pq.read_table", "pq.ParquetFile", "pq.read_schema")) == {
-        "pipeline/dataset/read.py read_plain",
-        "pipeline/dataset/read.py read_schema",
-    }
+    opened = of_data_sets(calls("pq.read_table", "pq.ParquetFile", "pq.read_schema"))
+    assert opened == {f"pipeline/dataset/read.py {name}" for name in ("read_plain", "read_schema")}
 
 
 def test_one_function_parses_the_description() -> None:
-    assert {c for c in calls("Description.of_json") if "tests/" not in c} == {
-        "pipeline/dataset/read.py read_description"
-    }
+    parsing = {call for call in calls("Description.of_json") if "tests/" not in call}
+    assert parsing == {"pipeline/dataset/read.py read_description"}
     named = {
         str(path.relative_to(ROOT))
         for path in SOURCES
@@ -113,25 +107,22 @@ def test_a_prediction_is_sound_and_says_whose_it_is(
 def test_a_lost_frame_is_found_in_every_kind(
     kind: str, random_set: Path, predicted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.labs.trainer import changed
-
     root = {RANDOM: random_set, PREDICTED: predicted}[kind]
     short = changed(root, tmp_path / "short", "listener_exp", lambda values: values[:-1])
     assert check.main([str(short)]) == 1
     assert "column listener_exp: expected" in capsys.readouterr().out
 
 
-def test_a_description_from_before_kinds_is_read(predicted: Path, random_set: Path, tmp_path: Path) -> None:
+def test_a_description_is_read_back_the_same_and_so_is_one_from_before_kinds(
+    predicted: Path, random_set: Path, tmp_path: Path
+) -> None:
     for root, kind in ((predicted, PREDICTED), (random_set, RANDOM)):
+        write_description(Store(tmp_path), read_description(root))
+        assert read_description(tmp_path) == read_description(root)
         content = read_description(root).to_json()
+
         for key in ("kind", "clips", "missing", "takedown", "sources", "pack"):
             del content[key]
         (tmp_path / "dataset.json").write_text(json.dumps(content))
         found = read_description(tmp_path)
         assert found == read_description(root) and found.kind == kind
-
-
-def test_a_description_is_written_and_read_back_the_same(predicted: Path, tmp_path: Path) -> None:
-    description = read_description(predicted)
-    write_description(Store(tmp_path), description)
-    assert read_description(tmp_path) == description

@@ -30,13 +30,13 @@ class Mesh(Stage):
 
 @pytest.fixture
 def toy(tmp_path) -> ToyProject:
-    toy = ToyProject(tmp_path)
-    toy.add_stage("mesh", HEAVY)
-    return toy
+    project = ToyProject(tmp_path)
+    project.add_stage("mesh", HEAVY)
+    return project
 
 
-def columns_of(toy: ToyProject) -> list[str]:
-    return pq.read_schema(toy.folder / "out" / "shards" / "ood-00000-of-00001.parquet").names
+def schema_of(toy: ToyProject) -> pa.Schema:
+    return pq.read_schema(toy.folder / "out" / "shards" / "ood-00000-of-00001.parquet")
 
 
 def test_pandas_reads_a_row_a_clip(toy: ToyProject) -> None:
@@ -73,12 +73,13 @@ def test_ray_data_reads_the_shards(toy: ToyProject) -> None:
     assert sorted(row["clip_id"] for row in rows) == ["a_000000_000001", "a_000001_000003", "b_000000_000002"]
 
 
-def test_heavy_columns_are_packed_on_request_alone(toy: ToyProject) -> None:
+def test_heavy_columns_are_packed_on_request_alone_and_carry_axes_unit_and_meaning(toy: ToyProject) -> None:
     toy.build()
-    assert "mesh" not in columns_of(toy)
+    assert "mesh" not in schema_of(toy).names
     report = toy.build(options=BuildOptions({"pack": {"include": ["mesh"]}}))
     assert computed(report) == {}
-    assert "mesh" in columns_of(toy)
+    field = schema_of(toy).field("mesh")
+    assert field.metadata == {b"axes": b"(frame, 100, 3)", b"unit": b"px", b"meaning": b"points"}
     with pytest.raises(UserError, match="no column 'mash'; heavy columns: mesh"):
         toy.build(options=BuildOptions({"pack": {"include": ["mash"]}}))
 
@@ -100,14 +101,8 @@ def test_shards_are_bounded_in_size_sorted_and_numbered(toy: ToyProject) -> None
 
 
 def test_the_card_counts_as_the_papers_table_2_and_lists_what_is_missing(toy: ToyProject) -> None:
-    toy.write_clips(
-        [
-            "a,0,1,left,positive,p,q,train",
-            "a,1,2,right,positive,q,p,train",
-            "a,2,3.5,left,negative,p,r,train",
-            "a,4,9,left,negative,p,r,train",
-        ]
-    )
+    clips = ("0,1,left,positive,p,q", "1,2,right,positive,q,p", "2,3.5,left,negative,p,r", "4,9,left,negative,p,r")
+    toy.write_clips([f"a,{clip},train" for clip in clips])
     toy.build()
     card = (toy.folder / "out" / "README.md").read_text()
     assert "| positive | 1 | 2 | 2 | 2 | 2 | 0 min 2.0 s |" in card  # videos, speakers, listeners, ids, clips
@@ -115,9 +110,3 @@ def test_the_card_counts_as_the_papers_table_2_and_lists_what_is_missing(toy: To
     assert "| total | 1 | 2 | 3 | 3 | 3 | 0 min 3.5 s |" in card
     assert "| a_000004_000009 | wave | rejected | too_long | 150 frames, at most 60 |" in card
     assert "| a | a.bin | none |" in card
-
-
-def test_every_field_carries_its_axes_unit_and_meaning(toy: ToyProject) -> None:
-    toy.build(options=BuildOptions({"pack": {"include": ["mesh"]}}))
-    field = pq.read_schema(toy.folder / "out" / "shards" / "ood-00000-of-00001.parquet").field("mesh")
-    assert field.metadata == {b"axes": b"(frame, 100, 3)", b"unit": b"px", b"meaning": b"points"}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.build import BuildOptions
 from pipeline.clock import Span
 from pipeline.dataset.read import read_clips
 from pipeline.manifest.clips_csv import clip_id_for
-from pipeline.manifest.load import load_manifest
+from pipeline.manifest.load import Manifest, load_manifest
 from pipeline.settings import parse_overrides, resolve
 from pipeline.stage import NoSettings
 from schemas.errors import UserError
@@ -21,15 +21,24 @@ from tests.labs.toy_build import HEADER, ROWS, ToyProject
 BASE = '[dataset]\nname = "x"\nclips = "clips.csv"\n[[sources]]\nid = "a"\npath = "a.bin"\nlicence = "none"\n'
 
 
+def sourced(line: str) -> str:
+    """The manifest with another origin of its source."""
+    return BASE.replace('path = "a.bin"', line)
+
+
+PAIR = sourced('speaker = "a.bin"\nlistener = "b.bin"\naudio = "a.bin"')
+
+
 @pytest.fixture
 def toy(tmp_path) -> ToyProject:
     return ToyProject(tmp_path)
 
 
-def write(folder: Path, text: str) -> Path:
-    path = folder / "m.toml"
-    path.write_text(text)
-    return path
+def loaded(toy: ToyProject, text: str, *rows: str) -> Manifest:
+    """The manifest of this text, with these clips."""
+    toy.write_clips(rows)
+    (toy.folder / "m.toml").write_text(text)
+    return load_manifest(toy.folder / "m.toml")
 
 
 def test_clips_have_exact_spans_and_ids_in_the_vico_grammar(toy: ToyProject) -> None:
@@ -58,8 +67,12 @@ def test_ids_are_six_digits_of_whole_seconds_rounded_outwards(start: str, end: s
 
 
 @pytest.mark.parametrize(
-    ("row", "expected"),
+    ("text", "expected"),
     [
+        (HEADER.replace(",split", "") + "\n", "line 1: missing column 'split'"),
+        (HEADER + ",mood\n", "line 1: unknown column 'mood'"),
+        (HEADER + ",split\n", "line 1: column given twice 'split'"),
+        ("\n".join([ROWS[0], ROWS[1], ROWS[0]]), "lines 2 and 4: both are clip 'a_000000_000001'"),
         ("c,0,1,left,positive,p,q,train", "line 2, column 'source': found 'c', allowed: a, b"),
         ("a,0:01,2,left,positive,p,q,train", "line 2, column 'start_s': found '0:01', allowed: seconds"),
         ("a,nan,2,left,positive,p,q,train", "column 'start_s': found 'nan'"),
@@ -72,32 +85,12 @@ def test_ids_are_six_digits_of_whole_seconds_rounded_outwards(start: str, end: s
         ("a,0,1,left,positive,p,q", "line 2: expected 8 cells as in the header, found 7"),
     ],
 )
-def test_a_bad_row_names_line_column_value_and_what_is_allowed(toy: ToyProject, row: str, expected: str) -> None:
-    toy.write_clips([row])
+def test_a_bad_csv_names_line_column_value_and_what_is_allowed(toy: ToyProject, text: str, expected: str) -> None:
+    (toy.folder / "clips.csv").write_text(text if text.startswith("source") else f"{HEADER}\n{text}\n")
     with pytest.raises(UserError) as caught:
         load_manifest(toy.manifest)
     assert "clips.csv" in str(caught.value)
     assert expected in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (HEADER.replace(",split", ""), "line 1: missing column 'split'"),
-        (HEADER + ",mood", "line 1: unknown column 'mood'"),
-        (HEADER + ",split", "line 1: column given twice 'split'"),
-    ],
-)
-def test_a_bad_header_is_named(toy: ToyProject, header: str, expected: str) -> None:
-    (toy.folder / "clips.csv").write_text(header + "\n")
-    with pytest.raises(UserError, match=expected):
-        load_manifest(toy.manifest)
-
-
-def test_two_clips_with_one_id_are_refused_with_both_lines(toy: ToyProject) -> None:
-    toy.write_clips([ROWS[0], ROWS[1], ROWS[0]])
-    with pytest.raises(UserError, match="lines 2 and 4: both are clip 'a_000000_000001'"):
-        load_manifest(toy.manifest)
 
 
 def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
@@ -112,15 +105,9 @@ def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
         ("a = " + "[" * 5000 + "]" * 5000, "not valid TOML"),
         (BASE.replace("name = ", "nam = "), r"line 2: \[dataset\] unknown key 'nam', allowed: name, clips"),
         (BASE.replace('"a.bin"', '"none.bin"'), r"line 6: \[\[sources\]\] number 1: path: .*there is no .*none.bin"),
-        (
-            BASE.replace('path = "a.bin"', 'url = "file:///etc/passwd"'),
-            "url: found .*, allowed: an address that begins",
-        ),
-        (
-            BASE.replace('path = "a.bin"', 'url = "https://me:secret@x/"'),
-            "url: found .*, allowed: an address that begins",
-        ),
-        (BASE.replace('path = "a.bin"', 'youtube = "abc"'), "youtube: found 'abc', allowed: the 11 characters"),
+        (sourced('url = "file:///etc/passwd"'), "url: found .*, allowed: an address that begins"),
+        (sourced('url = "https://me:secret@x/"'), "url: found .*, allowed: an address that begins"),
+        (sourced('youtube = "abc"'), "youtube: found 'abc', allowed: the 11 characters"),
         (BASE + 'url = "https://x/v.mp4"\n', "url: found .*, allowed: one of path, url, youtube, or speaker with"),
         (BASE.replace("path =", "speaker ="), "speaker: found .*, allowed: one of path, url, youtube, or speaker with"),
         (BASE.replace('"a.bin"', '"file:///etc/passwd"'), "allowed: a file, relative to the manifest"),
@@ -132,16 +119,14 @@ def test_own_clip_ids_are_kept(toy: ToyProject) -> None:
     ],
 )
 def test_a_bad_manifest_says_what_is_wrong(toy: ToyProject, text: str, expected: str) -> None:
-    toy.write_clips(ROWS[:1])
     with pytest.raises(UserError, match=expected):
-        load_manifest(write(toy.folder, text))
+        loaded(toy, text, ROWS[0])
 
 
 def test_a_source_with_another_hash_is_refused_before_anything_runs(toy: ToyProject) -> None:
-    toy.write_clips(ROWS[:1])
     text = toy.manifest.read_text().replace('"a.bin"', '"a.bin"\nsha256 = "' + "0" * 64 + '"')
     build = toy.prepare()
-    build.manifest = load_manifest(write(toy.folder, text))
+    build.manifest = loaded(toy, text, ROWS[0])
     with pytest.raises(UserError, match="source 'a': .* has sha256 .* the manifest names 0000"):
         build.survey()
 
@@ -160,10 +145,8 @@ def test_settings_go_from_default_to_manifest_to_command_line(toy: ToyProject) -
     wave = next(code for code in toy.prepare().pipeline.codes.values() if code.name == "wave").load()
     assert resolve("wave", wave.Settings, {}).gain == 1.0
     assert resolve("wave", wave.Settings, {"gain": 3}).gain == 3.0
-    assert parse_overrides(["wave.gain=0.5", "face.policy=smooth"]) == {
-        "wave": {"gain": 0.5},
-        "face": {"policy": "smooth"},
-    }
+    overrides = parse_overrides(["wave.gain=0.5", "face.policy=smooth"])
+    assert overrides == {"wave": {"gain": 0.5}, "face": {"policy": "smooth"}}
 
 
 @pytest.mark.parametrize(
@@ -176,23 +159,14 @@ def test_settings_go_from_default_to_manifest_to_command_line(toy: ToyProject) -
     ],
 )
 def test_a_wrong_setting_lists_what_there_is(toy: ToyProject, assignment: str, expected: str) -> None:
-    from pipeline.build import BuildOptions
-
     with pytest.raises(UserError, match=expected):
         toy.prepare(options=BuildOptions(parse_overrides([assignment])))
-
-
-def test_a_stage_without_settings_says_so() -> None:
     with pytest.raises(UserError, match="settings of 'x': none"):
         resolve("x", NoSettings, {"a": 1})
 
 
-PAIR = BASE.replace('path = "a.bin"', 'speaker = "a.bin"\nlistener = "b.bin"\naudio = "a.bin"')
-
-
 def test_a_pair_of_cropped_videos_is_a_source_whose_clips_have_no_side(toy: ToyProject) -> None:
-    toy.write_clips(["a,0,1,,positive,p,q,train"])
-    manifest = load_manifest(write(toy.folder, PAIR))
+    manifest = loaded(toy, PAIR, "a,0,1,,positive,p,q,train")
     source = manifest.sources["a"]
     assert source.pair is not None and [path.name for path in source.files] == ["a.bin", "b.bin", "a.bin"]
     assert manifest.clips[0].columns()["speaker_side"] is None
@@ -207,15 +181,13 @@ def test_a_pair_of_cropped_videos_is_a_source_whose_clips_have_no_side(toy: ToyP
     ],
 )
 def test_sides_and_pairs_must_agree(toy: ToyProject, text: str, row: str, expected: str) -> None:
-    toy.write_clips([row])
     with pytest.raises(UserError, match=expected):
-        load_manifest(write(toy.folder, text))
+        loaded(toy, text, row)
 
 
 def test_any_file_of_a_pair_that_changes_makes_the_clip_another(toy: ToyProject) -> None:
     build = toy.prepare()
-    toy.write_clips(["a,0,1,,positive,p,q,train"])
-    build.manifest = load_manifest(write(toy.folder, PAIR))
+    build.manifest = loaded(toy, PAIR, "a,0,1,,positive,p,q,train")
     build.survey()
     before = build.survey().parts[0].clips[0].source_sha256
     (toy.folder / "b.bin").write_bytes(b"another listener")

@@ -14,15 +14,8 @@ import pytest
 from PIL import Image
 
 from pipeline.clock import SAMPLE_RATE_HZ, Span, map_to_grid
-from pipeline.media.reader import MediaError, ReadingLimits, SourceReader
-from tests.labs.media import (
-    Recipe,
-    clicks,
-    make_source,
-    read_number,
-    reference_frames,
-    remux,
-)
+from pipeline.media.reader import MediaError, ReadingLimits, SourceInfo, SourceReader
+from tests.labs.media import Recipe, clicks, make_source, read_number, reference_frames, remux
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 20}
 OPEN_GOP = {**X264, "x264-params": "open-gop=1:bframes=3:b-adapt=0"}
@@ -159,16 +152,22 @@ def test_a_rotated_source_comes_upright(readers: Readers, tmp_path: Path) -> Non
     for degrees in (90, 180, 270):
         path = remux(stored.path, tmp_path / f"{degrees}.mp4", "-display_rotation", str(degrees))
         upright = reference_frames(path)[1][0]
-        boxes = np.array([[[20.5, 8.25, 90.5, 78.25]]])
-        with SourceReader(path) as reader:
-            info, pts = reader.info(), reader.frame_times().pts[:1]
-            ((_, frame),) = reader.frames(pts)
-            ((_, small),) = reader.frames(pts, size=(info.width // 2, info.height // 2))
-            ((_, crops),) = reader.crops(pts, boxes, 70)
+        info, frame, error = looked_at(path, 0, upright)
         assert (info.width, info.height, info.rotation_deg) == (*upright.shape[1::-1], degrees)
         assert np.array_equal(frame, upright) and np.array_equal(frame, np.rot90(whole, degrees // 90))
-        assert small.shape == (info.height // 2, info.width // 2, 3)
-        assert np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean() < 2
+        assert error < 2
+
+
+def looked_at(path: Path, number: int, upright: np.ndarray) -> tuple[SourceInfo, np.ndarray, float]:
+    """What the reader says of a film and of one frame, and how far a crop is from one of the upright picture."""
+    boxes = np.array([[[20.5, 8.25, 90.5, 78.25], [-20, 30, 40, 90]]])
+    with SourceReader(path) as reader:
+        info, pts = reader.info(), reader.frame_times().pts[[number]]
+        ((_, frame),) = reader.frames(pts)
+        ((_, small),) = reader.frames(pts, size=(info.width // 2, info.height // 2))
+        ((_, crops),) = reader.crops(pts, boxes, 70)
+    assert small.shape == (info.height // 2, info.width // 2, 3)
+    return info, frame, float(np.abs(crops[0, 0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean())
 
 
 def test_pixels_that_are_not_square_are_made_square(readers: Readers, tmp_path: Path) -> None:
@@ -178,16 +177,10 @@ def test_pixels_that_are_not_square_are_made_square(readers: Readers, tmp_path: 
         remux(tmp_path / "narrow.mp4", tmp_path / "turned.mp4", "-display_rotation", "90"),
     ):
         upright = np.asarray(_widened(reference_frames(path)[1][2], by_height="turned" in path.name))
-        boxes = np.array([[[20.5, 8.25, 90.5, 78.25], [-20, 30, 40, 90]]])
-        with SourceReader(path) as reader:
-            info, pts = reader.info(), reader.frame_times().pts[2:3]
-            ((_, frame),) = reader.frames(pts)
-            ((_, small),) = reader.frames(pts, size=(info.width // 2, info.height // 2))
-            ((_, crops),) = reader.crops(pts, boxes, 70)
+        info, frame, error = looked_at(path, 2, upright)
         assert (info.width, info.height) == upright.shape[1::-1] == ((108, 192) if info.rotation_deg else (192, 108))
         assert frame.shape == upright.shape and np.abs(frame.astype(int) - upright).mean() < 4
-        assert small.shape == (info.height // 2, info.width // 2, 3)
-        assert np.abs(crops[0].astype(int) - resampled(upright, boxes[0, 0], 70)).mean() < 4
+        assert error < 4
 
 
 def _widened(frame: np.ndarray, *, by_height: bool) -> Image.Image:
@@ -300,14 +293,14 @@ def test_an_iterator_that_is_not_read_to_its_end_does_no_harm(readers: Readers) 
 def test_arguments_that_nobody_can_mean_are_errors(readers: Readers) -> None:
     reader = readers("25 fps, 48 kHz")
     pts = reader.frame_times().pts
-    with pytest.raises(ValueError, match="not falling"):
-        next(reader.frames(pts[::-1]))
-    with pytest.raises(ValueError, match=r"expected boxes \(75, role, 4\)"):
-        next(reader.crops(pts, np.zeros((3, 2, 4)), 64))
-    with pytest.raises(ValueError, match="1 px or more"):
-        next(reader.crops(pts[:1], np.array([[[5.0, 5, 5, 5]]]), 64))
-    with pytest.raises(ValueError, match="even"):
-        next(reader.crops(pts[:1], np.array([[[5.0, 5, 50, 50]]]), 63))
+    for pictures, message in (
+        (reader.frames(pts[::-1]), "not falling"),
+        (reader.crops(pts, np.zeros((3, 2, 4)), 64), r"expected boxes \(75, role, 4\)"),
+        (reader.crops(pts[:1], np.array([[[5.0, 5, 5, 5]]]), 64), "1 px or more"),
+        (reader.crops(pts[:1], np.array([[[5.0, 5, 50, 50]]]), 63), "even"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            next(pictures)
     with pytest.raises(MediaError, match="damaged: .* timestamp 1 cannot be decoded"):
         next(reader.frames(np.array([1])))
 

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import ffmpeg
@@ -74,10 +75,8 @@ def manifest(folder: Path, urls: list[str], more: str = "") -> Path:
     names = [url.rpartition("/")[2].partition(".")[0] for url in urls]
     rows = [f"{name},0,1,left,,p{i},q{i},train" for i, name in enumerate(names)]
     (folder / "clips.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    tables = [
-        f'[[sources]]\nid = "{name}"\nurl = "{url}"\nlicence = "none"\n{more}'
-        for name, url in zip(names, urls, strict=True)
-    ]
+    sources = zip(names, urls, strict=True)
+    tables = [f'[[sources]]\nid = "{name}"\nurl = "{url}"\nlicence = "none"\n{more}' for name, url in sources]
     path = folder / "m.toml"
     path.write_text('[dataset]\nname = "m"\nclips = "clips.csv"\nmin_yield = 0.4\n' + "\n".join(tables))
     return path
@@ -90,12 +89,10 @@ def download(path: Path, settings: DownloadSettings = QUICK, retry: tuple[str, .
 
 
 def test_a_video_comes_in_whole_with_hash_size_and_format(web: Web, video: bytes, tmp_path: Path) -> None:
-    import hashlib
-
     path = manifest(tmp_path, [web.url("/normal.mp4")])
     entry = download(path)["normal"]
     assert entry.ok and entry.bytes == len(video)
-    assert entry.sha256 == hashlib.sha256(video).hexdigest()
+    assert entry.sha256 == sha256(video).hexdigest()
     assert "h264 192x108" in entry.format and entry.date
     assert load_manifest(path).sources["normal"].path.read_bytes() == video
     assert not (tmp_path / "downloads" / ".incoming" / "normal").exists()
@@ -189,16 +186,18 @@ def test_who_was_asked_is_asked_again_only_on_request(web: Web, video: bytes, tm
     assert {asked for asked, _, _ in web.asked[before:]} == {"/busy.mp4"}
 
 
-def test_another_file_than_the_manifest_names_is_not_used(web: Web, tmp_path: Path) -> None:
-    path = manifest(tmp_path, [web.url("/normal.mp4")], more=f'sha256 = "{"0" * 64}"\n')
-    entry = download(path)["normal"]
-    assert entry.outcome == "changed" and "the manifest names 0000" in entry.message
+@pytest.mark.parametrize(
+    ("more", "limits", "outcome", "said"),
+    [
+        (f'sha256 = "{"0" * 64}"\n', QUICK, "changed", "the manifest names 0000"),
+        ("", replace(QUICK, max_s=1.0), "over_limit", "at most"),
+    ],
+)
+def test_another_file_or_a_longer_one_is_not_used(web: Web, tmp_path: Path, more, limits, outcome, said) -> None:
+    path = manifest(tmp_path, [web.url("/normal.mp4")], more=more)
+    entry = download(path, limits)["normal"]
+    assert entry.outcome == outcome and said in entry.message
     assert not load_manifest(path).sources["normal"].path.is_file()
-
-
-def test_a_video_longer_than_the_limit_is_not_kept(web: Web, tmp_path: Path) -> None:
-    entry = download(manifest(tmp_path, [web.url("/normal.mp4")]), replace(QUICK, max_s=1.0))["normal"]
-    assert entry.outcome == "over_limit" and "at most" in entry.message
 
 
 def test_a_source_with_another_url_is_not_taken_for_the_old_one(web: Web, tmp_path: Path) -> None:
@@ -214,41 +213,25 @@ def test_five_urls_of_which_three_fail_yield_two_sources_three_classes_and_an_ex
 ) -> None:
     pages = ("normal.mp4", "slow.mp4", "forbidden.mp4", "missing.mp4", "busy.mp4")
     path = manifest(tmp_path, [web.url("/" + page) for page in pages])
-    options = [
-        "--set",
-        'download.internal_hosts=["127.0.0.1"]',
-        "--set",
-        "download.per_minute=6000",
-        "--set",
-        "download.backoff_s=0.01",
-        "--set",
-        "download.burst=9",
-    ]
+    settings = ('internal_hosts=["127.0.0.1"]', "per_minute=6000", "backoff_s=0.01", "burst=9")
+    options = [word for setting in settings for word in ("--set", f"download.{setting}")]
     assert job.main([str(path), *options]) == 0  # min_yield 0.4
     table = capsys.readouterr().out
     assert "2 of 5 sources with a url are here" in table
     entries = Availability(path).entries()
-    assert [entries[page.partition(".")[0]].outcome for page in pages] == [
-        "ok",
-        "ok",
-        "private",
-        "removed",
-        "rate_limited",
-    ]
+    outcomes = [entries[page.partition(".")[0]].outcome for page in pages]
+    assert outcomes == ["ok", "ok", "private", "removed", "rate_limited"]
     path.write_text(path.read_text().replace("min_yield = 0.4", "min_yield = 0.5"))
     assert job.main([str(path)]) == 1
     assert job.main([str(path), "--retry", "weather"]) == 2
 
 
 def test_a_build_goes_on_with_what_is_there_and_its_card_says_what_is_not(web: Web, tmp_path: Path) -> None:
-    toy = ToyProject(tmp_path)
-    path = manifest(tmp_path, [web.url("/normal.mp4"), web.url("/forbidden.mp4"), web.url("/slow.mp4")])
-    path.rename(tmp_path / "toy.toml")
-
     class Linked(ToyProject):
-        manifest = tmp_path / "toy.toml"
+        manifest = tmp_path / "m.toml"
 
-    toy.__class__ = Linked
+    toy = Linked(tmp_path)
+    manifest(tmp_path, [web.url("/normal.mp4"), web.url("/forbidden.mp4"), web.url("/slow.mp4")])
     assert not toy.build().after.published
     download(toy.manifest)
     report = toy.build()

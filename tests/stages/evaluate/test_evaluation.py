@@ -19,14 +19,12 @@ from stages.evaluate.runs import Policy, open_run
 from stages.evaluate.scoring import score_all
 from tests.labs.predictions import FITTER, LabClip, moving_clip, write_data_set, write_prediction
 
+ELSEWHERE = (Quantity.LANDMARKS, Quantity.IDENTITY)  # what the lab's data sets lack
 SEQUENCES = tuple(
     name
     for name, metric in definitions().items()
     if not metric.sees_pictures
-    and not any(
-        one.quantity in (Quantity.LANDMARKS, Quantity.IDENTITY) or one.quantity.value.of_samples
-        for one in metric.inputs
-    )
+    and not any(one.quantity in ELSEWHERE or one.quantity.value.of_samples for one in metric.inputs)
 )
 
 
@@ -36,6 +34,15 @@ def clips() -> list[LabClip]:
         moving_clip("two", 130, seed=2, attitude="negative"),
         moving_clip("three", 125, seed=3, split="ood", attitude=None),
     ]
+
+
+def shifted(root: Path, by: float) -> Path:
+    """A prediction whose coefficients all lie this far from the reference's."""
+    return write_prediction(root, clips(), lambda name, values: values + by)
+
+
+def shortened(root: Path) -> Path:
+    return write_prediction(root, clips(), lambda name, values: values[:-5])
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +62,8 @@ def run(reference: Path, predicted: Path, *metrics: str, **changes: object) -> t
 
 
 def value(scores: list[Score], metric: str, split: str = "test", attitude: str = ALL) -> Score:
-    (found,) = [
-        s for s in scores if (s.run, s.key.metric, s.key.split, s.key.attitude) == ("run", metric, split, attitude)
-    ]
+    wanted = ("run", metric, split, attitude)
+    (found,) = [s for s in scores if (s.run, s.key.metric, s.key.split, s.key.attitude) == wanted]
     return found
 
 
@@ -75,16 +81,12 @@ def test_a_data_set_scored_against_itself_is_perfect(reference: Path) -> None:
 
 
 def test_a_score_is_what_a_hand_computes(tmp_path: Path) -> None:
-    zeros = {"listener_angle": np.zeros, "listener_exp": np.zeros, "listener_trans": np.zeros}
-    widths = {"listener_angle": 3, "listener_exp": 64, "listener_trans": 3}
-    made = [
-        LabClip(name, frames, attitude=attitude, values={k: f((frames, widths[k])) for k, f in zeros.items()})
-        for name, frames, attitude in (("short", 10, "positive"), ("long", 30, "neutral"))
-    ]
+    made, moved = [], []
+    for name, frames, attitude, shift in (("short", 10, "positive", 0.1), ("long", 30, "neutral", 0.5)):
+        still = {f"listener_{k}": np.zeros((frames, width)) for k, width in (("angle", 3), ("exp", 64), ("trans", 3))}
+        made.append(LabClip(name, frames, attitude=attitude, values=still))
+        moved.append(replace(made[-1], values={k: v + shift for k, v in still.items()}))
     root = write_data_set(tmp_path / "reference", made)
-    moved = [
-        replace(c, values={k: v + (0.1 if c.clip_id == "short" else 0.5) for k, v in c.values.items()}) for c in made
-    ]
     scores, _ = run(root, write_data_set(tmp_path / "moved", moved), "fd_angle_eccv2022", "sts_pose_per_clip")
     angle = value(scores, "fd_angle_eccv2022")
     assert angle.value == pytest.approx(100 * (10 * 0.1 + 30 * 0.5) / 40)  # micro: by frames
@@ -106,7 +108,7 @@ def test_a_score_says_all_that_decides_what_it_may_be_compared_with(reference: P
 
 def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:
     for sample, shift in enumerate((0.1, 0.3)):
-        write_prediction(tmp_path / f"sample-0{sample}", clips(), lambda name, values, shift=shift: values + shift)
+        shifted(tmp_path / f"sample-0{sample}", shift)
     scores, done = run(reference, tmp_path, "fd_angle_eccv2022", "vd_exp_sum")
     assert value(scores, "fd_angle_eccv2022").value == pytest.approx(20, rel=1e-5)
     assert value(scores, "fd_angle_eccv2022").num_samples == 2
@@ -116,7 +118,7 @@ def test_several_samples_are_averaged(reference: Path, tmp_path: Path) -> None:
 
 def test_samples_are_spread_by_what_lies_between_them(reference: Path, tmp_path: Path) -> None:
     for sample, shift in enumerate((-0.3, 0.0, 0.3)):
-        write_prediction(tmp_path / f"sample-0{sample}", clips(), lambda name, values, shift=shift: values + shift)
+        shifted(tmp_path / f"sample-0{sample}", shift)
     scores, _ = run(reference, tmp_path, "sample_spread_exp", "sample_spread_pose", "pfd_exp_frechet_per_clip")
     for metric in ("sample_spread_exp", "sample_spread_pose"):
         found = value(scores, metric)
@@ -127,26 +129,21 @@ def test_samples_are_spread_by_what_lies_between_them(reference: Path, tmp_path:
 
 
 def test_another_length_is_an_error_with_both_lengths(reference: Path, tmp_path: Path) -> None:
-    short = write_prediction(tmp_path / "short", clips(), lambda name, values: values[:-5])
     with pytest.raises(UserError, match="one: reference 150 frames, predicted 145.*--on-length-mismatch"):
-        run(reference, short, "fd_angle_eccv2022")
+        run(reference, shortened(tmp_path / "short"), "fd_angle_eccv2022")
 
 
-@pytest.mark.parametrize(
-    ("policy", "frames", "distance"), [("truncate", 270, 0.0), ("repeat-last", 280, 1.0), ("skip", None, None)]
-)
+@pytest.mark.parametrize(("policy", "frames"), [("truncate", 270), ("repeat-last", 280), ("skip", None)])
 def test_a_policy_says_what_becomes_of_another_length(
-    policy: str, frames: int | None, distance: float | None, reference: Path, tmp_path: Path
+    policy: str, frames: int, reference: Path, tmp_path: Path
 ) -> None:
-    short = write_prediction(tmp_path / "short", clips(), lambda name, values: values[:-5])
+    scores, done = run(reference, shortened(tmp_path / "short"), "fd_angle_eccv2022", length=policy)
     if frames is None:
-        scores, done = run(reference, short, "fd_angle_eccv2022", length=policy)
         assert not scores and "policy: skip" in done.runs[0].notes[0]
         return
-    scores, done = run(reference, short, "fd_angle_eccv2022", length=policy)
     found = value(scores, "fd_angle_eccv2022")
     assert found.num_frames == frames
-    assert (found.value > 0) == (distance > 0)
+    assert (found.value > 0) == (policy == "repeat-last")
     assert "150 frames, predicted 145" in done.runs[0].notes[0]
 
 
@@ -178,10 +175,8 @@ def test_a_prediction_that_is_not_finite_is_refused(reference: Path, tmp_path: P
 
 def test_frames_without_a_face_in_the_reference_are_left_out_and_counted(tmp_path: Path) -> None:
     seen = moving_clip("one", 50, seed=1)
-    holes = {
-        k: np.where(np.arange(50)[:, None] < 4, np.nan, v) for k, v in seen.values.items() if k == "listener_angle"
-    }
-    root = write_data_set(tmp_path / "reference", [replace(seen, values={**seen.values, **holes})])
+    holes = np.where(np.arange(50)[:, None] < 4, np.nan, seen.values["listener_angle"])
+    root = write_data_set(tmp_path / "reference", [replace(seen, values={**seen.values, "listener_angle": holes})])
     predicted = write_prediction(tmp_path / "run", [seen], lambda name, values: values + 0.25)
     scores, _ = run(root, predicted, "fd_angle_eccv2022", "fd_exp_eccv2022")
     angle = value(scores, "fd_angle_eccv2022")
@@ -190,34 +185,12 @@ def test_frames_without_a_face_in_the_reference_are_left_out_and_counted(tmp_pat
 
 
 def test_what_cannot_be_computed_says_why_and_the_rest_is_computed(reference: Path) -> None:
-    scores, done = run(
-        reference, reference, "fd_angle_eccv2022", "psnr_piq", "lmd_lips_facemesh", "identity_cosine_3dmm"
-    )
+    wanted = ("fd_angle_eccv2022", "psnr_piq", "lmd_lips_facemesh", "identity_cosine_3dmm")
+    scores, done = run(reference, reference, *wanted)
     assert {score.key.metric for score in scores} == {"fd_angle_eccv2022"}
     assert "python -m jobs.render" in done.not_computed["run", "psnr_piq"]
     assert "listener_landmarks" in done.not_computed["run", "lmd_lips_facemesh"]
     assert "listener_identity" in done.not_computed["run", "identity_cosine_3dmm"]
-
-
-def test_missing_weights_are_named_with_what_to_do(reference: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("VICO_CACHE", str(tmp_path))
-    films = tmp_path / "films"
-    films.mkdir()
-    filmed = write_data_set(tmp_path / "with_video", [_filmed(clip, tmp_path) for clip in clips()[:1]])
-    metrics = (find_definition("csim_arcface"),)
-    runs = (open_run("run", reference, films),)
-    done = evaluate(Request(reference=filmed, runs=runs, metrics=metrics, splits=("test",)), in_this_process)
-    assert "weights `arcface_r100_ms1mv3` missing, get them with" in done.not_computed["run", "csim_arcface"]
-
-
-def _filmed(clip: LabClip, root: Path) -> LabClip:
-    names = {}
-    for role in ("listener", "speaker"):
-        path = root / "with_video" / "media" / clip.clip_id / f"{role}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        names[f"{role}_video"] = path.relative_to(root / "with_video").as_posix()
-    return replace(clip, values={**clip.values, **names})
 
 
 def test_a_clip_too_short_for_a_metric_does_not_count(tmp_path: Path) -> None:
@@ -232,9 +205,8 @@ def test_a_clip_too_short_for_a_metric_does_not_count(tmp_path: Path) -> None:
 
 
 def test_pairs_of_runs_are_compared_on_the_same_clips(reference: Path, tmp_path: Path) -> None:
-    near = write_prediction(tmp_path / "near", clips(), lambda name, values: values + 0.1)
-    far = write_prediction(tmp_path / "far", clips(), lambda name, values: values + 0.3)
-    runs = tuple(open_run(path.name, path, None) for path in (near, far))
+    paths = shifted(tmp_path / "near", 0.1), shifted(tmp_path / "far", 0.3)
+    runs = tuple(open_run(path.name, path, None) for path in paths)
     metrics = (find_definition("fd_angle_eccv2022"),)
     request = Request(reference=reference, runs=runs, metrics=metrics, splits=("test",))
     found = score_all(evaluate(request, in_this_process), in_this_process, seed=0)

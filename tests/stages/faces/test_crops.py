@@ -35,43 +35,30 @@ def test_a_moving_head_stays_in_its_static_square() -> None:
     frame = np.arange(90)
     boxes = boxes_at(900 + 80 * np.sin(frame / 9), 500 + 40 * np.cos(frame / 7))
     square = static_square(boxes, MARGIN, PICTURE_PX)
-    inside = containment(square, boxes)
-    assert inside.min() == pytest.approx(1)
+    assert containment(square, boxes).min() == pytest.approx(1)
     assert np.mean(containment(square, heads(boxes)) > 0.97) > 0.9
 
 
 def test_single_wild_boxes_do_not_move_a_static_square() -> None:
-    boxes = boxes_at(900, 500)
-    wild = boxes.copy()
+    wild = boxes_at(900, 500)
     wild[[10, 40, 70]] += 150
-    assert iou(static_square(wild, MARGIN, PICTURE_PX), static_square(boxes, MARGIN, PICTURE_PX)) > 0.98
+    assert iou(static_square(wild, MARGIN, PICTURE_PX), static_square(boxes_at(900, 500), MARGIN, PICTURE_PX)) > 0.98
 
 
 @pytest.mark.parametrize("x, y", [(40, 60), (1900, 1070), (60, 1000)])
-def test_squares_keep_inside_the_picture_where_they_fit(x: float, y: float) -> None:
-    for square in (
-        static_square(boxes_at(x, y), MARGIN, PICTURE_PX),
-        moving_squares(boxes_at(x, y), MARGIN, PICTURE_PX, 0)[0],
-    ):
+def test_squares_keep_inside_the_picture_and_are_no_larger(x: float, y: float) -> None:
+    assert static_square(boxes_at(128, 128, width=190), MARGIN, (512, 256)).tolist() == [0, 0, 256, 256]
+    still = static_square(boxes_at(x, y), MARGIN, PICTURE_PX)
+    for square in (still, moving_squares(boxes_at(x, y), MARGIN, PICTURE_PX, 0)[0]):
         assert is_square(square)
         assert (square[:2] >= 0).all() and (square[2:] <= PICTURE_PX).all()
 
 
-def test_a_square_is_no_larger_than_the_picture() -> None:
-    square = static_square(boxes_at(128, 128, width=190), MARGIN, (512, 256))
-    assert square.tolist() == [0, 0, 256, 256]
-
-
-def test_neighbours_in_a_split_screen_step_apart() -> None:
+def test_neighbours_in_a_split_screen_step_apart_and_people_who_sit_close_keep_their_squares() -> None:
     left, right = np.array([0, 0, 256, 256], np.float32), np.array([249, 0, 505, 256], np.float32)
-    moved = apart(left, right, (512, 256))
-    assert [square.tolist() for square in moved] == [[0, 0, 256, 256], [256, 0, 512, 256]]
-
-
-def test_people_who_sit_close_keep_their_squares() -> None:
+    assert [square.tolist() for square in apart(left, right, (512, 256))] == [[0, 0, 256, 256], [256, 0, 512, 256]]
     left, right = np.array([300, 100, 700, 500], np.float32), np.array([500, 100, 900, 500], np.float32)
-    moved = apart(left, right, PICTURE_PX)
-    assert [square.tolist() for square in moved] == [left.tolist(), right.tolist()]
+    assert [square.tolist() for square in apart(left, right, PICTURE_PX)] == [left.tolist(), right.tolist()]
 
 
 def test_the_smooth_square_follows_slowly_and_without_jitter() -> None:
@@ -88,8 +75,6 @@ def test_the_smooth_square_follows_slowly_and_without_jitter() -> None:
 
 
 def test_the_square_of_every_frame_follows_every_box() -> None:
-    frame = np.arange(90)
-    boxes = boxes_at(900 + 50 * np.sin(frame), 500)
-    squares = moving_squares(boxes, MARGIN, PICTURE_PX, sigma_frames=0)
-    offset = centres(squares) - centres(boxes)
+    boxes = boxes_at(900 + 50 * np.sin(np.arange(90)), 500)
+    offset = centres(moving_squares(boxes, MARGIN, PICTURE_PX, sigma_frames=0)) - centres(boxes)
     assert np.abs(offset - offset[0]).max() < 1e-2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -77,37 +77,34 @@ def test_a_jump_between_two_takes_of_one_person_is_a_cut_of_that_head() -> None:
     assert find(frames) == ([], [20], [])
 
 
-@pytest.mark.parametrize("period", [8, 12, 30, 100])
-def test_heads_that_move_are_no_cut(period: float) -> None:
-    moved = [split_screen(left=sway(k, 15, period), right=sway(k + 3, 15, period), noise=k + 1) for k in range(60)]
-    assert find(moved) == ([], [], [])
+def lit(frame: int, gain: int = 1, offset: int = 0) -> Frame:
+    """The heads at rest, in other light on demand."""
+    return np.clip(split_screen(noise=frame + 1).astype(int) * gain + offset, 0, 255).astype(np.uint8)
 
 
-def test_a_head_that_starts_to_move_at_once_is_no_cut() -> None:
-    """A nod of 0.2 s out of stillness and back, at a speed of 8 px a frame at its fastest."""
-    nod = [0, 3, 10, 18, 24, 26, 24, 18, 10, 3, 0]
-    frames = [split_screen(left=(0, nod[k - 20] if 20 <= k < 31 else 0), noise=k + 1) for k in range(50)]
-    assert find(frames) == ([], [], [])
+NOD = dict(enumerate([0, 3, 10, 18, 24, 26, 24, 18, 10, 3, 0], 20))  # .2 s out of stillness and back, 8 px a frame
+LOST = [k - 1 if k % 5 == 0 else k for k in range(1, 61)]  # stands still now and then and catches up with the next
+NO_CUTS: dict[str, tuple[int, Callable[[int], Frame]]] = {
+    **{
+        f"heads that sway in {n} frames": (60, lambda k, n=n: split_screen(sway(k, 15, n), sway(k + 3, 15, n), k + 1))
+        for n in (8, 12, 30, 100)
+    },
+    **{
+        f"a camera flash of {n} frames": (40, lambda k, n=n: lit(k, 2, 40) if 20 <= k < 20 + n else lit(k))
+        for n in (1, 2, 3)
+    },
+    "a head that starts to move at once": (50, lambda k: split_screen(left=(0, NOD.get(k, 0)), noise=k + 1)),
+    "frames lost on a call": (60, lambda k: split_screen(sway(LOST[k], 15, 25), sway(LOST[k], 10, 40), LOST[k])),
+    "every frame shown twice": (80, lambda k: split_screen(sway(k // 2, 12, 12), sway(k // 2, 12, 15))),
+    "light that brightens slowly": (40, lambda k: lit(k, 1, 2 * k)),
+    "a single frame": (1, lambda k: split_screen()),
+}
 
 
-@pytest.mark.parametrize("length", [1, 2, 3])
-def test_a_camera_flash_is_no_cut(length: int) -> None:
-    frames = [split_screen(noise=k + 1) for k in range(NUM_FRAMES)]
-    for k in range(20, 20 + length):
-        frames[k] = np.clip(frames[k].astype(int) * 2 + 40, 0, 255).astype(np.uint8)
-    assert find(frames) == ([], [], [])
-
-
-def test_frames_lost_on_a_call_are_no_cut() -> None:
-    """Motion that stands still for a frame now and then and catches up with the next."""
-    shown = [k - 1 if k % 5 == 0 else k for k in range(1, 61)]
-    frames = [split_screen(left=sway(k, 15, 25), right=sway(k, 10, 40), noise=k) for k in shown]
-    assert find(frames) == ([], [], [])
-
-
-def test_every_frame_shown_twice_is_no_cut() -> None:
-    frames = [split_screen(left=sway(k // 2, 12, 12), right=sway(k // 2, 12, 15)) for k in range(80)]
-    assert find(frames) == ([], [], [])
+@pytest.mark.parametrize("film", NO_CUTS)
+def test_what_is_no_cut(film: str) -> None:
+    num_frames, draw = NO_CUTS[film]
+    assert find(draw(k) for k in range(num_frames)) == ([], [], [])
 
 
 def test_a_caption_that_appears_is_no_cut_of_a_head() -> None:
@@ -116,15 +113,6 @@ def test_a_caption_that_appears_is_no_cut_of_a_head() -> None:
         frame[215:235, 20:460] = 250
         cv2.putText(frame, "A NAME AND WHAT THEY DO", (40, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0))
     assert find(frames)[1:] == ([], [])
-
-
-def test_light_that_brightens_slowly_is_no_cut() -> None:
-    frames = [np.clip(split_screen(noise=k + 1).astype(int) + 2 * k, 0, 255).astype(np.uint8) for k in range(40)]
-    assert find(frames) == ([], [], [])
-
-
-def test_a_clip_of_one_frame_has_no_cut() -> None:
-    assert find([split_screen()]) == ([], [], [])
 
 
 def reduced(shared: Path, file: str, start: int = 0, end: int | None = None) -> Iterable[Frame]:

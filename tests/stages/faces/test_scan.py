@@ -55,26 +55,19 @@ def test_followed_faces_are_where_a_search_finds_them() -> None:
     assert np.mean(overlap) > 0.9 and np.min(overlap) > 0.75  # MTCNN's box depends on its proposal
 
 
-def test_a_look_that_loses_a_face_is_searched_whole() -> None:
-    frames = [two_heads(look) for look in range(NUM_LOOKS)]
-    frames[3][:, 250:] = 90  # the right person is gone in this one
-    looks, searched = looks_of(frames, SEARCH_EVERY)
-    assert searched == 3 + 1
-    assert [len(faces) for faces in looks] == [1 if look == 3 else 2 for look in range(NUM_LOOKS)]
-
-
-def test_somebody_who_comes_is_found_by_the_next_search_and_followed_back() -> None:
-    frames = [two_heads(look) for look in range(NUM_LOOKS)]
-    for look in range(4):
-        frames[look][:, 250:] = 90
-    looks, _ = looks_of(frames, SEARCH_EVERY)
-    assert [len(faces) for faces in looks] == [1, 1, 1, 1] + [2] * (NUM_LOOKS - 4)
-
-
-@pytest.mark.parametrize("num_looks", [0, 1, 4])
-def test_any_number_of_looks_gives_an_answer_each(num_looks: int) -> None:
-    looks, _ = looks_of([two_heads(look) for look in range(num_looks)], SEARCH_EVERY)
-    assert [len(faces) for faces in looks] == [2] * num_looks
+@pytest.mark.parametrize(
+    ("num_looks", "gone", "searched"),
+    [(NUM_LOOKS, [3], 3 + 1), (NUM_LOOKS, [0, 1, 2, 3], 3), (0, [], 0), (1, [], 1), (4, [], 2)],
+)
+def test_a_look_that_loses_a_face_is_searched_whole_and_who_comes_is_followed_back(
+    num_looks: int, gone: list[int], searched: int
+) -> None:
+    frames = [two_heads(look) for look in range(num_looks)]
+    for look in gone:
+        frames[look][:, 250:] = 90  # without the right person
+    looks, found = looks_of(frames, SEARCH_EVERY)
+    assert [len(faces) for faces in looks] == [1 if look in gone else 2 for look in range(num_looks)]
+    assert found == searched
 
 
 def test_a_face_found_twice_is_proposed_in_between_and_a_lone_one_where_it_was() -> None:

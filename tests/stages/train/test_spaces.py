@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +23,17 @@ LISTENERS = [("vico_lstm", "code"), *((name, "") for name in ("vico_lstm", "pchg
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Data sets by width of expression; that of 10 is tddfa_v2's altogether."""
-    folder = tmp_path_factory.mktemp("spaces")
-    made = {
-        64: small_set(folder / "64", clips=10, frames=700),
-        10: small_set(folder / "10", clips=10, frames=700, fitter="tddfa_v2"),
-    }
+    folder, size = tmp_path_factory.mktemp("spaces"), {"clips": 10, "frames": 700}
+    made = {64: small_set(folder / "64", **size), 10: small_set(folder / "10", **size, fitter="tddfa_v2")}
     for width in (50, 52):
-        made[width] = made[64]
-        for name in ("speaker_exp", "listener_exp"):
-            narrow = Column(name, "float32", (FRAME_AXIS, width))
-            made[width] = changed(made[width], folder / f"{width}_{name}", name, partial(_first, width), narrow)
+        half = narrowed(made[64], folder / f"{width}_speaker", "speaker_exp", width)
+        made[width] = narrowed(half, folder / str(width), "listener_exp", width)
     return made
 
 
-def _first(width: int, rows: list[list[float]]) -> list[list[float]]:
-    return [row[:width] for row in rows]
+def narrowed(root: Path, out: Path, name: str, width: int) -> Path:
+    like = Column(name, "float32", (FRAME_AXIS, width))
+    return changed(root, out, name, lambda rows: [row[:width] for row in rows], like)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -20,6 +20,8 @@ FEW = World({"train": 120, "val": 6, "test": 9, "ood": 9}, people=40)
 LEARNED = [name for name in REDUCED if find_listeners()[name].learned]
 BASELINES = [name for name in REDUCED if name not in LEARNED]
 STOCHASTIC = [name for name in LEARNED if find_listeners()[name].stochastic]
+SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
+every_learned = pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW) for name in LEARNED])
 
 
 @pytest.fixture(scope="module")
@@ -81,32 +83,27 @@ def test_the_rule_holds_in_the_truth() -> None:
 
 def test_a_learned_listener_finds_the_smile_in_seconds(tmp_path: Path) -> None:
     """The quick look at what the slow tests see in full: pchg after a few epochs in a smaller world."""
-    data = FEW.write(tmp_path / "data")
-    found, _ = compare(FEW, data, tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}})
+    found, _ = compare(
+        FEW, FEW.write(tmp_path / "data"), tmp_path / "runs", ["mirror", "pchg"], {"pchg": {"epochs": 20}}
+    )
     assert all(found["pchg"].sample[split] < found["mirror"].sample[split] for split in SPLITS)
     assert found["pchg"].smile["positive"] > found["pchg"].smile["negative"] + 0.2
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", LEARNED)
+@every_learned
 def test_a_learned_listener_beats_those_without_weights(name: str, figures: dict[str, Scores]) -> None:
     for split in SPLITS:
         for baseline in BASELINES:
             assert figures[name].sample[split] < figures[baseline].sample[split], (split, baseline)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", LEARNED)
+@every_learned
 def test_the_attitude_asked_for_changes_the_smile_as_the_rule_says(name: str, figures: dict[str, Scores]) -> None:
     smile = figures[name].smile
     assert smile["positive"] > smile["neutral"] > smile["negative"]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", LEARNED)
+@every_learned
 def test_samples_are_spread_as_the_truth_where_a_listener_samples(name: str, figures: dict[str, Scores]) -> None:
     """As near as docs/synthetic_world.md says: variances are half the truth's to twice that."""
     for part, ratio in figures[name].spread.items():

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.dataset.read import read_clips
-from stages.train.corpus import ClipFrames, Corpus, open_corpus
+from stages.train.corpus import STD_FLOOR, ClipFrames, Corpus, open_corpus, scores_of
 from stages.train.inputs import Inputs, inputs_of
 from stages.train.listener import TrainingSettings
 from stages.train.windows import Windows, cut, epoch_batches, training_windows, whole_clips
-from stages.train.zscores import STD_FLOOR, scores_of
-from tests.labs.trainer import changed, small_set
+from tests.labs.trainer import changed
 
 SETTINGS = TrainingSettings(window_frames=40, stride_frames=15, min_frames=12)
+ATTITUDES = ("positive", "neutral", "negative")
 EXTRA = ("listener_blink", "listener_identity", "token_embedding")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_set(tmp_path_factory.mktemp("windows") / "set")
 
 
 @pytest.fixture(scope="module")
@@ -32,45 +28,35 @@ def inputs(root: Path) -> Inputs:
 
 @pytest.fixture(scope="module")
 def corpus(root: Path, inputs: Inputs) -> Corpus:
-    return open_corpus([root], inputs, ("train",))
+    return opened(root, inputs)
 
 
-def windows_of(corpus: Corpus, settings: TrainingSettings = SETTINGS) -> Windows:
-    return training_windows(corpus, corpus.clips, scores_of(corpus, corpus.clips), ATTITUDES, settings)
+def opened(root: Path, inputs: Inputs, folder: Path | None = None) -> Corpus:
+    return open_corpus([root], inputs, ("train",), folder)
 
 
-ATTITUDES = ("positive", "neutral", "negative")
+def windows_of(corpus: Corpus, settings: TrainingSettings = SETTINGS, choose: Any = training_windows) -> Windows:
+    return choose(corpus, corpus.clips, scores_of(corpus, corpus.clips), ATTITUDES, settings)
 
 
-def spans(frames: int, settings: TrainingSettings) -> list[tuple[int, int]]:
-    return [
-        (first, length) for _, first, length in cut(ClipFrames("a", "b", "neutral", "train", 0, frames, 0), settings)
-    ]
-
-
-# --- which windows
+def spans(frames: int, settings: TrainingSettings) -> list[list[int]]:
+    return [span for _, *span in cut(ClipFrames("a", "b", "neutral", "train", 0, frames, 0), settings)]
 
 
 def test_windows_of_the_released_baseline_begin_in_every_frame_and_end_with_tails_of_30() -> None:
     released = TrainingSettings(window_frames=90, stride_frames=1, min_frames=30)
-    assert spans(100, released) == [(start, min(90, 100 - start)) for start in range(71)]
+    assert spans(100, released) == [[start, min(90, 100 - start)] for start in range(71)]
 
 
 def test_a_clip_that_is_no_longer_than_a_window_stays_whole() -> None:
-    assert spans(40, SETTINGS) == [(0, 40)]
-    assert spans(5, SETTINGS) == [(0, 5)]
+    assert spans(40, SETTINGS) == [[0, 40]] and spans(5, SETTINGS) == [[0, 5]]
 
 
 def test_every_window_of_an_epoch_comes_once_in_an_order_that_seed_and_epoch_decide() -> None:
-    first, second = (np.concatenate(list(epoch_batches(100, SETTINGS, epoch))) for epoch in (0, 1))
+    asked = ((SETTINGS, 0), (SETTINGS, 0), (SETTINGS, 1), (TrainingSettings(seed=1), 0))
+    first, again, second, other = (np.concatenate(list(epoch_batches(100, *how))) for how in asked)
     assert sorted(first) == sorted(second) == list(range(100))
-    assert (first != second).any()
-    assert (first == np.concatenate(list(epoch_batches(100, SETTINGS, 0)))).all()
-    other = TrainingSettings(seed=1)
-    assert (first != np.concatenate(list(epoch_batches(100, other, 0)))).any()
-
-
-# --- what a batch holds
+    assert (first == again).all() and (first != second).any() and (first != other).any()
 
 
 def test_a_batch_holds_the_columns_of_the_shards(root: Path, corpus: Corpus) -> None:
@@ -103,14 +89,11 @@ def test_padding_is_zeros_that_the_mask_leaves_out(corpus: Corpus) -> None:
 def test_frames_without_valid_coefficients_are_masked_and_no_nan_gets_through(
     root: Path, inputs: Inputs, tmp_path: Path
 ) -> None:
+    def few(valid: list[bool]) -> list[bool]:
+        return [False] * 3 + valid[3:20] + [False] * (len(valid) - 20)
+
     nothing = changed(root, tmp_path / "nan", "listener_exp", lambda rows: [[np.nan] * 64] * 3 + rows[3:])
-    holes = changed(
-        nothing,
-        tmp_path / "holes",
-        "listener_coeffs_valid",
-        lambda valid: [False] * 3 + valid[3:20] + [False] * (len(valid) - 20),
-    )
-    corpus = open_corpus([holes], inputs, ("train",))
+    corpus = opened(changed(nothing, tmp_path / "holes", "listener_coeffs_valid", few), inputs)
     batch = windows_of(corpus, TrainingSettings(window_frames=1000)).batch(np.array([0]))
     assert batch.mask[0].nonzero().flatten().tolist() == list(range(3, 20))
     assert all(torch.isfinite(getattr(batch, name)).all() for name in ("speaker", "listener", "audio", "reference"))
@@ -118,15 +101,12 @@ def test_frames_without_valid_coefficients_are_masked_and_no_nan_gets_through(
 
 
 def test_windows_without_a_valid_frame_are_left_out(root: Path, inputs: Inputs, tmp_path: Path) -> None:
-    late = changed(
-        root, tmp_path / "late", "speaker_coeffs_valid", lambda valid: valid[:20] + [False] * (len(valid) - 20)
-    )
-    corpus = open_corpus([late], inputs, ("train",))
-    starts = {
-        int(first) - next(c.first for c in corpus.clips if c.place == place)
-        for first, place in zip(windows_of(corpus).first, windows_of(corpus).place, strict=True)
-    }
-    assert starts == {0, 15}
+    def early(valid: list[bool]) -> list[bool]:
+        return valid[:20] + [False] * (len(valid) - 20)
+
+    corpus = opened(changed(root, tmp_path / "late", "speaker_coeffs_valid", early), inputs)
+    windows, clips = windows_of(corpus), np.array([clip.first for clip in corpus.clips])
+    assert set(windows.first - clips[windows.place]) == {0, 15}
 
 
 def test_a_neutral_start_is_zeros_instead_of_the_first_frame(corpus: Corpus) -> None:
@@ -137,7 +117,7 @@ def test_a_neutral_start_is_zeros_instead_of_the_first_frame(corpus: Corpus) -> 
 def test_mapped_files_give_the_same_batches_as_memory(
     root: Path, inputs: Inputs, corpus: Corpus, tmp_path: Path
 ) -> None:
-    mapped = open_corpus([root], inputs, ("train",), tmp_path / "frames")
+    mapped = opened(root, inputs, tmp_path / "frames")
     assert all(isinstance(array, np.memmap) for array in mapped.arrays.values())
     one, two = (windows_of(c).batch(np.arange(5)) for c in (corpus, mapped))
     assert all(torch.equal(getattr(one, name), getattr(two, name)) for name in ("speaker", "listener", "audio", "mask"))
@@ -146,30 +126,25 @@ def test_mapped_files_give_the_same_batches_as_memory(
 def test_withdrawn_clips_are_not_read(root: Path, inputs: Inputs, corpus: Corpus, tmp_path: Path) -> None:
     gone = changed(root, tmp_path / "gone", "listener_exp", lambda rows: rows)
     (gone / "takedown.txt").write_text(f"{corpus.clips[0].listener_id}\n")
-    left = open_corpus([gone], inputs, ("train",)).clips
+    left = opened(gone, inputs).clips
     assert 0 < len(left) < len(corpus.clips)
     assert corpus.clips[0].listener_id not in {clip.listener_id for clip in left}
 
 
-# --- z-scores
-
-
 def test_z_scores_of_the_training_clips_have_mean_0_and_deviation_1_for_both_people_together(corpus: Corpus) -> None:
-    batch = whole_clips(corpus, corpus.clips, scores_of(corpus, corpus.clips), ATTITUDES, SETTINGS).batch(
-        np.arange(len(corpus.clips))
-    )
+    batch = windows_of(corpus, SETTINGS, whole_clips).batch(np.arange(len(corpus.clips)))
     both = torch.cat([batch.speaker[batch.mask], batch.listener[batch.mask]]).double()
     torch.testing.assert_close(both.mean(dim=0), torch.zeros(70).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(both.std(dim=0), torch.ones(70).double(), atol=1e-4, rtol=0)
 
 
 def test_rounding_noise_is_not_blown_up(root: Path, inputs: Inputs, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0)
-    noisy = changed(
-        root, tmp_path / "noisy", "acoustic",
-        lambda rows: [[*row[:14], *noise.normal(scale=8e-7, size=31).tolist()] for row in rows],
-    )  # fmt: skip
-    corpus = open_corpus([noisy], inputs, ("train",))
-    audio = windows_of(corpus).batch(np.arange(5)).audio
+    rng = np.random.default_rng(0)
+
+    def quiet(rows: list[list[float]]) -> list[list[float]]:
+        return [[*row[:14], *rng.normal(scale=8e-7, size=31).tolist()] for row in rows]
+
+    noisy = changed(root, tmp_path / "noisy", "acoustic", quiet)
+    audio = windows_of(opened(noisy, inputs)).batch(np.arange(5)).audio
     assert audio[..., 14:].abs().max() < 8e-7 / STD_FLOOR * 6
     assert audio[..., :14].std() > 0.5

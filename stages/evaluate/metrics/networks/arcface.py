@@ -7,12 +7,9 @@ challenge feeds whole frames, not aligned faces.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
 
 from stages.evaluate.metrics.networks.convolution import resized
-from stages.morphable.checkpoint import filled, read_checkpoint
 
 SIDE_PX = 112
 DEPTHS, WIDTHS = (3, 13, 30, 3), (64, 128, 256, 512)
@@ -63,11 +60,8 @@ class ArcFace(nn.Module):
         return self.features(self.fc(self.bn2(x).flatten(1)))
 
 
-def load(checkpoint: Path) -> ArcFace:
-    """The network with the weights of ``backbone.pth``."""
-    return filled(ArcFace(), read_checkpoint(checkpoint), checkpoint)
+UNUSED, NETWORK = (), ArcFace
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255: the whole frame."""
     return resized(frames, SIDE_PX) / 127.5 - 1

@@ -5,15 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+Kernel = int | tuple[int, int]
 NORM_EPS = 1e-3  # TensorFlow's, where the weights were learnt
 
 
 class NormedConvolution(nn.Module):
     """Convolution, norm and ReLU; with stride 1 it keeps height and width unless ``padded`` is False."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padded: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: Kernel, stride: int = 1, padded: bool = True) -> None:
         super().__init__()
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = (height // 2, width // 2) if padded and stride == 1 else 0

@@ -6,27 +6,17 @@ of natanielruiz/deep-head-pose.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from stages.evaluate.metrics.networks.convolution import resized
-from stages.morphable.checkpoint import filled, read_checkpoint
 from stages.morphable.resnet50 import ResNet50
 
 SIDE_PX = 224
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of R, G and B in [0, 1]
-HEADS = ("fc_yaw.", "fc_pitch.", "fc_roll.", "fc_finetune.")  # in the checkpoint, and not used
-
-
-def load(checkpoint: Path) -> ResNet50:
-    """The network with the published weights, less those of the heads."""
-    stored = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith(HEADS)}
-    return filled(ResNet50(), stored, checkpoint)
+UNUSED, NETWORK = ("fc_yaw.", "fc_pitch.", "fc_roll.", "fc_finetune."), ResNet50
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255."""
     mean, std = (torch.tensor(values, device=frames.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (resized(frames / 255, SIDE_PX) - mean) / std

@@ -7,20 +7,16 @@ the average in the last block, and 1008 classes, which no feature depends on.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.evaluate.metrics.networks.convolution import NormedConvolution, resized
-from stages.morphable.checkpoint import filled, read_checkpoint
+from stages.evaluate.metrics.networks.convolution import Kernel, NormedConvolution, resized
 
 SIDE_PX = 299
 CLASSES = 1008
 AVERAGE, MAXIMUM, SHRUNK_MAXIMUM = "average", "maximum", "maximum of every other pixel"  # what a branch may begin with
 
-Kernel = int | tuple[int, int]
 Layer = tuple[str, int, Kernel] | tuple[str, int, Kernel, int]  # name, outputs, kernel, stride
 Branch = tuple[str | Layer, ...]
 
@@ -59,12 +55,17 @@ def _pooled(x: Tensor, how: str) -> Tensor:
     return functional.max_pool2d(x, 3, stride=1, padding=1) if how == MAXIMUM else functional.max_pool2d(x, 3, stride=2)
 
 
+def _chain(name: str, *layers: tuple) -> Branch:
+    """Layers ``name_1``, ``name_2`` and so on, each (outputs, kernel) or (outputs, kernel, stride)."""
+    return tuple((f"{name}_{number}", *layer) for number, layer in enumerate(layers, start=1))
+
+
 def _fine(pool: int) -> tuple[Branch, ...]:
     """Branches at 35x35."""
     return (
         (("branch1x1", 64, 1),),
-        (("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)),
-        (("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)),
+        _chain("branch5x5", (48, 1), (64, 5)),
+        _chain("branch3x3dbl", (64, 1), (96, 3), (96, 3)),
         (AVERAGE, ("branch_pool", pool, 1)),
     )
 
@@ -74,14 +75,8 @@ def _middle(width: int) -> tuple[Branch, ...]:
     row, column = (1, 7), (7, 1)
     return (
         (("branch1x1", 192, 1),),
-        (("branch7x7_1", width, 1), ("branch7x7_2", width, row), ("branch7x7_3", 192, column)),
-        (
-            ("branch7x7dbl_1", width, 1),
-            ("branch7x7dbl_2", width, column),
-            ("branch7x7dbl_3", width, row),
-            ("branch7x7dbl_4", width, column),
-            ("branch7x7dbl_5", 192, row),
-        ),
+        _chain("branch7x7", (width, 1), (width, row), (192, column)),
+        _chain("branch7x7dbl", (width, 1), (width, column), (width, row), (width, column), (192, row)),
         (AVERAGE, ("branch_pool", 192, 1)),
     )
 
@@ -89,8 +84,7 @@ def _middle(width: int) -> tuple[Branch, ...]:
 def _coarse(pooling: str) -> tuple[Branch, ...]:
     """Branches at 8x8; rows and columns stand side by side."""
     row, column = (1, 3), (3, 1)
-    single: Branch = (("branch3x3_1", 384, 1),)
-    double: Branch = (("branch3x3dbl_1", 448, 1), ("branch3x3dbl_2", 384, 3))
+    single, double = _chain("branch3x3", (384, 1)), _chain("branch3x3dbl", (448, 1), (384, 3))
     return (
         (("branch1x1", 320, 1),),
         (*single, ("branch3x3_2a", 384, row)),
@@ -103,17 +97,12 @@ def _coarse(pooling: str) -> tuple[Branch, ...]:
 
 TO_MIDDLE: tuple[Branch, ...] = (
     (("branch3x3", 384, 3, 2),),
-    (("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3, 2)),
+    _chain("branch3x3dbl", (64, 1), (96, 3), (96, 3, 2)),
     (SHRUNK_MAXIMUM,),
 )
 TO_COARSE: tuple[Branch, ...] = (
-    (("branch3x3_1", 192, 1), ("branch3x3_2", 320, 3, 2)),
-    (
-        ("branch7x7x3_1", 192, 1),
-        ("branch7x7x3_2", 192, (1, 7)),
-        ("branch7x7x3_3", 192, (7, 1)),
-        ("branch7x7x3_4", 192, 3, 2),
-    ),
+    _chain("branch3x3", (192, 1), (320, 3, 2)),
+    _chain("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)),
     (SHRUNK_MAXIMUM,),
 )
 MIXED = {  # name in the checkpoint -> inputs, branches
@@ -154,11 +143,8 @@ class Inception(nn.Module):
         return x.mean((2, 3))
 
 
-def load(checkpoint: Path) -> Inception:
-    """The network with the weights of ``pt_inception-2015-12-05-6726825d.pth``."""
-    return filled(Inception(), read_checkpoint(checkpoint), checkpoint)
+UNUSED, NETWORK = (), Inception
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255."""
     return 2 * resized(frames / 255, SIDE_PX) - 1

@@ -6,14 +6,11 @@ as it is; Cao et al., "VGGFace2", FG 2018, for the data. MFR-Net names the data 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.evaluate.metrics.networks.convolution import NORM_EPS, NormedConvolution, resized
-from stages.morphable.checkpoint import filled, read_checkpoint
 
 SIDE_PX = 160
 GREY, GREY_RANGE = 127.5, 128.0
@@ -25,19 +22,27 @@ def _chain(*shapes: tuple) -> nn.Sequential:
     return nn.Sequential(*(NormedConvolution(*shape) for shape in shapes))
 
 
-class _Residual(nn.Module):
+class _Branches(nn.Module):
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.count = len(branches)
+        for number, branch in enumerate(branches):
+            self.add_module(f"branch{number}", branch)
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        return [self.get_submodule(f"branch{number}")(x) for number in range(self.count)]
+
+
+class _Residual(_Branches):
     """Two or three branches, joined by a 1x1 convolution, scaled and added to the input."""
 
     def __init__(self, width: int, scale: float, *branches: nn.Module, joined: int, last: bool = False) -> None:
-        super().__init__()
-        self.count, self.scale, self.last = len(branches), scale, last
-        for number, branch in enumerate(branches):
-            self.add_module(f"branch{number}", branch)
+        super().__init__(*branches)
+        self.scale, self.last = scale, last
         self.conv2d = nn.Conv2d(joined, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.get_submodule(f"branch{number}")(x) for number in range(self.count)]
-        y = x + self.scale * self.conv2d(torch.cat(parts, 1))
+        y = x + self.scale * self.conv2d(torch.cat(self.parts(x), 1))
         return y if self.last else functional.relu(y)
 
 
@@ -57,18 +62,11 @@ def _coarse(scale: float = 0.20, last: bool = False) -> _Residual:
     return _Residual(FEATURES, scale, NormedConvolution(FEATURES, 192, 1), cross, joined=384, last=last)
 
 
-class _Shrinking(nn.Module):
+class _Shrinking(_Branches):
     """Branches that halve height and width, beside a maximum."""
 
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        self.count = len(branches)
-        for number, branch in enumerate(branches):
-            self.add_module(f"branch{number}", branch)
-
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.get_submodule(f"branch{number}")(x) for number in range(self.count)]
-        return torch.cat([*parts, functional.max_pool2d(x, 3, stride=2)], 1)
+        return torch.cat([*self.parts(x), functional.max_pool2d(x, 3, stride=2)], 1)
 
 
 class InceptionResnet(nn.Module):
@@ -106,12 +104,8 @@ class InceptionResnet(nn.Module):
         return functional.normalize(self.last_bn(self.last_linear(x.mean((2, 3)))))
 
 
-def load(checkpoint: Path) -> InceptionResnet:
-    """The network with the published weights, less those of the classifier that it was trained with."""
-    stored = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith("logits.")}
-    return filled(InceptionResnet(), stored, checkpoint)
+UNUSED, NETWORK = ("logits.",), InceptionResnet  # the classifier that it was trained with
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """The network's input from RGB frames (frame, 3, height, width) in 0 to 255."""
     return (resized(frames, SIDE_PX) - GREY) / GREY_RANGE

@@ -12,16 +12,8 @@ from stages.evaluate.metrics.registry import find_definition
 
 METRIC = find_definition("fd_exp_eccv2022")
 DEEP3D = ScoreSpace("deep3d", 1, (("deep3d", "0123456789abcdef"),))
-KEY = Comparable(
-    metric=METRIC.id,
-    data="vico",
-    split="test",
-    attitude=ALL,
-    space=DEEP3D,
-    scale=METRIC.scale,
-    pooling=METRIC.pooling.value,
-    resolution="",
-)
+SCALING = {"scale": METRIC.scale, "pooling": METRIC.pooling.value, "resolution": ""}
+KEY = Comparable(metric=METRIC.id, data="vico", split="test", attitude=ALL, space=DEEP3D, **SCALING)
 
 
 def score(value: float, run: str = "ours", key: Comparable = KEY) -> Score:
@@ -36,12 +28,8 @@ def boards(*scores: Score) -> list[Board]:
 
 def test_a_run_on_the_same_data_in_the_same_space_is_ranked_among_the_published() -> None:
     board = boards(score(14.0))[0]
-    assert [(row.rank, row.name) for row in board.rows[:4]] == [
-        (1, "MFR-Net"),
-        (2, "ours"),
-        (3, "ViCo"),
-        (4, "ViCo, audio only"),
-    ]
+    first = [(1, "MFR-Net"), (2, "ours"), (3, "ViCo"), (4, "ViCo, audio only")]
+    assert [(row.rank, row.name) for row in board.rows[:4]] == first
 
 
 def test_a_run_that_differs_in_one_thing_stands_alone() -> None:
@@ -84,13 +72,9 @@ def test_closeness_to_the_references_own_value_ranks_where_that_is_the_goal() ->
 
 
 def test_the_challenge_ranks_over_the_metrics_that_every_run_has() -> None:
-    scores = []
-    for run, exp, pose in (("a", 0.1, 0.2), ("b", 0.2, 0.3)):
-        scores += [
-            score(exp, run, replace(KEY, metric="expl1_2023")),
-            score(pose, run, replace(KEY, metric="posel1_2023")),
-        ]
-    scores.append(score(0.5, "a", replace(KEY, metric="ssim_piq")))  # b was not rendered
+    made = (("a", "expl1_2023", 0.1), ("a", "posel1_2023", 0.2), ("b", "expl1_2023", 0.2), ("b", "posel1_2023", 0.3))
+    made += (("a", "ssim_piq", 0.5),)  # b was not rendered
+    scores = [score(value, run, replace(KEY, metric=metric)) for run, metric, value in made]
     by_rule = {ranking.rule.split(":")[0]: ranking for ranking in challenge_rankings(scores, "test")}
     assert by_rule["2023"].metrics == ("ExpL1", "PoseL1")
     assert by_rule["2023"].results == {"a": 2, "b": 4}

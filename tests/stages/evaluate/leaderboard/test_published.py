@@ -27,18 +27,13 @@ def published() -> list[PublishedScore]:
 
 def numbers(table: str) -> Numbers:
     """Printed numbers of a table by method, split, attitude and column."""
-    scores = published()
-    return {
-        (score.method, score.key.split, score.key.attitude, score.column): score.value
-        for score in scores
-        if score.table == table and score.value is not None
-    }
+    scores = [score for score in published() if score.table == table and score.value is not None]
+    return {place(score): score.value for score in scores}
 
 
 def flagged(table: str, flag: str) -> set[tuple[str, str, str, str]]:
     """Places of a table at which a flag stands."""
-    scores = published()
-    return {place(score) for score in scores if score.table == table and flag in dict(score.flags)}
+    return {place(score) for score in published() if score.table == table and flag in dict(score.flags)}
 
 
 def place(score: PublishedScore) -> tuple[str, str, str, str]:
@@ -85,9 +80,8 @@ def test_an_average_of_mfr_net_is_flagged_just_where_its_rows_give_another() -> 
 
 
 def test_what_mfr_net_took_from_vico_is_what_vico_printed() -> None:
-    assert {k: v for k, v in numbers("mfr-1").items() if k[0] == "ViCo"} == {
-        k: v for k, v in numbers("vico-3").items() if k[0] == "ViCo"
-    }
+    copied, printed = ({k: v for k, v in numbers(t).items() if k[0] == "ViCo"} for t in ("mfr-1", "vico-3"))
+    assert copied == printed
 
 
 def test_what_is_flagged_as_a_mean_of_test_and_ood_is_one() -> None:
@@ -119,13 +113,7 @@ def test_elps_numbers_of_vico_are_ten_times_another_metric() -> None:
 def test_elps_second_table_adds_up_the_first(end: str) -> None:
     face, head, both = (numbers(f"{name}{end}") for name in ("elp-1-face", "elp-1-head", "elp-2"))
     blink = numbers(f"elp-1-blink{end}")
-    same = {
-        "NN-motion+U": "NN-motion",
-        "NN-audio+U": "NN-audio",
-        "DLS-Rand.+U": "DLS-Random",
-        "ELP+U": "ELP",
-        "GT": "GT",
-    }
+    same = {f"{name}+U": name for name in ("NN-motion", "NN-audio", "ELP")} | {"DLS-Rand.+U": "DLS-Random", "GT": "GT"}
     unlike = set()
     for (method, *where, column), value in both.items():
         if method in same:
@@ -157,15 +145,13 @@ def test_repeated_rows_repeat() -> None:
 
 
 def test_a_number_that_cannot_be_read_is_none_and_says_so() -> None:
-    scores = published()
-    unread = [score for score in scores if score.value is None]
+    unread = [score for score in published() if score.value is None]
     assert len(unread) == 2
     assert all("doubtful scan" in dict(score.flags) and not score.may_be_ranked for score in unread)
 
 
 def test_all_five_papers_are_there() -> None:
-    scores = published()
-    assert {score.table.split("-")[0] for score in scores} == {"vico", "pchg", "elp", "mfr", "hsp"}
+    assert {score.table.split("-")[0] for score in published()} == {"vico", "pchg", "elp", "mfr", "hsp"}
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,7 @@ def test_published_tables_have_the_places_of_the_challenges_program(shared: Path
     tables = json.loads((shared / "golden" / "metrics" / "ranking.json").read_text())["tables"]
     assert len(tables) == 4
     for stored in tables.values():
-        table = {
-            row["Name"]: {metric: score for metric, score in row.items() if metric in KNOWN} for row in stored["table"]
-        }
+        table = {row["Name"]: {name: row[name] for name in row if name in KNOWN} for row in stored["table"]}
         assert sums_of_places(table) == stored["scores"]
         for metric in stored["metrics_used"]:
             assert places(table, metric) == {team: stored["ranks"][team][metric] for team in table}

@@ -11,14 +11,8 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.evaluate.metrics.frechet import (
-    frechet_distance,
-    frechet_distance_piq,
-    frechet_of_clip,
-    frechet_pooled,
-    newton_schulz_root,
-    paired_frechet_distance,
-)
+from stages.evaluate.metrics import frechet
+from stages.evaluate.metrics.frechet import frechet_distance, frechet_of_clip, frechet_pooled, newton_schulz_root
 from stages.evaluate.metrics.validation import MismatchError
 from tests.labs.evaluation import PARTS, golden_clips, golden_scores, part_of
 
@@ -46,7 +40,7 @@ def test_features_have_the_distances_of_the_published_programs(shared: Path) -> 
         exact = 1e-5 if letter in "BF" else 1e-6
         assert frechet_distance(first, second) == pytest.approx(case["eigen_symmetric"], rel=exact, abs=1e-9)
         piq = 1e-4 if letter in "EF" else 1e-6
-        assert frechet_distance_piq(first, second) == pytest.approx(case["piq"], rel=piq, abs=1e-9)
+        assert frechet.frechet_distance_piq(first, second) == pytest.approx(case["piq"], rel=piq, abs=1e-9)
 
 
 @pytest.mark.shared
@@ -64,7 +58,7 @@ def test_coefficients_have_the_distances_of_dyadic_interaction_modeling(part: st
 def test_pairs_with_the_speaker_have_the_published_distance(part: str, shared: Path) -> None:
     printed = golden_scores(shared)["dim_print_metrics"]
     people = part_of(golden_clips(shared), part)
-    found = np.mean([paired_frechet_distance(*clip) for clip in zip(*people, strict=True)])
+    found = np.mean([frechet.paired_frechet_distance(*clip) for clip in zip(*people, strict=True)])
     assert found == pytest.approx(printed[f"pfid_{part}"][0], rel=1e-6)
 
 
@@ -97,9 +91,8 @@ def test_moving_both_changes_nothing_and_moving_one_adds_its_square(seed: int, s
     first, second = rng.standard_normal((2, 40, 5))
     distance = frechet_distance(first, second)
     turn = np.linalg.qr(rng.standard_normal((5, 5)))[0]
-    assert frechet_distance(scale * first @ turn + shift, scale * second @ turn + shift) == pytest.approx(
-        scale**2 * distance, abs=1e-6
-    )
+    moved = frechet_distance(scale * first @ turn + shift, scale * second @ turn + shift)
+    assert moved == pytest.approx(scale**2 * distance, abs=1e-6)
     assert frechet_distance(first, first + shift) == pytest.approx(5 * shift**2, abs=1e-6)
 
 

@@ -26,6 +26,13 @@ def golden(shared: Path) -> Any:
     return json.loads((shared / "golden" / "metrics" / "psnr_ssim.json").read_text())
 
 
+def assert_alike(pair: list[np.ndarray], expected: Any) -> None:
+    """PSNR and SSIM are those of piq."""
+    assert psnr(*pair) == pytest.approx(expected["psnr"], abs=PSNR_DB)
+    assert ssim(*pair) == pytest.approx(expected["ssim"], abs=SSIM), expected
+    assert ssim_full_size(*pair) == pytest.approx(expected["ssim_no_downsample"], abs=SSIM)
+
+
 def enlarged(picture: Image.Image, side_px: int) -> np.ndarray:
     """uint8 (1, side, side, 3)."""
     same = picture.size == (side_px, side_px)
@@ -38,10 +45,7 @@ def test_stored_pictures_have_the_numbers_of_piq_at_every_size(golden: Any, shar
     for stored in golden["png_pairs"]:
         pictures = [Image.open(folder / stored[key]).convert("RGB") for key in "xy"]
         for side_px, expected in stored["at"].items():
-            pair = [enlarged(picture, int(side_px)) for picture in pictures]
-            assert psnr(*pair) == pytest.approx(expected["psnr"], abs=PSNR_DB)
-            assert ssim(*pair) == pytest.approx(expected["ssim"], abs=SSIM)
-            assert ssim_full_size(*pair) == pytest.approx(expected["ssim_no_downsample"], abs=SSIM)
+            assert_alike([enlarged(picture, int(side_px)) for picture in pictures], expected)
 
 
 @pytest.mark.shared
@@ -52,10 +56,7 @@ def test_frames_of_video_have_the_numbers_of_piq_at_odd_sizes(golden: Any, share
     assert {entry["size"] for entry in chosen} >= {256, 384, 512} and len(chosen) >= 10
     for entry in chosen:
         frames = [Image.fromarray(listener[entry[f"{key}_frame"]]) for key in "xy"]
-        pair = [enlarged(frame, entry["size"]) for frame in frames]
-        assert psnr(*pair) == pytest.approx(entry["psnr"], abs=PSNR_DB)
-        assert ssim(*pair) == pytest.approx(entry["ssim"], abs=SSIM), entry
-        assert ssim_full_size(*pair) == pytest.approx(entry["ssim_no_downsample"], abs=SSIM)
+        assert_alike([enlarged(frame, entry["size"]) for frame in frames], entry)
 
 
 @pytest.mark.shared
@@ -70,9 +71,7 @@ def test_the_mean_of_a_clip_is_that_of_the_challenge(golden: Any, shared: Path) 
 def test_distorted_photographs_have_the_numbers_of_piq(golden: Any, shared: Path) -> None:
     for entry in golden["tid2013"]:
         pair = [cv2.imread(str(shared / "media" / entry[key]))[None, ..., ::-1] for key in ("dist", "ref")]
-        pair = [np.ascontiguousarray(frames) for frames in pair]
-        assert psnr(*pair) == pytest.approx(entry["psnr"], abs=PSNR_DB)
-        assert ssim(*pair) == pytest.approx(entry["ssim"], abs=SSIM)
+        assert_alike([np.ascontiguousarray(frames) for frames in pair], entry)
 
 
 @pytest.mark.parametrize("side_px", [48, 384, 400, 640])

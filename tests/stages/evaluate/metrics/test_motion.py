@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,25 +15,13 @@ from scipy.stats import entropy
 from stages.evaluate.metrics import feature_distance, identity, lip_distance, variety
 from stages.evaluate.metrics.definition import Quantity
 from stages.evaluate.metrics.registry import definitions
-from tests.labs.evaluation import PARTS, People, golden_clips, golden_scores, part_of
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> Any:
-    return golden_scores(shared)
-
-
-@pytest.fixture(scope="module")
-def stored(shared: Path) -> People:
-    return golden_clips(shared)
-
-
-# feature distance
+from tests.labs.evaluation import PARTS, golden_clips, golden_scores, part_of
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", ["angle", "exp", "trans"])
-def test_feature_distances_are_the_golden_ones(part: str, golden: Any, stored: People) -> None:
+def test_feature_distances_are_the_golden_ones(part: str, shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     pairs = zip(*part_of(stored, part)[:2], strict=True)
     clips = [dict(zip(Quantity[part.upper()].pair, pair, strict=True)) for pair in pairs]
     expected = golden["feature_distance_l1"]["values"][part]
@@ -44,7 +31,8 @@ def test_feature_distances_are_the_golden_ones(part: str, golden: Any, stored: P
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", ["pose", "exp"])
-def test_squared_differences_are_the_golden_ones(part: str, golden: Any, stored: People) -> None:
+def test_squared_differences_are_the_golden_ones(part: str, shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     pairs = zip(*part_of(stored, part)[:2], strict=True)
     metric = definitions()[f"fd_{part}_elp_squared"]
     scores = [metric.clip_score(dict(zip(metric.inputs, pair, strict=True))) for pair in pairs]
@@ -63,12 +51,10 @@ def test_a_shift_has_a_known_distance_and_scales_with_the_numbers(shift: float, 
     assert feature_distance.mean_euclidean_distance(*pair) == pytest.approx(norm, abs=1e-9)
 
 
-# variety
-
-
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
-def test_variances_are_those_of_the_three_published_programs(part: str, golden: Any, stored: People) -> None:
+def test_variances_are_those_of_the_three_published_programs(part: str, shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     for clips, who in zip(part_of(stored, part)[:2], ("pred", "gt"), strict=True):
         found = {
             "dim_flat_var": variety.flat_variance(clips),
@@ -81,7 +67,8 @@ def test_variances_are_those_of_the_three_published_programs(part: str, golden: 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(("part", "k"), [("exp", 40), ("pose", 20)])
-def test_si_d_is_the_published_one(part: str, k: int, golden: Any, stored: People, shared: Path) -> None:
+def test_si_d_is_the_published_one(part: str, k: int, shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     predicted, reference, _ = part_of(stored, part)
     expected, arrays = golden["sid"][part], np.load(shared / "golden" / "metrics" / "sid_centres.npz")
     for clips, who in ((predicted, "pred"), (reference, "gt")):
@@ -127,9 +114,6 @@ def test_published_numbers_of_clusters_are_presets_and_others_can_be_had() -> No
     assert {"sid_exp_k40", "sid_pose_k20", "sid_exp_k15", "sid_pose_k9"} <= set(definitions())
     own = variety.si_d(Quantity.EXP, 5, published_as="")
     assert own.id == "sid_exp_k5" and "log2(5)" in own.warning
-
-
-# diversity, identity, lips
 
 
 def test_still_heads_have_no_diversity_and_clips_that_differ_do() -> None:

@@ -138,9 +138,6 @@ def test_an_unknown_id_lists_the_known_ones() -> None:
         find_definition("fd")
 
 
-# pooling
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(-10, 10), st.integers(1, 400)), min_size=1, max_size=8))
 def test_frames_weigh_clips_by_length_and_clips_do_not(clips: list[tuple[float, int]]) -> None:

@@ -13,16 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.bench import reference_metrics
-from stages.evaluate.metrics.sharpness import (
-    BLOCK_PX,
-    STRIPS_PX,
-    canny_edges,
-    cpbd,
-    cpbd_of_picture,
-    edge_widths,
-    sobel_edges,
-    strip_edges,
-)
+from stages.evaluate.metrics import sharpness
+from stages.evaluate.metrics.sharpness import canny_edges, cpbd, cpbd_of_picture, edge_widths, sobel_edges, strip_edges
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +43,13 @@ def test_stored_pictures_have_the_published_number_and_every_count_on_the_way(go
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("strip_px", STRIPS_PX)
+@pytest.mark.parametrize("strip_px", sharpness.STRIPS_PX)
 def test_what_the_strip_finds_is_what_canny_finds_there(strip_px: int, golden: Any, shared: Path) -> None:
     for _, grey in stored(golden, shared):
-        rows, width = len(grey) // BLOCK_PX, grey.shape[1]
-        first = (BLOCK_PX - strip_px) // 2
-        inside = canny_edges(grey)[: rows * BLOCK_PX].reshape(rows, BLOCK_PX, width)[:, first : first + strip_px]
-        found = strip_edges(grey[: rows * BLOCK_PX], strip_px)
+        block_px, width = sharpness.BLOCK_PX, grey.shape[1]
+        height, first = len(grey) // block_px * block_px, (block_px - strip_px) // 2
+        inside = canny_edges(grey)[:height].reshape(-1, block_px, width)[:, first : first + strip_px]
+        found = strip_edges(grey[:height], strip_px)
         apart = (found != inside.reshape(-1, width))[:, 8:-8]
         assert found.sum() > 100 and apart.sum() <= 2 + 0.01 * found.sum()  # weak edges that join strong ones
 
@@ -66,26 +58,16 @@ def test_what_the_strip_finds_is_what_canny_finds_there(strip_px: int, golden: A
 def test_the_synthetic_pictures_have_the_published_numbers(golden: Any) -> None:
     noise = 100 + np.round(10 * np.random.RandomState(5).standard_normal((128, 128)))
     steps = np.repeat([0] * 40 + [200] * 50 + [40] * 38, 128).reshape(128, 128).T
-    made = {
-        "flat100": np.full((128, 128), 100),
-        "noise_sigma10": np.clip(noise, 0, 255),
-        "steps_at_col_40_and_90": steps,
-    }
+    flat, noise = np.full((128, 128), 100), np.clip(noise, 0, 255)
+    made = {"flat100": flat, "noise_sigma10": noise, "steps_at_col_40_and_90": steps}
     for entry in golden["synthetic"]:
         grey = np.ascontiguousarray(made[entry["name"]], np.uint8)
         assert cpbd_of_picture(grey) == pytest.approx(entry["cpbd"], abs=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    size=st.tuples(st.integers(64, 150), st.integers(64, 150)),
-    blur_px=st.floats(0.3, 6),
-    flat=st.floats(0, 1),
-)
-def test_any_picture_has_the_number_of_a_loop_over_pixels(
-    seed: int, size: tuple[int, int], blur_px: float, flat: float
-) -> None:
+@given(st.integers(0, 10**6), st.tuples(st.integers(64, 150), st.integers(64, 150)), st.floats(0.3, 6), st.floats(0, 1))
+def test_any_picture_has_the_number_of_a_loop_over_pixels(seed: int, size: tuple, blur_px: float, flat: float) -> None:
     rng = np.random.default_rng(seed)
     grey = cv2.GaussianBlur(rng.integers(0, 256, size).astype(np.float32), (0, 0), blur_px)
     grey = (cv2.normalize(grey, None, 0, 255, cv2.NORM_MINMAX)).astype(np.uint8)

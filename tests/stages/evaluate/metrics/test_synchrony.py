@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,22 +12,13 @@ from scipy.stats import pearsonr
 
 from stages.evaluate.metrics import synchrony
 from stages.evaluate.metrics.correlation import lagged, pearson
-from tests.labs.evaluation import PARTS, People, golden_clips, golden_scores, part_of, wandering
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> Any:
-    return golden_scores(shared)
-
-
-@pytest.fixture(scope="module")
-def stored(shared: Path) -> People:
-    return golden_clips(shared)
+from tests.labs.evaluation import PARTS, golden_clips, golden_scores, part_of, wandering
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
-def test_rpcc_and_sts_are_those_of_the_published_programs(part: str, golden: Any, stored: People) -> None:
+def test_rpcc_and_sts_are_those_of_the_published_programs(part: str, shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     predicted, reference, speaker = part_of(stored, part)
     rpcc, sts = golden["rpcc"][part], golden["sts"][part]
     assert synchrony.residual_correlation(predicted, reference, speaker) == pytest.approx(rpcc["rpcc"], rel=1e-9)
@@ -43,7 +33,8 @@ def test_rpcc_and_sts_are_those_of_the_published_programs(part: str, golden: Any
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", PARTS)
-def test_lag_curves_are_those_of_react(part: str, golden: Any, stored: People) -> None:
+def test_lag_curves_are_those_of_react(part: str, shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     predicted, reference, speaker = part_of(stored, part)
     compared = 0
     for clip, expected in enumerate(golden["tlcc_react"][part]):
@@ -63,7 +54,8 @@ def test_lag_curves_are_those_of_react(part: str, golden: Any, stored: People) -
 
 
 @pytest.mark.shared
-def test_the_mean_peak_lag_is_that_of_react_and_single_lags_those_of_pandas(golden: Any, stored: People) -> None:
+def test_the_mean_peak_lag_is_that_of_react_and_single_lags_those_of_pandas(shared: Path) -> None:
+    golden, stored = golden_scores(shared), golden_clips(shared)
     expected = golden["tlcc_react_compute_TLCC_all56"]
     for who in ("pred", "gt"):
         pairs = zip(stored[who], stored["spk"], strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -13,17 +15,8 @@ from stages.evaluate.render.scene import Scene
 from stages.evaluate.render.surroundings import Surroundings
 from stages.evaluate.render.warp import TriangleWarp, sample
 from stages.morphable.basis import BasisError
-from tests.labs.rendering import (
-    LEFT_LIDS,
-    RIGHT_LIDS,
-    SIDE_PX,
-    Sitter,
-    expression,
-    eye_aspect,
-    fitted,
-    landmarks,
-    mouth_aspect,
-)
+from tests.labs import rendering
+from tests.labs.rendering import SIDE_PX, Sitter, expression, eye_aspect, fitted, landmarks, mouth_aspect
 
 FRAMES = 40
 
@@ -38,20 +31,13 @@ def renderer(sitter: Sitter) -> MeshWarp:
     return MeshWarp(sitter.basis)
 
 
-def drawn(renderer: MeshWarp, scene: Scene) -> list[np.ndarray]:
-    return list(renderer.render(scene))
-
-
 def mesh(sitter: Sitter, scene: Scene) -> np.ndarray:
     return mesh_of(scene.motion, sitter.basis, SIDE_PX)
 
 
-# --- what comes back from the picture
-
-
 def test_a_fit_to_the_rendered_frames_gives_the_coefficients_back(sitter: Sitter, renderer: MeshWarp) -> None:
     scene = sitter.acting(FRAMES)
-    points = landmarks(drawn(renderer, scene))
+    points = landmarks(list(renderer.render(scene)))
     assert np.linalg.norm((points - mesh(sitter, scene))[..., :2], axis=-1).mean() < 2  # px
     found = fitted(points)
     for axis, (low, high) in enumerate(((0.8, 1.25), (0.6, 1.1), (0.95, 1.05))):  # pitch, yaw, roll
@@ -72,17 +58,17 @@ def test_a_blink_closes_the_eyes(sitter: Sitter, renderer: MeshWarp, by: str) ->
     steps = np.clip(np.minimum(np.arange(12), 11 - np.arange(12)) / 4 - 0.25, 0, 1)  # shut in the middle
     zeros = np.zeros((12, 3))
     if by == "expression":
-        closing = expression(sitter.basis, {RIGHT_LIDS: -0.11, LEFT_LIDS: -0.11})
+        closing = expression(sitter.basis, {rendering.RIGHT_LIDS: -0.11, rendering.LEFT_LIDS: -0.11})
         scene = sitter.move(zeros, zeros, steps[:, None] * closing)
     else:
         scene = sitter.move(zeros, zeros, np.zeros((12, 64)), steps)
-    seen = eye_aspect(landmarks(drawn(renderer, scene)))
+    seen = eye_aspect(landmarks(list(renderer.render(scene))))
     assert seen[0] > 0.15
     assert seen[5:7].max() < 0.4 * seen[0]
 
 
 def test_nothing_moves_where_nothing_is_moved(sitter: Sitter, renderer: MeshWarp) -> None:
-    first, second = drawn(renderer, sitter.still(2))
+    first, second = list(renderer.render(sitter.still(2)))
     assert np.array_equal(first, second)
     inner = np.s_[8:-8, 8:-8]  # the outermost pixels are repeated ones
     error = np.square(first[inner].astype(float) - sitter.picture[inner]).mean()
@@ -92,7 +78,7 @@ def test_nothing_moves_where_nothing_is_moved(sitter: Sitter, renderer: MeshWarp
 def test_the_background_stands_still_behind_a_head_that_moves(sitter: Sitter, renderer: MeshWarp) -> None:
     trans = np.zeros((8, 3))
     trans[:, 0] = np.linspace(0, 0.25, 8)
-    frames = drawn(renderer, sitter.move(np.zeros((8, 3)), trans, np.zeros((8, 64))))
+    frames = list(renderer.render(sitter.move(np.zeros((8, 3)), trans, np.zeros((8, 64)))))
     corner = np.s_[10:60, 10:60]
     moved = np.abs(frames[-1].astype(int) - frames[0])
     assert moved[corner].max() <= 1
@@ -100,14 +86,9 @@ def test_the_background_stands_still_behind_a_head_that_moves(sitter: Sitter, re
 
 
 def test_a_basis_without_all_points_is_refused(sitter: Sitter) -> None:
-    from dataclasses import replace
-
     few = replace(sitter.basis, mean=sitter.basis.mean[:100], point=np.arange(100))
     with pytest.raises(BasisError, match="all 478 points"):
         mesh_of(sitter.pose, few, SIDE_PX)
-
-
-# --- its parts
 
 
 def test_the_mesh_is_a_disc_with_three_holes() -> None:

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 from torch.nn import functional
 
-from stages.train.layers.adaptive_space import gumbel_softmax, lasting_gumbel_noise
-from stages.train.layers.sequence import moving_deviation
-from stages.train.listeners.elp import Elp, Settings, energy_score, mean_error
-from tests.labs.listeners import SIZES, longer, only, random_batch, speaker_changed_from
+from stages.train.listeners.elp import energy_score, gumbel_softmax, lasting_gumbel_noise, mean_error
+from stages.train.sequence import moving_deviation
+from tests.labs.listeners import SIZES, random_batch
+from tests.stages.train.conftest import draws, small
 
-SMALL = {"heads": 8, "codes": 4, "width": 12, "audio_width": 4, "audio_outputs": 8, "channels": 4, "dropout": 0.0}
 WIDTHS = (0.0, 0.5, 1.0, 1.5, 3.0)  # of samples, in deviations of the truth
-
-
-def listener(**settings: object) -> Elp:
-    """A listener whose motion decoder does not start at zero, as after training."""
-    torch.manual_seed(0)
-    model = Elp(Settings(**{**SMALL, **settings}), SIZES)
-    torch.nn.init.normal_(model.motion.second.weight, std=0.1)
-    return model.eval()
-
-
-def draws(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_the_noise_of_a_code_is_gumbel_distributed_and_lasts() -> None:
@@ -52,7 +41,7 @@ def test_codes_are_drawn_as_often_as_their_logits_say() -> None:
 @torch.no_grad()
 def test_the_motion_decoder_is_two_convolutions_over_the_code_spaces_of_eq_2() -> None:
     """e x v, with zeros in the spaces that are closed, through PyTorch's own convolutions."""
-    decoder, batch = listener().motion, random_batch()
+    decoder, batch = small("elp").motion, random_batch()
     codes = functional.one_hot(torch.randint(4, (3, 50, 8), generator=draws()), 4) * batch.mask[..., None, None]
     opened = functional.one_hot(batch.attitude, 3)
     space = torch.einsum("bn,bfhv->bnvfh", opened, codes).flatten(1, 2).float()
@@ -66,10 +55,9 @@ def test_the_motion_decoder_is_two_convolutions_over_the_code_spaces_of_eq_2() -
 @torch.no_grad()
 def test_another_attitude_opens_another_code_space() -> None:
     """The weights of one space move the listeners of that attitude and nobody else."""
-    model, batch = listener(), random_batch()
+    model, batch = small("elp"), random_batch()
     before = model.predict(batch, draws()).motion
-    codes = SMALL["codes"]
-    model.motion.first.weight[:, codes : 2 * codes] += 1.0
+    model.motion.first.weight[:, 4:8] += 1.0
     after = model.predict(batch, draws()).motion
     moved = (before - after).abs().amax(dim=(1, 2)) > 0
     assert moved.tolist() == (batch.attitude == 1).tolist()
@@ -79,26 +67,10 @@ def test_another_attitude_opens_another_code_space() -> None:
 def test_samples_differ_and_the_most_probable_listener_is_one() -> None:
     batch = random_batch()
     for sampling, same in ((1.0, False), (0.0, True)):
-        model = listener(sampling=sampling)
+        model = small("elp", sampling=sampling)
         one, two = (model.predict(batch, draws(seed)) for seed in (1, 2))
         assert torch.equal(one.motion, two.motion) == same
         assert one.blink is not None and one.blink.shape == batch.mask.shape and 0 <= one.blink.min() <= 1
-
-
-@torch.no_grad()
-def test_it_looks_ahead_and_says_so() -> None:
-    model, batch = listener(sampling=0.0), random_batch((40, 40))
-    before, after = (model._encode(b)[0] for b in (batch, speaker_changed_from(batch, 25)))
-    assert not Elp.causal and not torch.allclose(before[:, :25], after[:, :25])
-
-
-@torch.no_grad()
-def test_padding_changes_no_prediction() -> None:
-    model, batch = listener(sampling=0.0), random_batch()
-    motion = model.predict(longer(batch, 9), draws()).motion
-    for clip, frames in enumerate((50, 41, 30)):
-        alone = model.predict(only(batch, clip, frames), draws()).motion
-        assert torch.allclose(motion[clip, :frames], alone[0], atol=1e-5)
 
 
 @torch.no_grad()
@@ -111,45 +83,26 @@ def test_the_style_is_the_deviation_around_each_frame() -> None:
         assert found[frame] == pytest.approx(near.std(axis=0), abs=1e-3)
 
 
-def test_the_energy_score_is_least_for_samples_that_are_spread_as_the_truth() -> None:
-    """Against samples that are too alike and too unlike; the paper's loss alone prefers those that are all one."""
-    truth = torch.randn(1, 40_000, 70, generator=draws(1))
-    batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
-    one, two = (torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (2, 3))
-    assert (
-        min(
-            WIDTHS,
-            key=lambda width: float(energy_score(width * one, width * two, batch, SIZES.motion.expression_and_pose)),
-        )
-        == 1.0
-    )
-    assert (
-        min(
-            WIDTHS,
-            key=lambda width: float(mean_error(width * one, width * two, batch, SIZES.motion.expression_and_pose)),
-        )
-        == 0.0
-    )
+@pytest.mark.parametrize(
+    ("loss", "varying", "best"), [(energy_score, 70, 1), (energy_score, 1, 1), (mean_error, 70, 0)]
+)
+def test_the_energy_score_is_least_for_samples_that_are_spread_as_the_truth(
+    loss: Callable[..., Tensor], varying: int, best: float
+) -> None:
+    """Against samples that are too alike and too unlike; the paper's loss alone prefers those that are all one.
 
-
-def test_noise_that_samples_cannot_have_does_not_widen_what_they_can() -> None:
-    """All coefficients of the truth tremble, samples differ in the first alone."""
-    truth = torch.randn(1, 40_000, 70, generator=draws(1))
+    Also where samples differ in one coefficient and all of the truth tremble: what they cannot do does not widen them.
+    """
+    truth, *samples = (torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (1, 2, 3))
+    one, two = (sample * (torch.arange(70) < varying) for sample in samples)
     batch = replace(random_batch(), listener=truth, mask=torch.ones(1, 40_000, dtype=torch.bool))
-    first = torch.eye(70)[0]
-    one, two = (first * torch.randn(1, 40_000, 70, generator=draws(seed)) for seed in (2, 3))
-    assert (
-        min(
-            WIDTHS,
-            key=lambda width: float(energy_score(width * one, width * two, batch, SIZES.motion.expression_and_pose)),
-        )
-        == 1.0
-    )
+    parts = SIZES.motion.expression_and_pose
+    assert min(WIDTHS, key=lambda width: float(loss(width * one, width * two, batch, parts))) == best
 
 
 @torch.no_grad()
 def test_losses_4_to_7_against_numpy() -> None:
-    model, batch = listener(emotion="heard"), random_batch()
+    model, batch = small("elp", emotion="heard"), random_batch()
     terms = model(batch, draws())
     generator, mask = draws(), batch.mask.numpy()
     logits, heard = model._encode(batch)
@@ -168,6 +121,6 @@ def test_losses_4_to_7_against_numpy() -> None:
 
 @torch.no_grad()
 def test_validation_leaves_out_the_emotion_that_prediction_does_not_use() -> None:
-    model, batch = listener(), random_batch()
+    model, batch = small("elp"), random_batch()
     assert "emotion" not in model(batch, draws())
     assert "emotion" in model.train()(batch, draws())

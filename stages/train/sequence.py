@@ -60,8 +60,7 @@ class MaskedBatchNorm(nn.Module):
 
     def __init__(self, features: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.momentum = momentum
-        self.epsilon = epsilon
+        self.momentum, self.epsilon = momentum, epsilon
         self.scale = nn.Parameter(torch.ones(features))
         self.shift = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
@@ -72,15 +71,13 @@ class MaskedBatchNorm(nn.Module):
         values = values.float()
         shape = (1, -1) + (1,) * (values.dim() - 2)
         weights = mask.view(mask.shape[0], *(1,) * (values.dim() - 2), mask.shape[1]).to(values.dtype)
-        mean, variance = self._statistics(values, weights) if self.training else self._running()
+        running = self.running_mean, self.running_variance
+        mean, variance = self._statistics(values, weights) if self.training else running
         scale = self.scale * (variance + self.epsilon).rsqrt()
         return ((values - mean.view(shape)) * scale.view(shape) + self.shift.view(shape)) * weights
 
-    def _running(self) -> tuple[Tensor, Tensor]:
-        return self.running_mean, self.running_variance
-
     def _statistics(self, values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        others = [axis for axis in range(values.dim()) if axis != 1]
+        others = [0, *range(2, values.dim())]
         count = (weights.expand(values.shape[0], 1, *values.shape[2:])).sum().clamp(min=1)
         mean = (values * weights).sum(others) / count
         centred = values - mean.view(1, -1, *(1,) * (values.dim() - 2))
@@ -107,16 +104,16 @@ class MaskedConv(nn.Module):
 
 def moving_deviation(values: Tensor, mask: Tensor, frames: int) -> Tensor:
     """Standard deviation (batch, frame, feature) over the ``frames`` (odd) around each frame, of those in the mask."""
+
+    def box(part: Tensor) -> Tensor:
+        pooled = functional.avg_pool1d((part * weights).transpose(1, 2), frames, stride=1, padding=frames // 2)
+        return pooled.transpose(1, 2) * frames
+
     weights = mask[..., None].to(values.dtype)
-    sums = [_box(part * weights, frames) for part in (torch.ones_like(values[..., :1]), values, values.square())]
+    sums = [box(part) for part in (torch.ones_like(values[..., :1]), values, values.square())]
     count = sums[0].clamp(min=1)
     mean = sums[1] / count
     return (sums[2] / count - mean.square()).clamp(min=1e-8).sqrt() * weights
-
-
-def _box(values: Tensor, frames: int) -> Tensor:
-    pooled = functional.avg_pool1d(values.transpose(1, 2), frames, stride=1, padding=frames // 2)
-    return pooled.transpose(1, 2) * frames
 
 
 def changes(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from stages.train.layers.sequence import BidirectionalGru, backwards
+from stages.train.sequence import BidirectionalGru, backwards
 from tests.labs.listeners import random_batch
 
 

@@ -1,4 +1,4 @@
-"""A folder that holds no run, or a damaged one, is refused with the file named and what to do next."""
+"""Folders that hold no run, damaged ones, and data that a run cannot read are refused: what, where, what to do next."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from jobs import predict, train
+from schemas.coefficients import MixedCoefficientsError
+from schemas.column import Column
 from schemas.errors import UserError
 from stages.train.checkpoint import NOTE
+from stages.train.inputs import check_alike, inputs_of
 from stages.train.loop import Trainer
 from stages.train.prediction import Predictor
 from stages.train.run_folder import RunFolder
 from stages.train.training_log import Log
-from tests.labs.trainer import CPU, small_set, trained
+from tests.labs.trainer import CPU, changed, described, trained
 
 NEXT = "python -m jobs.train"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_set(tmp_path_factory.mktemp("runs") / "set", clips=5, frames=300)
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +84,13 @@ def test_a_description_that_is_cut_off_or_no_json_is_refused(content: bytes, run
 
 
 def test_a_checkpoint_that_is_none_is_refused(run: RunFolder, files: dict[str, bytes]) -> None:
-    weights, device = load_file(run.checkpoint), torch.device("cpu")
+    weights = load_file(run.checkpoint)
     fewer = {name: weight for name, weight in weights.items() if name != "model.out.bias"}
-    save_file(weights, run.root / "without_note.safetensors")
-    save_file(fewer, run.root / "fewer.safetensors", {NOTE: "{}"})
-    bad = [b"", b"no weights", files["checkpoint.safetensors"][:-100]]
-    bad += [(run.root / name).read_bytes() for name in ("without_note.safetensors", "fewer.safetensors")]
-    for content in bad:
+    others = [save(weights), save(fewer, {NOTE: "{}"})]
+    for content in (b"", b"no weights", files["checkpoint.safetensors"][:-100], *others):
         run.checkpoint.write_bytes(content)
         with pytest.raises(UserError, match=rf"checkpoint\.safetensors: (no checkpoint|another listener).*{NEXT}"):
-            Predictor(run, device)
+            Predictor(run, CPU.device)
 
 
 def test_a_state_that_training_cannot_go_on_from_is_refused(run: RunFolder, files: dict[str, bytes]) -> None:
@@ -123,9 +117,7 @@ def test_what_jobs_train_does_not_know_is_a_line_and_status_2(
     assert_one_line(capsys.readouterr().err, said)
 
 
-def test_a_folder_that_is_no_run_is_not_predicted_with(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_run_predicts(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (root, tmp_path / "nowhere"):
         assert predict.main([str(folder), str(root), "--out", str(tmp_path / "said")]) == 2
         assert_one_line(capsys.readouterr().err, rf"run\.json: missing; this folder holds no run: .*{NEXT}")
@@ -133,3 +125,57 @@ def test_a_folder_that_is_no_run_is_not_predicted_with(
 
 def assert_one_line(found: str, said: str) -> None:
     assert re.search(said, found) and found.startswith("error: ") and found.count("\n") == 1
+
+
+def of(root: Path) -> Any:
+    return inputs_of([root], "paper70", ("listener_blink",))
+
+
+def test_a_missing_column_is_named(root: Path, tmp_path: Path) -> None:
+    without = described(root, tmp_path / "set", lambda d: d["packed"].remove("listener_blink"))
+    with pytest.raises(UserError, match="no column listener_blink"):
+        of(without)
+
+
+def test_ten_expressions_of_another_fitter_are_not_64(root: Path, tmp_path: Path) -> None:
+    like = Column("listener_exp", "float32", ("frame", 10))
+    narrow = changed(root, tmp_path / "set", "listener_exp", lambda rows: [row[:10] for row in rows], like)
+    with pytest.raises(UserError, match=r"'listener_exp': expected axes \('frame', 64\).*found \('frame', 10\)"):
+        of(narrow)
+
+
+def test_text_is_no_input(root: Path) -> None:
+    with pytest.raises(UserError, match="'clip_id': a listener reads numbers"):
+        inputs_of([root], "paper70", ("clip_id",))
+
+
+def made_with(stage: str, **settings: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda description: description["stages"][stage]["settings"].update(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (made_with("threedmm", fitter="deep3d"), "columns speaker_exp.*listener_exp.*landmark_gn.*found deep3d"),
+        (made_with("acoustic", preset="vico45-code"), "columns acoustic.*vico45-paper.*found.*vico45-code"),
+        (lambda description: description.update(fps=25), "expected 30 frames a second, found 25"),
+    ],
+)
+def test_data_made_otherwise_than_a_run_learned_from_are_refused(
+    root: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    other = described(root, tmp_path / "set", change)
+    with pytest.raises(UserError, match=message):
+        check_alike(other, of(other), of(root))
+
+
+def test_settings_that_do_not_touch_the_columns_read_are_no_reason(root: Path, tmp_path: Path) -> None:
+    faster = described(root, tmp_path / "faster", made_with("threedmm", batch=1))
+    other = described(faster, tmp_path / "set", made_with("asr", no_speech=0.5))
+    check_alike(other, of(other), of(root))
+
+
+def test_data_sets_of_two_fitters_are_not_learned_from_together(root: Path, tmp_path: Path) -> None:
+    other = described(root, tmp_path / "set", made_with("threedmm", fitter="deep3d"))
+    with pytest.raises(MixedCoefficientsError, match="expected coefficients of one fitter"):
+        inputs_of([root, other], "paper70", ())

@@ -1,1 +1,0 @@
-"""What listener models are made of: layers for padded sequences, encoders, diffusion."""
