@@ -33,7 +33,7 @@ def ray_local() -> Iterator[None]:
     """A Ray of two CPUs in this process, apart from any other on the machine."""
     import ray
 
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder, leftovers.kept(folder):
         ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder)
         yield
         ray.shutdown(wait_for_processes=True)
@@ -54,7 +54,7 @@ def _nothing_left() -> Iterator[None]:
     before.end_what_came()
 
 
-# One for every scope: each is set up before the other fixtures of its scope, and comes after them in the end.
+# Set up before the other fixtures of their scope, they come after them in the end. None for a single test: fixtures of
+# its module may have started what the next test uses.
 _after_the_session = pytest.fixture(scope="session", autouse=True, name="_after_the_session")(_nothing_left)
 _after_a_module = pytest.fixture(scope="module", autouse=True, name="_after_a_module")(_nothing_left)
-_after_a_test = pytest.fixture(autouse=True, name="_after_a_test")(_nothing_left)

@@ -14,6 +14,8 @@ import signal
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,8 @@ import pytest
 MARK = "VICO_TESTS"  # in the environment of every process that tests start, with a value of this session
 PATIENCE_S = 20  # for processes that were told to end
 OF_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # end with the process that tests
+
+_kept: list[str] = []  # folders of what a fixture of the session may start in any module
 
 
 def settle() -> None:
@@ -34,6 +38,14 @@ def settle() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="t", dir=under)
     os.environ[MARK] = uuid.uuid4().hex
     atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+
+
+@contextmanager
+def kept(folder: str) -> Iterator[None]:
+    """Until the end of the block, the folder and the processes that know it are left to whoever made them."""
+    _kept.append(folder)
+    yield
+    _kept.remove(folder)
 
 
 @dataclass(frozen=True)
@@ -57,16 +69,17 @@ class Snapshot:
             time.sleep(0.05)
         for process in left:
             end(process)
-        folders = Snapshot.now().folders - self.folders
+        folders = Snapshot.now().folders - self.folders - {Path(folder) for folder in _kept}
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
         if left or folders:
             lines = [f"process {process}: {command}" for process, command in left.items()]
-            pytest.fail("\n".join(["the test left behind:", *lines, *map(str, sorted(folders))]), pytrace=False)
+            pytest.fail("\n".join(["left behind:", *lines, *map(str, sorted(folders))]), pytrace=False)
 
     def _processes(self) -> dict[int, str]:
-        found = {}
-        for process in Snapshot.now().processes - self.processes:
+        found: dict[int, str] = {}
+        new = Snapshot.now().processes - self.processes
+        for process in new.difference(*map(processes_with, _kept)) if new else ():
             command = command_of(process)
             if command and not any(name in command for name in OF_PYTHON) and self._is_of_tests(process):
                 found[process] = command
