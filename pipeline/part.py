@@ -126,7 +126,7 @@ class _PartWork:
         self.pipeline, self.store = worker.pipeline, worker.store
         self.attempts = attempts_of(self.store, part.name, worker.job.run_id)
         self.deaths = self.attempts.deaths()
-        self.prints = {task.row.clip_id: self.pipeline.fingerprints(task) for task in part.clips}
+        self.fingerprints = {task.row.clip_id: self.pipeline.fingerprints(task) for task in part.clips}
         self.outcomes = {stage.name: self._stored(stage.name) for stage in self.pipeline.stages}
         self.new: dict[str, set[str]] = {stage.name: set() for stage in self.pipeline.stages}
         self.done: list[Done] = []
@@ -136,7 +136,8 @@ class _PartWork:
     def _stored(self, stage: str) -> dict[str, Outcome]:
         """Rows of the part's file that carry the wanted fingerprint; all others do not exist for us."""
         rows = self.store.read_outcomes(stage, self.part.name)
-        return {c: row for c, row in rows.items() if c in self.prints and row.fingerprint == self.prints[c][stage]}
+        wanted = {clip_id: of_stage[stage] for clip_id, of_stage in self.fingerprints.items()}
+        return {c: row for c, row in rows.items() if row.fingerprint == wanted.get(c)}
 
     def compute(self, segment: Sequence[Stage]) -> None:
         """Run neighbouring stages clip by clip; a stage that batches stands alone in its segment."""
@@ -199,7 +200,7 @@ class _PartWork:
     def _attempt(self, stage: Stage, clips: Sequence[Clip]) -> None:
         """One go of a stage at clips; those that took their worker down too often get none."""
         limits, lethal = self.worker.job.limits, self._deaths(stage, clips[0])
-        abouts = [self.attempts.about(stage.name, clip.clip_id, self._print(stage, clip)) for clip in clips]
+        abouts = [self.attempts.about(stage.name, clip.clip_id, self._fingerprint(stage, clip)) for clip in clips]
         if lethal.now >= limits.attempts or lethal.ever >= limits.attempts_in_all:
             row = self._record(stage, clips[0], Answer(Died(lethal, limits, clips[0].num_frames)), 0.0)
             self.attempts.give_up(abouts[0], row.outcome)
@@ -214,10 +215,10 @@ class _PartWork:
             self.attempts.end(about, row.outcome, seconds)
 
     def _deaths(self, stage: Stage, clip: Clip) -> Deaths:
-        return self.deaths.get((stage.name, clip.clip_id, self._print(stage, clip)[:PRINT_DIGITS]), Deaths())
+        return self.deaths.get((stage.name, clip.clip_id, self._fingerprint(stage, clip)[:PRINT_DIGITS]), Deaths())
 
-    def _print(self, stage: Stage, clip: Clip) -> str:
-        return self.prints[clip.clip_id][stage.name]
+    def _fingerprint(self, stage: Stage, clip: Clip) -> str:
+        return self.fingerprints[clip.clip_id][stage.name]
 
     @contextmanager
     def _watched(self, abouts: Sequence[Mapping[str, Any]], limit_s: float) -> Iterator[None]:
@@ -247,7 +248,7 @@ class _PartWork:
 
     def _record(self, stage: Stage, clip: Clip, answer: Answer, seconds: float) -> Outcome:
         """Turn an answer into a row; media files move to their place here, before the row that names them."""
-        row = as_outcome(stage, clip, answer, self._print(stage, clip))
+        row = as_outcome(stage, clip, answer, self._fingerprint(stage, clip))
         if row.ok:
             row.values.update(self._publish_media(stage, clip, row.values))
             clip.values.update(row.values)

@@ -138,7 +138,7 @@ def _plan(run: Run, clips: Sequence[ReferenceClip], request: Request) -> _Plan:
     own = run.name == REFERENCE_RUN
     wanted = [metric for metric in request.metrics if metric.perfect is None or not own]
     packed = [read_description(sample.data).packed if sample.data else [] for sample in run.samples]
-    reasons = {metric.id: obstacle(metric, run, clips, packed) for metric in wanted}
+    reasons = {metric.id: what_it_lacks(metric, run, clips, packed) for metric in wanted}
     metrics = tuple(metric for metric in wanted if not reasons[metric.id])
     not_computed = {} if own else {(run.name, id): reason for id, reason in reasons.items() if reason}
     tasks, notes = [], []
@@ -228,7 +228,7 @@ def _complaint(run: Run, misfit: Misfit, clips: Sequence[str], policy: Policy) -
     return [f"{listing} (policy: {policy.on(misfit)})"]
 
 
-def obstacle(metric: Definition, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
+def what_it_lacks(metric: Definition, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
     """Why a metric cannot be computed for a run whose samples have these columns; empty if it can."""
     for one in (metric.of_reference() if run.name == REFERENCE_RUN else metric).inputs:
         if one.quantity.value.of_samples and len(run.samples) < 2:
