@@ -87,8 +87,11 @@ class PartWorker:
 def run_here(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
     """A runner of a build without Ray: one worker, in this process, with all stages."""
     worker = PartWorker(job, [stage.name for stage in pipeline.stages])
-    for part in parts:
-        yield worker.run(part)
+    try:
+        for part in parts:
+            yield worker.run(part)
+    finally:
+        worker.watchdog.end()
 
 
 def _is_batched(stage: Stage) -> bool:

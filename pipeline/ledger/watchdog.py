@@ -22,7 +22,7 @@ _PROGRAM = Path(__file__).with_name("watchdog_child.py")
 
 
 class Watchdog:
-    """Started on first use; ends with the worker, or with the last reference to it.
+    """Started on first use; ends with the worker, with the last reference to it, or when told.
 
     ``memory_bytes`` is what the worker may hold while it is watched; 0: no limit.
     """
@@ -44,6 +44,10 @@ class Watchdog:
             yield
         finally:
             self._tell({})
+
+    def end(self) -> None:
+        if self._process is not None:
+            _end(self._process)
 
     def _tell(self, task: dict[str, Any]) -> None:
         line = json.dumps(task).encode() + b"\n"
