@@ -102,6 +102,7 @@ def test_a_sample_of_bad_files_is_read_or_refused_with_a_reason_and_none_gets_ou
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of readers
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_bad_files_of_a_family_are_read_or_refused_with_a_reason_and_none_gets_out(yard: Yard, family: str) -> None:
     assert set(yard.specimens) == set(FAMILIES) and sum(map(len, yard.specimens.values())) >= 1000

@@ -59,7 +59,7 @@ def begun(out: Path) -> Counter[tuple[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(1200)  # some sixty starts of a process with all models
+@pytest.mark.timeout(2400)  # some sixty starts of a process with all models
 def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Path, shared: Path) -> None:
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")

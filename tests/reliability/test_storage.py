@@ -335,7 +335,7 @@ def test_a_killed_build_leaves_nothing_half_written_on_object_storage(server: Se
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # forty builds and more, each in a process of its own
+@pytest.mark.timeout(1800)  # forty builds and more, each in a process of its own
 def test_thirty_kills_leave_nothing_half_written_on_object_storage(server: Server, toy: ToyProject, chance) -> None:
     kills = sets = 0
     while kills < 30:

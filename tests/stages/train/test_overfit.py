@@ -62,6 +62,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # mfr: two minutes of a core that has nothing else to do
 @pytest.mark.parametrize("name", SETTINGS)
 def test_one_clip_is_learned_by_heart(name: str, clip: Path, tmp_path: Path) -> None:
     rows = rows_of(trained(clip, tmp_path / name, name, **SETTINGS[name]))
