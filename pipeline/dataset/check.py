@@ -57,6 +57,8 @@ def _check_shards(root: Location, description: Description) -> Iterator[str]:
         if len(ids) != shard.clips or ids != sorted(ids) or seen & set(ids):
             yield f"shards/{shard.file}: expected {shard.clips} clips by clip_id, none in two shards; found {ids}"
         seen |= set(ids)
+        if others := sorted(set(map(str, table["split"].to_pylist())) - {shard.split}):
+            yield f"shards/{shard.file}: holds clips of {', '.join(others)}"
 
 
 def _check_table(root: Location, name: str, table: pa.Table, description: Description) -> Iterator[str]:
@@ -135,17 +137,20 @@ def _check_ledger(root: Location, description: Description) -> Iterator[str]:
     missing = {entry.clip_id for entry in description.missing}
     for clip_id in sorted(stopped ^ missing):
         yield f"clip {clip_id}: the ledger and the list of missing clips in dataset.json disagree"
-    for stage, part in sorted({(row["stage"], row["part"]) for row in rows if row["part"]}):
-        yield from _check_fingerprints(store, stage, part, rows)
+    files: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        if row["part"]:
+            files.setdefault((row["stage"], row["part"]), []).append(row)
+    for stage, part in sorted(files):
+        yield from _check_fingerprints(store, stage, part, files[stage, part])
 
 
 def _check_fingerprints(store: Store, stage: str, part: str, rows: list[dict[str, str]]) -> Iterator[str]:
     stored = store.read_outcomes(stage, part)
     for row in rows:
-        if (row["stage"], row["part"]) == (stage, part):
-            found = stored.get(row["clip_id"])
-            if found is None or found.fingerprint != row["fingerprint"]:
-                yield f"columns/{stage}/{part}.parquet: clip {row['clip_id']} lacks fingerprint {row['fingerprint']}"
+        found = stored.get(row["clip_id"])
+        if found is None or found.fingerprint != row["fingerprint"]:
+            yield f"columns/{stage}/{part}.parquet: clip {row['clip_id']} lacks fingerprint {row['fingerprint']}"
 
 
 def _check_leftovers(root: Location) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,12 @@ def read_shard(root: Location, shard: Shard, columns: Sequence[str] | None = Non
     return read_plain(root / "shards" / shard.file, columns)
 
 
-def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def read_clips(
+    root: Location, columns: Sequence[str] = (), splits: Collection[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The manifest's columns and those asked for of every clip, shard by shard in order of clip ids.
 
+    With ``splits`` the shards of others are not opened; a clip that lies in another split's shard is a `UserError`.
     Lists of numbers come as numpy arrays of the column's shape, the rest as Python objects. A clip that
     ``takedown.txt`` names by its own id, its source or its people is left out. `UserError` for no data set, one
     without such a column, or with types that are not plain Arrow.
@@ -61,12 +64,16 @@ def read_clips(root: Location, columns: Sequence[str] = ()) -> Iterator[dict[str
     _check_packed(root, description, columns)
     names = list(dict.fromkeys([*(column.name for column in CLIP_COLUMNS), *columns]))
     for shard in description.shards:
+        if splits is not None and shard.split not in splits:
+            continue
         table = read_shard(root, shard, names)
         wanted = [Column.of_field(table.schema.field(name)) for name in names]
         for i in range(table.num_rows):
             row = {column.name: column.from_arrow(table[column.name][i]) for column in wanted}
             if not WITHDRAWABLE.fullmatch(row["clip_id"] or ""):  # it becomes the name of files
                 raise UserError(f"{root}: {shard.file}: found clip {shown(row['clip_id'])}, allowed: an id")
+            if row["split"] != shard.split:
+                raise UserError(f"{root}: {shard.file}: found clip {row['clip_id']} of split {shown(row['split'])}")
             if not withdrawn(row, gone):
                 yield row
 

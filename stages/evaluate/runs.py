@@ -104,7 +104,7 @@ def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"run {name!r}: {missing[0]}: no such folder; name one that jobs.predict or jobs.render wrote")
     samples = next(filter(None, map(sample_names, folders)), [""])
-    found = tuple(Sample(*(folder and _inside(folder, name) for folder in (predicted, videos))) for name in samples)
+    found = tuple(Sample(*(folder and _inside(folder, sample) for folder in (predicted, videos))) for sample in samples)
     first = found[0].data
     return Run(name, found, read_description(first).predicted if first else None)
 
@@ -144,8 +144,7 @@ def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definiti
             video=_media(root, row.get("listener_video")),
             speaker_video=_media(root, row.get("speaker_video")),
         )
-        for row in read_clips(root, [*wanted, *videos])
-        if row["split"] in splits
+        for row in read_clips(root, [*wanted, *videos], splits)
     ]
     if not clips:
         raise UserError(f"{root}: no clip in {' or '.join(splits)}; choose others with --split")

@@ -109,7 +109,7 @@ def _list_clips(roots: Sequence[Path], splits: Sequence[str]) -> list[ClipFrames
 
 
 def _rows(roots: Sequence[Path], splits: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    return (row for root in roots for row in read_clips(root, columns) if row["split"] in splits)
+    return (row for root in roots for row in read_clips(root, columns, splits))
 
 
 def _array_shapes(inputs: Inputs, clips: Sequence[ClipFrames]) -> Shapes:

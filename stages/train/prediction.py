@@ -7,7 +7,7 @@ none where the run has a neutral start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def write_predictions(predictors: Sequence[Predictor], request: Request, out: Pa
     """
     check(predictors, request.root)
     reference = read_description(request.root)
-    rows = [row for split in request.splits for row in _predicted(predictors, request, split)]
+    rows = list(_predicted(predictors, request))
     if not rows:
         wanted, held = " or ".join(request.splits), ", ".join(reference.splits_held()) or "none"
         raise UserError(f"{request.root}: no clips in the split {wanted}, found {held}; name one with --split")
@@ -179,12 +179,9 @@ def _account(predictors: Sequence[Predictor], request: Request) -> Predicted:
     return Predicted(listener, **joined, members=members, causal=causal, **asked, reference=str(request.root))
 
 
-def _predicted(predictors: Sequence[Predictor], request: Request, split: str) -> list[dict[str, Any]]:
-    """Rows of the clips of a split: the manifest's columns and the predicted ones."""
+def _predicted(predictors: Sequence[Predictor], request: Request) -> Iterator[dict[str, Any]]:
+    """Rows of the wanted clips: the manifest's columns and the predicted ones."""
     columns = list(dict.fromkeys(name for predictor in predictors for name in predictor.run.inputs.columns))
-    rows = []
-    for row in read_clips(request.root, columns):
-        if row["split"] == split:
-            seen = {**row, "attitude": request.attitude or row["attitude"]}
-            rows.append({**{name: seen[name] for name in MANIFEST}, **predict_clip(predictors, seen, request.draw)})
-    return rows
+    for row in read_clips(request.root, columns, request.splits):
+        seen = {**row, "attitude": request.attitude or row["attitude"]}
+        yield {**{name: seen[name] for name in MANIFEST}, **predict_clip(predictors, seen, request.draw)}

@@ -94,6 +94,14 @@ def test_a_clip_of_other_peoples_whose_id_is_a_path_is_refused(theirs: Path, cli
         list(read_clips(theirs))
 
 
+def test_a_clip_in_the_shard_of_another_split_is_refused_and_found(theirs: Path) -> None:
+    spoil(theirs, "split", lambda splits: pa.array(["test"] * len(splits), pa.string()))
+    with pytest.raises(UserError, match="train-00000-of-00001.parquet: found clip a_000000_000001 of split 'test'"):
+        list(read_clips(theirs))
+    assert "shards/train-00000-of-00001.parquet: holds clips of test" in list(check_dataset(theirs))
+    assert [row["split"] for row in read_clips(theirs, splits=["ood"])] == ["ood"], "the other shard was not opened"
+
+
 PLACES = ["/etc/passwd", "../secret.wav", "media/../../secret.wav", "media/link.wav", "media"]
 
 
