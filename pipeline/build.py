@@ -84,7 +84,6 @@ class Build:
                 with shown(RunCounts(self.store, start)):
                     for done in runner(self.job, self.pipeline, before.todo):
                         report.add(done)
-            if before.todo:
                 report.after = survey(self.store, self.pipeline, before.parts, before.absent)
             self._publish(report, report.after)
             self.store.clear_scratch()

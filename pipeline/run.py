@@ -8,7 +8,6 @@ the stages' models. Frames never enter the object store.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import itertools
 import logging
 import math
@@ -21,13 +20,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.part import Done, Job, PartWorker
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
+from pipeline.stderr import stderr_taken_for
 from schemas.errors import UserError, is_machine_trouble
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -49,13 +48,13 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
     for name in ("ray", "ray.data"):  # their news are about themselves; failures reach us as exceptions
         logging.getLogger(name).setLevel(logging.ERROR)
     if address != "local":
-        with _native_log(os.devnull):
+        with stderr_taken_for(os.devnull):
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
         return
     atexit.register(disconnect)  # also where nobody comes to say it
     folder = tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir())
     _folders.append(folder)
-    with _native_log(f"{folder}/driver.log"):
+    with stderr_taken_for(f"{folder}/driver.log"):
         ray.init(
             address="local",
             num_cpus=max(workers or 0, os.cpu_count() or 1),
@@ -70,23 +69,6 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
         )
     if threading.current_thread() is threading.main_thread():  # Ray's own handler ends the process where it stands
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-
-
-@contextmanager
-def _native_log(path: str) -> Iterator[None]:
-    """Let the C++ of Ray, which is given its stream for errors once and for all, take a file for it.
-
-    Ray Data passes constructor arguments by reference, and Ray's core calls that an error in every build (ray#57733).
-    No setting stops it, and what concerns us comes as an exception.
-    """
-    libc = ctypes.CDLL(None)
-    libc.fopen.restype = ctypes.c_void_p
-    stderr = ctypes.c_void_p.in_dll(libc, "stderr")
-    before, stderr.value = stderr.value, libc.fopen(os.fsencode(path), b"w") or stderr.value
-    try:
-        yield
-    finally:
-        stderr.value = before
 
 
 def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: float = 0.0) -> list[PoolSize]:

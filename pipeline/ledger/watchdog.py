@@ -48,6 +48,7 @@ class Watchdog:
     def end(self) -> None:
         if self._process is not None:
             _end(self._process)
+            self._process = None
 
     def _tell(self, task: dict[str, Any]) -> None:
         line = json.dumps(task).encode() + b"\n"

@@ -103,9 +103,11 @@ _ELP = "Song et al., ICCV 2023 (ELP), section 4.1"
 _GROWS = "grows with the square root of frames times dimensions: compare only the same frames"
 
 
-def _definitions(quantity: Quantity) -> Iterator[Definition]:
-    distance = partial(Definition, scale=1.0, direction=Direction.LOWER, min_frames=2, perfect=0.0)
-    rpcc = partial(distance, inputs=(*quantity.pair, quantity.speaker))
+_distance_of = partial(Definition, scale=1.0, direction=Direction.LOWER, min_frames=2, perfect=0.0)
+
+
+def _residual_correlations(quantity: Quantity) -> Iterator[Definition]:
+    rpcc = partial(_distance_of, inputs=(*quantity.pair, quantity.speaker))
     yield rpcc(
         id=f"rpcc_{quantity}_flat",
         name=f"RPCC {quantity} (flat)",
@@ -124,6 +126,9 @@ def _definitions(quantity: Quantity) -> Iterator[Definition]:
         pooling=Pooling.CLIPS,
         function=residual_correlation_of_dimensions,
     )
+
+
+def _lagged_correlations(quantity: Quantity) -> Iterator[Definition]:
     following = partial(Definition, scale=1.0, pooling=Pooling.CLIPS, direction=Direction.REFERENCE, perfect=None)
     following = partial(following, inputs=(quantity.predicted, quantity.speaker))
     yield following(
@@ -160,8 +165,11 @@ def _definitions(quantity: Quantity) -> Iterator[Definition]:
         perfect=0.0,
         warning=f"{peak.warning}; ELP describes a difference but prints raw values",
     )
+
+
+def _short_time_distances(quantity: Quantity) -> Iterator[Definition]:
     changes = f"sqrt(sum of squared differences of the changes from frame to frame of {quantity} / 0.1 s)"
-    sts = partial(distance, source=f"Moeller-Levet et al., IDA 2003; eval_utils.py of {_DIM}", inputs=quantity.pair)
+    sts = partial(_distance_of, source=f"Moeller-Levet et al., IDA 2003; eval_utils.py of {_DIM}", inputs=quantity.pair)
     yield sts(
         id=f"sts_{quantity}_concatenated",
         name=f"STS {quantity} (concatenated)",
@@ -181,4 +189,9 @@ def _definitions(quantity: Quantity) -> Iterator[Definition]:
     )
 
 
-DEFINITIONS = (*_definitions(Quantity.EXP), *_definitions(Quantity.POSE))
+DEFINITIONS = tuple(
+    definition
+    for quantity in (Quantity.EXP, Quantity.POSE)
+    for family in (_residual_correlations, _lagged_correlations, _short_time_distances)
+    for definition in family(quantity)
+)
