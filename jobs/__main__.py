@@ -8,9 +8,9 @@ from jobs.command import described
 from pipeline.tables import aligned
 
 COMMANDS = (
-    *("setup", "make_demo", "import_vico", "download", "weights"),  # before a build
-    *("build", "status", "retry", "check", "preview", "export_vico"),  # a data set
-    *("train", "predict", "render", "reextract", "evaluate"),  # listeners
+    *("setup", "make_demo", "import_data", "download", "mine", "weights", "annotate", "consolidate"),  # before a build
+    *("build", "status", "retry", "check", "repair", "view", "preview", "subset", "export_data"),  # a data set
+    *("train", "predict", "render", "reextract", "evaluate", "respond", "train_renderer"),  # listeners
     "describe",
 )
 

@@ -26,15 +26,22 @@ def option(*names: str, **settings: Any) -> Option:
     return lambda parser: parser.add_argument(*names, **settings)
 
 
+NO_RAY = "none"  # an address
 MANIFEST = option("manifest", type=Path, help="the manifest, a TOML file")
 DATASET = option("dataset", help="what jobs.build wrote: a folder, or s3://bucket/prefix")
 
 
-def add_address(parser: argparse.ArgumentParser, also: str = "") -> None:
+def add_address(parser: argparse.ArgumentParser, default: str = "local", also: str = "") -> None:
     """Where Ray is, what `pipeline.run.connect` takes; ``also`` ends its help. Knows nothing of Ray."""
-    default = "auto" if os.environ.get("RAY_ADDRESS") else "local"
-    told = f"Ray cluster: local (default), auto, or ray://host:port{also}"
+    default = "auto" if os.environ.get("RAY_ADDRESS") else default
+    told = f"Ray cluster: {'local (default)' if default else 'local'}, auto, or ray://host:port{also}"
     parser.add_argument("--address", default=default, help=told)
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Where parts are run: `add_address`, and `NO_RAY`; "" where nobody says, for what suits the amount of work."""
+    default = f"default: {NO_RAY} for less than four minutes of work, else local"
+    add_address(parser, "", f"; {NO_RAY}: worker processes of this machine, without Ray; {default}")
 
 
 @dataclass(frozen=True)

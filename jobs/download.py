@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jobs.command import MANIFEST, command, option
-from pipeline.manifest.load import load_manifest
+from pipeline.manifest.load import load_sources
 from pipeline.settings import describe, merge, parse_overrides, resolve
 from pipeline.sources.availability import OK, OUTCOMES, Entry
 from pipeline.sources.download import Downloads, DownloadSettings
@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> int:
     allowed = [name for name in OUTCOMES if name != OK]
     if unknown := set(retry).difference(allowed):
         raise UserError(f"--retry {','.join(sorted(unknown))}: allowed: {', '.join(allowed)}")
-    manifest = load_manifest(options.manifest)
+    manifest = load_sources(options.manifest)
     settings = merge(manifest.settings, parse_overrides(options.set))
     downloads = Downloads(manifest, resolve("download", DownloadSettings, settings.get("download", {})))
     for entry in downloads.run(downloads.wanted(retry)):

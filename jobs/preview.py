@@ -18,18 +18,14 @@ import numpy as np
 import torch
 
 from jobs.command import command, option
+from jobs.viewer.fitted import fit_error, fitted_points, is_fitted, mesh_edges
 from pipeline.dataset.read import read_description
 from pipeline.dataset.store import Store
 from pipeline.media.encode import VideoWriter, read_video
-from pipeline.weights import find_weights
-from schemas.coefficients import STAGE
 from schemas.column import ROLES
 from schemas.dataset import Description
 from schemas.errors import UserError
-from stages.morphable.basis import load_basis
-from stages.morphable.camera import placement_of
 from stages.morphable.rotation import rotation_matrix
-from stages.threedmm import CROP_SIDE_PX
 
 SHEET_FRAMES = 6  # of a picture
 LANDMARK, MODEL, CLOSED = (255, 255, 0), (120, 220, 255), (255, 60, 60)  # RGB
@@ -74,23 +70,8 @@ def shown(columns: dict[str, Any], description: Description, role: str) -> Shown
     landmarks = columns[f"{role}_landmarks"][..., :2]
     angle = columns.get(f"{role}_angle")
     rotation = None if angle is None else rotation_matrix(torch.from_numpy(angle.copy())).numpy()
-    fitted = STAGE in description.stages and description.stages[STAGE].settings["fitter"] == "landmark_gn"
-    model = _model(columns, description, role, rotation) if fitted and rotation is not None else None
+    model = fitted_points(columns, description, role) if is_fitted(description) and rotation is not None else None
     return Shown(landmarks, model, rotation, columns.get(f"{role}_blink"))
-
-
-def _model(columns: dict[str, Any], description: Description, role: str, rotation: np.ndarray) -> np.ndarray:
-    """The fitted model's points in the picture, from the coefficients alone."""
-    (name,) = description.stages[STAGE].weights
-    basis = load_basis(find_weights(name).paths()[0])
-    shape = basis.shape(columns[f"{role}_identity"], columns[f"{role}_exp"])
-    place = placement_of(*(torch.from_numpy(columns[f"{role}_{name}"].copy()) for name in ("crop", "trans")))
-    posed = shape @ rotation.transpose(0, 2, 1) * place.scale_px.numpy()[:, None, None]
-    flat = posed[..., :2] + place.origin_px.numpy()[:, None]
-    flat[..., 1] = CROP_SIDE_PX - 1 - flat[..., 1]
-    points = np.full((len(flat), columns[f"{role}_landmarks"].shape[1], 2), np.nan, np.float32)
-    points[:, basis.point] = flat
-    return points
 
 
 def draw(rgb: np.ndarray, what: Shown, frame: int) -> np.ndarray:
@@ -108,21 +89,19 @@ def draw(rgb: np.ndarray, what: Shown, frame: int) -> np.ndarray:
     if what.rotation is not None and np.isfinite(what.rotation[frame]).all():
         _axes(picture, points[NOSE_TIP], what.rotation[frame], AXIS_SHARE * float(np.linalg.norm(high - low)))
     if what.model is not None:
-        distance = np.linalg.norm(what.model[frame] - points, axis=1)
-        label = f"fit {np.nanmean(distance) / np.linalg.norm(high - low):.2%}"
+        label = f"fit {fit_error(what.model[frame : frame + 1], points[None])[0]:.2%}"
     if what.closed is not None and what.closed[frame]:
         return _labelled(picture, f"{label}  eyes closed", CLOSED)
     return _labelled(picture, label, TEXT)
 
 
 def _mesh(picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int]) -> None:
-    from mediapipe.python.solutions import face_mesh_connections as mesh
-
+    mesh = mesh_edges()
     layer = picture.copy()
-    for first, second in mesh.FACEMESH_TESSELATION:
+    for first, second in mesh["tesselation"]:
         _line(layer, points[first], points[second], colour)
     cv2.addWeighted(layer, 0.35, picture, 0.65, 0, dst=picture)
-    for first, second in (*mesh.FACEMESH_CONTOURS, *mesh.FACEMESH_IRISES):
+    for first, second in (*mesh["contours"], *mesh["irises"]):
         _line(picture, points[first], points[second], colour)
 
 

@@ -8,6 +8,7 @@ the manifest from which ``python -m jobs.build VIDEOS/reextract.toml --out DIR``
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 import time
@@ -25,24 +26,38 @@ from pipeline.media.encode import VideoWriter, add_sound
 from pipeline.weights import WeightsError, find_weights
 from schemas.clip import SPLITS
 from schemas.coefficients import STAGE
+from schemas.column import LISTENER
 from schemas.errors import UserError
-from stages.evaluate.render.scene import ClipToRender, Renderer, clips_to_render
+from stages.evaluate.render.scene import ClipToRender, Renderer, Restoration, TurnedAway, clips_to_render
 
 RENDERERS = {"mesh_warp": "landmark_gn", "pirender": "deep3d"}  # renderer -> the fitter whose coefficients it draws
+SHARPENING = "sharpen"  # the embedded restoration; anything else is a file
 PIRENDER_EXPRESSION = 64  # of the 73 numbers that its network takes
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which renderer, and the file that it loads."""
+    """Which renderer, the file that it loads, PCHG's tricks and what restores its frames: a method or a file."""
 
     name: str
     file: Path
-    plain: bool = False
+    padding: str = "border"
+    fusion: str = "ours"
+    restoration: str = ""
+
+    @property
+    def most_turn_rad(self) -> float:
+        """How far a head may be turned from the camera in the picture that is drawn from.
+
+        PIRenderer was trained with profiles too, and the ViCo challenge gave it the first frame, whatever it showed.
+        """
+        from stages.evaluate.render.mesh_warp import MOST_TURN_RAD
+
+        return MOST_TURN_RAD if self.name == "mesh_warp" else math.inf
 
 
-def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice:
-    """The renderer for a data set.
+def choose(name: str, data: Path, weights: str | None, **how: str) -> Choice:
+    """The renderer for a data set; ``how`` are further fields of `Choice`.
 
     Parameters
     ----------
@@ -61,50 +76,81 @@ def choose(name: str, data: Path, weights: str | None, *, plain: bool) -> Choice
         remedy = f"choose --renderer {others[0]}" if others else f"build it with threedmm.fitter={RENDERERS[name]}"
         raise UserError(f"{data}: {name} draws coefficients of {RENDERERS[name]}, found {made}; {remedy}")
     if name == "pirender":
-        (exp,) = columns_of(data, ["listener_exp"]).values()
+        (exp,) = columns_of(data, ["listener_exp"]).values()  # the speaker's are as many
         if exp.axes[-1] != PIRENDER_EXPRESSION:
             raise UserError(
                 f"{data}: pirender draws {PIRENDER_EXPRESSION} expression coefficients, found {exp.axes[-1]}; build "
                 "the data set with the fitter that the checkpoint was trained with"
             )
-        return Choice(name, find_weights(weights or "pirender").paths()[0], plain)
+        return Choice(name, find_weights(weights or "pirender").paths()[0], **how)
     if len(stages[STAGE].weights) != 1:
         raise UserError(f"{data}: names no basis that it was fitted with; expected what jobs.build wrote with {STAGE}")
     ((basis, sha256),) = stages[STAGE].weights.items()
     found = find_weights(basis)
     if found.sha256 != sha256:
         raise WeightsError(f"{data} was fitted with {basis} of sha256 {sha256}, {found.root()} has {found.sha256}")
-    return Choice(name, found.paths()[0])
+    return Choice(name, found.paths()[0], **how)
 
 
 @lru_cache(maxsize=1)
 def load(choice: Choice) -> Renderer:
     """The renderer, ready; once a process."""
     if choice.name == "pirender":
-        import torch
-
         from stages.evaluate.render.pirender import PIRender
 
-        return PIRender(choice.file, "cuda" if torch.cuda.is_available() else "cpu", plain=choice.plain)
+        return PIRender(choice.file, device(), padding=choice.padding, fusion=choice.fusion)
     from stages.evaluate.render.mesh_warp import MeshWarp
     from stages.morphable.basis import load_basis
 
     return MeshWarp(load_basis(choice.file))
 
 
+@lru_cache(maxsize=1)
+def restoration(choice: Choice) -> Restoration | None:
+    """What restores the renderer's frames, ready; once a process."""
+    if not choice.restoration:
+        return None
+    from stages.evaluate.render.restoration import Exported, Sharpening
+
+    return Sharpening() if choice.restoration == SHARPENING else Exported(Path(choice.restoration), device())
+
+
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def render_clip(choice: Choice, clip: ClipToRender, path: Path) -> tuple[Path, int, float]:
     """Write one clip's video to ``path``; returns it, the number of frames and the seconds it took."""
-    renderer, start = load(choice), time.perf_counter()
-    scene = clip.scene()
+    renderer, restored, start = load(choice), restoration(choice), time.perf_counter()
+    scene = clip.scene(choice.most_turn_rad)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as scratch:
         silent, whole = Path(scratch) / "silent.mp4", Path(scratch) / "whole.mp4"
         with VideoWriter(silent, (scene.side_px, scene.side_px)) as writer:
-            for frame in renderer.render(scene):
+            frames = renderer.render(scene)
+            for frame in restored.restored(frames) if restored else frames:
                 writer.write(frame)
         add_sound(silent, clip.sound, whole)
         whole.replace(path)
     return path, len(scene.closed), time.perf_counter() - start
+
+
+def can_be_drawn(choice: Choice, clips: Mapping[Path, ClipToRender]) -> dict[Path, ClipToRender]:
+    """The clips that show their listener from the front; says which others are left out, `TurnedAway` if all are."""
+    drawn, refusals = {}, {}
+    for path, clip in clips.items():
+        try:
+            clip.reference(choice.most_turn_rad)
+            drawn[path] = clip
+        except TurnedAway as refusal:
+            refusals[path] = refusal
+    if refusals and not drawn:
+        raise next(iter(refusals.values()))
+    for path, refusal in refusals.items():
+        print(f"{path}: left out: {refusal}")
+    return drawn
 
 
 def render_all(choice: Choice, clips: Mapping[Path, ClipToRender], workers: int) -> Iterator[tuple[Path, int, float]]:
@@ -133,18 +179,26 @@ def _one_thread() -> None:
     option("--renderer", choices=tuple(RENDERERS), default="mesh_warp"),
     option("--split", choices=SPLITS, help="only the clips of that split"),
     option("--weights", help="pirender: an entry of weights.toml or, with a /, your own checkpoint"),
-    option("--plain", action="store_true", help="pirender: no border padding, no background fusion"),
+    option("--plain", action="store_true", help="pirender as published: --padding zeros --fusion none"),
+    option("--padding", choices=("border", "zeros"), help="pirender: what lies beyond the picture (default: border)"),
+    option("--fusion", choices=("ours", "paper", "none"), help="pirender: with the still background (default: ours)"),
+    option("--restore", default="", metavar="HOW", help=f"{SHARPENING} frames, or the file of a network that does"),
     option("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"),
 )
 def main(options: argparse.Namespace) -> None:
     """Render predicted listeners."""
-    choice = choose(options.renderer, options.data, options.weights, plain=options.plain)
-    clips = {}
+    how = {"padding": options.padding or ("zeros" if options.plain else "border")}
+    how |= {"fusion": options.fusion or ("none" if options.plain else "ours"), "restoration": options.restore}
+    choice = choose(options.renderer, options.data, options.weights, **how)
+    restoration(choice)  # a file that is none is said at once
+    clips, role = {}, LISTENER
     for sample in sample_names(options.predictions) or [""]:
         out = options.out / sample
         found = clips_to_render(options.predictions / sample, options.data, options.split)
         clips |= {out / f"{clip.clip_id}.mp4": clip for clip in found}
+        role = found[0].role
+    clips = can_be_drawn(choice, clips)
     for path, frames, seconds in render_all(choice, clips, min(options.workers, len(clips))):
         print(f"{path}: {frames} frames, {1000 * seconds / frames:.0f} ms a frame", flush=True)
     for out in dict.fromkeys(path.parent for path in clips):
-        print(f"their coefficients: python -m jobs.build {write_manifest(out, options.data)} --out DIR")
+        print(f"their coefficients: python -m jobs.build {write_manifest(out, options.data, role)} --out DIR")

@@ -77,12 +77,20 @@ def install(folder: Path, root: Path) -> None:
     """Install everything into the environment, in two steps because some packages' metadata is wrong."""
     constraints = ("--constraint", root / "constraints.txt")
     dependencies, groups = requirements(root)
-    wanted, alone = [*dependencies, *groups["dev"]], groups["no-deps"]
+    wanted, alone, may_be_gone = [*dependencies, *groups["dev"]], groups["no-deps"], groups["may-be-gone"]
     print(f"installing {len(wanted)} packages and what they need, some minutes; progress: {log_of(folder)}", flush=True)
     pip(folder, *constraints, *wanted)
     print(f"installing {len(alone)} packages without what they ask for", flush=True)
     # openai-whisper comes as source; it is built with the setuptools just installed, not with whatever is newest
     pip(folder, *constraints, "--no-deps", "--no-build-isolation", *alone)
+    for package in may_be_gone:
+        try:
+            pip(folder, *constraints, "--no-deps", "--only-binary", ":all:", package)
+        except SystemExit:
+            print(
+                f"{package} cannot be had, see {log_of(folder)}; a build will say what to fetch in its place",
+                flush=True,
+            )
 
 
 def pip(folder: Path, *arguments: str | Path) -> None:

@@ -21,12 +21,14 @@ MAX_IN_WORK = 10  # clips in work that are named
 
 def _unfinished(store: Store, start: RunStart) -> int:
     """Say what a run does, or did until it was stopped."""
-    running, counts = is_locked(store.root), RunCounts(store, start)
+    running, counts = is_locked(store.root, patient=True), RunCounts(store, start)
     elapsed_s = time.time() - start.started
     if running:
         print(f"running for {clock_time(elapsed_s)}")
     else:
-        print(f"stopped: {start.stopped or 'killed, without a last word'}; the same jobs.build goes on where it was")
+        print(
+            f"stopped: {start.stopped or 'killed, without a last word'}; the same {start.command} goes on where it was"
+        )
     print(progress_table(counts.stages(elapsed_s if running else 0.0)))
     in_work = [f"{clip or 'setup'} ({stage})" for stage, clip in counts.in_work()]
     if in_work:
@@ -49,6 +51,6 @@ def main(options: argparse.Namespace) -> int:
     report = read_ledger(store, store.root / REPORT)
     if report.get("run_id") != start.run_id:  # the report is of another run: this one has not come to its end
         return _unfinished(store, start)
-    print(f"finished: {report['published']} of {report['wanted']} clips published, {report['seconds']} s")
+    print(f"finished: {report['published']} of {report['wanted']} {start.result}, {report['seconds']} s")
     print(run_table(report["stages"]))
     return 0

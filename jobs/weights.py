@@ -40,7 +40,7 @@ def _state(weights: Weights) -> str:
     except WeightsError:
         missing = not all((weights.root() / file).is_file() for file in weights.files)
         return ABSENT[not weights.urls] if missing else "damaged"
-    return "in package" if weights.package else "in cache"
+    return "in cache" if weights.root() == weights.cache else "in package"
 
 
 def _each(command: str, names: Sequence[str]) -> int:

@@ -17,8 +17,8 @@ import pyarrow as pa
 from pipeline.clip import Clip
 from pipeline.ledger.diary import Deaths
 from pipeline.ledger.limits import Limits
-from pipeline.stage import Reject, Stage
-from schemas.column import Column, ColumnError
+from pipeline.stage import Reject, Stage, Warned
+from schemas.column import Column, ColumnError, portrait_of
 from schemas.errors import is_machine_trouble, words_of
 from schemas.outcome import CRASHED, FAILED, OK, OUT_OF_MEMORY, REJECTED, TIMED_OUT, Outcome
 
@@ -67,20 +67,24 @@ def ask(stage: Stage, clips: Sequence[Clip]) -> list[Answer]:
     return [Answer(one) for one in said]
 
 
-def as_outcome(stage: Stage, clip: Clip, answer: Answer, fingerprint: str) -> Outcome:
-    """A stage's answer as a row: its columns checked, or the reason why there are none."""
+def as_outcome(stage: Stage, columns: Sequence[Column], clip: Clip, answer: Answer, fingerprint: str) -> Outcome:
+    """A stage's answer as a row of its columns, checked, or the reason why there are none."""
     said = answer.said
     if isinstance(said, Reject):
         if said.reason in stage.rejects:
             return Outcome(clip.clip_id, fingerprint, REJECTED, said.reason, _utf8(said.detail))
         said = ValueError(f"stage {stage.name!r} rejected with {said.reason!r}, which its `rejects` does not list")
+    if isinstance(said, Warned) and said.reason not in stage.warnings:
+        said = ValueError(f"stage {stage.name!r} warned of {said.reason!r}, which its `warnings` does not list")
     if not isinstance(said, BaseException):
         try:
-            values = _checked(stage, clip, said)
+            values = _checked(stage, columns, clip, said)
         except ColumnError as error:
             said = error
         else:
             why = ("", "") if answer.batch is None else _told(answer.batch)
+            if isinstance(said, Warned):
+                why = said.reason, _utf8(said.detail)
             return Outcome(clip.clip_id, fingerprint, OK, *why, values)
     if isinstance(said, Died):
         return Outcome(clip.clip_id, fingerprint, said.outcome, str(said))
@@ -99,13 +103,18 @@ def _utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _checked(stage: Stage, clip: Clip, answer: Any) -> dict[str, Any]:
-    """The columns of one clip in their declared types; every declared column and no other."""
+def _checked(stage: Stage, columns: Sequence[Column], clip: Clip, answer: Any) -> dict[str, Any]:
+    """The columns of one clip in their declared types; every declared column and no other.
+
+    What a stage found in the listener's picture goes to the columns of the portrait.
+    """
     declared = {column.name for column in stage.writes()}
     if not isinstance(answer, dict) or set(answer) != declared:
         found = sorted(map(str, answer)) if isinstance(answer, dict) else type(answer).__name__
         raise ColumnError(f"stage {stage.name!r} must return the columns {sorted(declared)}, found {found}")
-    return {column.name: _check_value(column, clip, answer[column.name]) for column in stage.writes()}
+    moved = {column.name: portrait.name for column in stage.writes() if (portrait := portrait_of(column))}
+    named = {moved.get(name, name) if clip.has_portrait else name: value for name, value in answer.items()}
+    return {column.name: _check_value(column, clip, named.get(column.name)) for column in columns}
 
 
 def _check_value(column: Column, clip: Clip, value: Any) -> Any:

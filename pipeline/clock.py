@@ -8,9 +8,8 @@ divides by the clips' frame rate: it asks `frames_in` and `seconds_of` (tests/pi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -36,7 +35,8 @@ def frames_in(seconds: _Time) -> _Time:
 
 def whole_frames(seconds: Fraction) -> int:
     """The whole number of frames nearest to a duration; half a frame counts as one."""
-    return int(frames_in(seconds) + Fraction(1, 2))
+    doubled, parts = 2 * frames_in(seconds.numerator), seconds.denominator  # in whole numbers: fractions are slow
+    return (doubled + parts) // (2 * parts)
 
 
 def seconds_of(frames: int) -> Fraction:
@@ -44,17 +44,27 @@ def seconds_of(frames: int) -> Fraction:
     return Fraction(frames, FPS)
 
 
-@dataclass(frozen=True)
+def frames_at(num_frames: int, fps: int) -> np.ndarray:
+    """The frame of a clip that each frame of another clock shows, int32 (frame at ``fps``,).
+
+    The rule of `map_to_grid`: the one nearest in time, of two equally near ones the earlier; the clip's duration in
+    frames at ``fps`` is rounded half up, and is one frame at least.
+    """
+    count = max((2 * num_frames * fps + FPS) // (2 * FPS), 1)
+    nearest = -((fps - 2 * FPS * np.arange(count)) // (2 * fps))  # ceil(k * FPS / fps - 1/2)
+    return nearest.clip(0, num_frames - 1).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A span of a source in exact seconds, on the 30 fps grid."""
 
     start_s: Fraction
     end_s: Fraction
+    num_frames: int = field(init=False, compare=False, repr=False)  # its duration times 30, rounded half up
 
-    @cached_property  # asked for many times a clip, and fractions are slow
-    def num_frames(self) -> int:
-        """Grid frames in the span: its duration times 30, rounded half up."""
-        return whole_frames(self.end_s - self.start_s)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "num_frames", whole_frames(self.end_s - self.start_s))
 
     @property
     def num_samples(self) -> int:
@@ -114,3 +124,9 @@ def map_to_grid(span: Span, times: VideoTimes) -> GridMap:
         after_s=span.frame_time(span.num_frames - 1) - times.time_s(-1),
         largest_gap_s=gap * times.time_base,
     )
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First frame of every run of True in a mask (frame,), and the frame after its last."""
+    steps = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    return [(int(first), int(stop)) for first, stop in steps.reshape(-1, 2)]

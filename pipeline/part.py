@@ -1,10 +1,13 @@
 """The work on one part: run the stages of a group over its clips and write one column file a stage.
 
-Knows nothing of Ray: `pipeline.run` gives parts to workers, tests and the benchmark call a worker directly.
+Knows nothing of Ray: `pipeline.run` and `pipeline.processes` give parts to workers, tests and the benchmark call a
+worker directly.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,20 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.attempt import Answer, Died, as_outcome, ask
-from pipeline.clip import Clip
+from pipeline.clip import Clip, Readers
 from pipeline.dataset.storage import Location
 from pipeline.dataset.store import Store
+from pipeline.gpu import NO_GPU_SETTINGS, GpuSettings
 from pipeline.ledger.diary import PRINT_DIGITS, Deaths, attempts_of
 from pipeline.ledger.limits import Limits
 from pipeline.ledger.watchdog import Watchdog
+from pipeline.media.sandbox import CPU
 from pipeline.plan import ClipTask, Part, Pipeline
 from pipeline.registry import StageCode
-from pipeline.stage import Stage
+from pipeline.stage import Reject, Stage
+from schemas.column import portrait_of
 from schemas.errors import UserError
 from schemas.outcome import FAILED, OK, Outcome
 
 SAVE_EVERY_S = 60.0  # a kill costs the clips since the last save, however long the part takes
 THREADS = {"torch": "set_num_threads", "cv2": "setNumThreads"}  # library -> how it is told; it takes all cores untold
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+MAPPED_BYTES, TRIMMED_BYTES = 64 * 2**20, 128 * 2**20
 SETUP = ""  # stands in a diary for the setup of a stage, where a clip's id stands for work on a clip
 
 
@@ -41,6 +49,8 @@ class Job:
     settings: Mapping[str, Mapping[str, Any]]
     run_id: str
     limits: Limits = Limits()
+    portraits: bool = False  # whether pictures stand for some listeners
+    gpu: GpuSettings = NO_GPU_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -63,39 +73,47 @@ class PartWorker:
     """
 
     def __init__(self, job: Job, stages: Sequence[str], device: str = "cpu") -> None:
-        self.pipeline = Pipeline(job.codes, job.settings)
-        self.store = Store(job.root)
+        self.pipeline = Pipeline(job.codes, job.settings, job.portraits, job.gpu)
+        self.store = Store(job.root, journal=True)
         self.job = job
         self.names = tuple(stages)
         self.device = device
+        self.decoder = job.gpu.decoder if device != "cpu" else CPU
         self.cpus = max(stage.cpus() for stage in self.pipeline.stages if stage.name in self.names)
         self.watchdog = Watchdog(job.limits.memory_bytes)
         self.ready: set[str] = set()
+        self.readers = Readers(self.decoder)  # of the latest clip's source
 
     def run(self, part: Part) -> list[Done]:
         """Compute what is missing of this part. Files appear after each run of stages, and now and then within it."""
         work = _PartWork(self, part)
         stages = [stage for stage in self.pipeline.stages if stage.name in self.names]
-        for batched, run in groupby(stages, key=_is_batched):
+        for batched, run in groupby(stages, key=self.batches):
             for segment in ([stage] for stage in run) if batched else [list(run)]:
                 work.compute(segment)
                 work.write(segment)
         self.store.release_media(task.row.clip_id for task in part.clips)
         return work.done
 
+    def batches(self, stage: Stage) -> bool:
+        """Whether this worker asks a stage about all clips of a part together."""
+        return type(stage).process_part is not Stage.process_part and self.device in stage.batches_on
 
-def run_here(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-    """A runner of a build without Ray: one worker, in this process, with all stages."""
-    worker = PartWorker(job, [stage.name for stage in pipeline.stages])
-    try:
-        for part in parts:
-            yield worker.run(part)
-    finally:
-        worker.watchdog.end()
+    def end(self) -> None:
+        """End its other processes, which do not outlive it in any case."""
+        self.readers.close()
+        self.watchdog.end()
 
 
-def _is_batched(stage: Stage) -> bool:
-    return type(stage).process_part is not Stage.process_part
+def run_here(job: Job, pipeline: Pipeline, parts: Sequence[Part], device: str = "cpu") -> Iterator[list[Done]]:
+    """A runner of a build in this process, one group of stages after the other."""
+    for group in pipeline.groups(with_gpus=device != "cpu"):
+        worker = PartWorker(job, group.stages, device if group.gpus else "cpu")
+        try:
+            for part in parts:
+                yield worker.run(part)
+        finally:
+            worker.end()
 
 
 def limit_threads(cpus: float) -> None:
@@ -108,9 +126,33 @@ def limit_threads(cpus: float) -> None:
             getattr(sys.modules[library], setter)(max(round(cpus), 1))
 
 
+def hold_memory() -> None:
+    """Have what a worker process frees wait for its next allocation, where the C library is glibc.
+
+    By itself it hands large pieces back at once, and the recogniser, whose layers ask for the same ones again and
+    again, spends half of its time on page faults.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES):
+        libc.mallopt(M_TRIM_THRESHOLD, TRIMMED_BYTES)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: it would look again and again at what imports make to stay, a quarter of their time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _load_models(stage: Stage, device: str) -> None:
     try:
-        stage.setup(device)
+        with _uncollected():
+            stage.setup(device)
     except Exception as error:
         own = [name for name in stage.weights() if "/" in name]  # registered files are known by their hash
         if not own or isinstance(error, UserError):
@@ -130,6 +172,7 @@ class _PartWork:
         self.attempts = attempts_of(self.store, part.name, worker.job.run_id)
         self.deaths = self.attempts.deaths()
         self.fingerprints = {task.row.clip_id: self.pipeline.fingerprints(task) for task in part.clips}
+        self.outdated: dict[str, set[str]] = {}  # clips of a stage's rows with another fingerprint
         self.outcomes = {stage.name: self._stored(stage.name) for stage in self.pipeline.stages}
         self.new: dict[str, set[str]] = {stage.name: set() for stage in self.pipeline.stages}
         self.done: list[Done] = []
@@ -140,18 +183,19 @@ class _PartWork:
         """Rows of the part's file that carry the wanted fingerprint; all others do not exist for us."""
         rows = self.store.read_outcomes(stage, self.part.name)
         wanted = {clip_id: of_stage[stage] for clip_id, of_stage in self.fingerprints.items()}
-        return {c: row for c, row in rows.items() if row.fingerprint == wanted.get(c)}
+        self.outdated[stage] = {c for c, row in rows.items() if row.fingerprint != wanted.get(c)}
+        return {c: row for c, row in rows.items() if c not in self.outdated[stage]}
 
     def compute(self, segment: Sequence[Stage]) -> None:
         """Run neighbouring stages clip by clip; a stage that batches stands alone in its segment."""
-        if len(segment) == 1 and _is_batched(segment[0]):
+        if len(segment) == 1 and self.worker.batches(segment[0]):
             self._compute_batch(segment[0])
             return
         for task in self.part.clips:
             clip = None
             for stage in segment:
                 if self._wants(stage, task):
-                    clip = clip or self._open(task)
+                    clip = clip or self._next(task)
                     self._load(clip, stage)
                     self._attempt(stage, [clip])
             if clip is not None:
@@ -176,23 +220,37 @@ class _PartWork:
         clip_id = task.row.clip_id
         if clip_id in self.outcomes[stage.name]:
             return False
-        earlier = self.pipeline.stages[: self.pipeline.stages.index(stage)]
-        rows = [self.outcomes[other.name].get(clip_id) for other in earlier]
-        return all(row is not None and row.ok for row in rows)
+        return all(row is not None and row.ok for row in self._earlier(stage, clip_id))
 
-    def _open(self, task: ClipTask) -> Clip:
+    def _earlier(self, stage: Stage, clip_id: str) -> Iterator[Outcome | None]:
+        """What the stages before this one said of a clip."""
+        stages = self.pipeline.stages[: self.pipeline.stages.index(stage)]
+        return (self.outcomes[other.name].get(clip_id) for other in stages)
+
+    def _stops_before(self, stage: Stage, clip_id: str) -> bool:
+        return any(row is not None and not row.ok for row in self._earlier(stage, clip_id))
+
+    def _next(self, task: ClipTask) -> Clip:
+        """The next clip that this worker opens, with the readers of the one before if they have one source."""
+        clip = self._open(task, self.worker.readers)
+        self.worker.readers.hand_on(clip)
+        return clip
+
+    def _open(self, task: ClipTask, readers: Readers | None = None) -> Clip:
         scratch = self.store.scratch / self.worker.job.run_id / task.row.clip_id
-        return Clip(task.row.columns(), task.row.span, task.source, self.store.local, scratch)
+        place = (self.store.local, scratch)
+        return Clip(task.row.columns(), task.row.span, task.source, *place, task.sounds, self.worker.decoder, readers)
 
     def _load(self, clip: Clip, stage: Stage) -> None:
         """Bring the columns that the stage reads into the clip, from memory or from the files of earlier stages."""
-        for name in stage.reads():
+        portraits = (portrait_of(column) for name in stage.reads() if (column := self.pipeline.columns.get(name)))
+        for name in (*stage.reads(), *(column.name for column in portraits if column)):
             writer = self.pipeline.writer.get(name)
             if writer is not None and name not in clip.values:
                 row = self.outcomes[writer][clip.clip_id]
                 clip.values[name] = row.values[name] if name in row.values else self._read(writer, name)[clip.clip_id]
                 if self.pipeline.columns[name].media and clip.values[name] is not None:
-                    self.store.fetch_media(clip.values[name])
+                    self.store.fetch_media(clip.values[name], self.part.name)
 
     def _read(self, writer: str, column: str) -> dict[str, Any]:
         if column not in self._columns:
@@ -215,7 +273,8 @@ class _PartWork:
         seconds = (time.perf_counter() - started) / len(clips)
         for clip, about, answer in zip(clips, abouts, answers, strict=True):
             row = self._record(stage, clip, answer, seconds)
-            self.attempts.end(about, row.outcome, seconds)
+            frames = answer.said.frames if isinstance(answer.said, Reject) else ()
+            self.attempts.end(about, row.outcome, seconds, frames)
 
     def _deaths(self, stage: Stage, clip: Clip) -> Deaths:
         return self.deaths.get((stage.name, clip.clip_id, self._fingerprint(stage, clip)[:PRINT_DIGITS]), Deaths())
@@ -251,7 +310,7 @@ class _PartWork:
 
     def _record(self, stage: Stage, clip: Clip, answer: Answer, seconds: float) -> Outcome:
         """Turn an answer into a row; media files move to their place here, before the row that names them."""
-        row = as_outcome(stage, clip, answer, self._fingerprint(stage, clip))
+        row = as_outcome(stage, self.pipeline.written[stage.name], clip, answer, self._fingerprint(stage, clip))
         if row.ok:
             row.values.update(self._publish_media(stage, clip, row.values))
             clip.values.update(row.values)
@@ -261,27 +320,44 @@ class _PartWork:
         return row
 
     def _publish_media(self, stage: Stage, clip: Clip, values: Mapping[str, Any]) -> dict[str, str]:
-        media = [column.name for column in stage.writes() if column.media and values[column.name] is not None]
+        media = [c.name for c in self.pipeline.written[stage.name] if c.media and values[c.name] is not None]
         if media and not self.new[stage.name]:
             # From here on the part's file would describe media that are about to change: keep only what stays true.
             self._rewrite(stage, only_stored=True)
         return {name: self.store.publish_media(clip.clip_id, Path(values[name])) for name in media}
 
     def write(self, segment: Sequence[Stage]) -> None:
-        """Write the column file of every stage that has new rows."""
+        """Write the column file of every stage that has new rows, or old ones that nobody wants any more."""
         for stage in segment:
-            if self.new[stage.name]:
+            rows = self.outcomes[stage.name]
+            unreached = [clip_id for clip_id in rows if self._stops_before(stage, clip_id)]
+            for clip_id in unreached:  # no build would compute them again, so nobody could repair them
+                del rows[clip_id]
+            if self.new[stage.name] or unreached or self.outdated.pop(stage.name, set()) - rows.keys():
                 self._rewrite(stage)
         self.saved = time.monotonic()
 
     def _rewrite(self, stage: Stage, *, only_stored: bool = False) -> None:
         rows = self.outcomes[stage.name]
         kept = [row for clip_id, row in rows.items() if clip_id not in self.new[stage.name]]
-        old = self.store.read_columns(stage.name, self.part.name, stage.writes()) if kept else {}
+        columns = self.pipeline.written[stage.name]
+        old = self.store.read_columns(stage.name, self.part.name, columns) if kept else {}
         whole = [Outcome(r.clip_id, r.fingerprint, r.outcome, r.reason, r.detail, old[r.clip_id]) for r in kept]
         if not only_stored:
             whole += [rows[clip_id] for clip_id in self.new[stage.name]]
         elif not self.store.column_file(stage.name, self.part.name).is_file():
             return
+        self._remove_media(stage, whole)
+        if not whole and not only_stored:
+            self.store.column_file(stage.name, self.part.name).unlink(missing_ok=True)
+            return
         metadata = {**self.pipeline.identity[stage.name], "code_sha256": self.pipeline.codes[stage.name].sha256}
-        self.store.write_columns(stage.name, self.part.name, stage.writes(), whole, metadata)
+        self.store.write_columns(stage.name, self.part.name, columns, whole, metadata)
+
+    def _remove_media(self, stage: Stage, rows: Sequence[Outcome]) -> None:
+        """Delete the media of rows that are about to go: of clips turned away, of columns that are written no more."""
+        if self.store.column_file(stage.name, self.part.name).is_file():
+            before = self.store.named_media(stage.name, self.part.name)
+            kept = {value for row in rows for value in row.values.values() if isinstance(value, str)}
+            for relative in set().union(*before.values()) - kept:
+                (self.store.root / relative).unlink(missing_ok=True)

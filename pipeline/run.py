@@ -14,18 +14,18 @@ import math
 import os
 import pickle
 import shutil
-import signal
-import sys
+import socket
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.part import Done, Job, PartWorker
+from pipeline.part import Done, Job, PartWorker, hold_memory
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
+from pipeline.processes import exit_when_terminated
 from pipeline.stderr import stderr_taken_for
 from schemas.errors import UserError, is_machine_trouble
 
@@ -54,7 +54,7 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
     atexit.register(disconnect)  # also where nobody comes to say it
     folder = tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir())
     _folders.append(folder)
-    with stderr_taken_for(f"{folder}/driver.log"):
+    with stderr_taken_for(f"{folder}/driver.log"), _start_told():
         ray.init(
             address="local",
             num_cpus=max(workers or 0, os.cpu_count() or 1),
@@ -67,8 +67,19 @@ def connect(address: str, workers: int | None, quiet: bool = False) -> None:
             job_config=JobConfig(_py_driver_sys_path=[str(PROJECT)]),
             _temp_dir=folder,
         )
-    if threading.current_thread() is threading.main_thread():  # Ray's own handler ends the process where it stands
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_when_terminated()  # Ray's own handler ends the process where it stands
+
+
+@contextmanager
+def _start_told() -> Iterator[None]:
+    """A private Ray that does not come up, for which it has errors of all kinds, as a `UserError`."""
+    try:
+        yield
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"Ray does not start on this machine: {told}; try again, or --address none, without Ray"
+        ) from error
 
 
 def find_pools(pipeline: Pipeline, num_parts: int, workers: int | None, wait_s: float = 0.0) -> list[PoolSize]:
@@ -120,6 +131,7 @@ def run_parts(
     context.execution_no_progress_timeout_s = -1  # no limit: a clip of an hour is no hang
     rows = [{"part": pickle.dumps(part), "done": pickle.dumps([]), "trouble": b""} for part in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    del rows  # now in the object store, which goes to the disk when it is full
     for size in find_pools(pipeline, len(parts), workers, wait_s):
         dataset = dataset.map(
             _Operator,
@@ -166,6 +178,7 @@ class _Operator:
     """A group of stages in one Ray actor."""
 
     def __init__(self, job: Job, group: Group) -> None:
+        hold_memory()
         self.worker = PartWorker(job, group.stages, "cuda" if group.gpus else "cpu")
         self.metrics = _Metrics()
 
@@ -177,9 +190,22 @@ class _Operator:
         except (OSError, UserError) as error:
             if not (isinstance(error, UserError) or is_machine_trouble(error)):
                 raise
-            return {**row, "trouble": pickle.dumps(error)}  # reaches the driver as it is, not wrapped up by Ray
+            return {
+                **row,
+                "trouble": pickle.dumps(_of_this_host(error)),
+            }  # reaches the driver as it is, not wrapped up by Ray
         self.metrics.add(done)
         return {**row, "done": pickle.dumps(pickle.loads(row["done"]) + done)}
+
+
+def _of_this_host(error: OSError | UserError) -> OSError | UserError:
+    """Trouble of a machine says of which one."""
+    if isinstance(error, UserError):
+        return error
+    where = f"on {socket.gethostname()}"
+    if error.errno is None:
+        return OSError(f"{error} {where}")
+    return OSError(error.errno, f"{error.strerror} {where}", *([error.filename] if error.filename else []))
 
 
 class _Metrics:

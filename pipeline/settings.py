@@ -32,7 +32,8 @@ def read_text(path: Path, limit_bytes: int) -> str:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would never end, nor would a device
-            raise UserError(f"{path}: expected a regular file")
+            where = "; name the file in this folder" if stat.S_ISDIR(found.st_mode) else ""
+            raise UserError(f"{path}: expected a regular file{where}")
         if found.st_size > limit_bytes:
             raise UserError(f"{path}: expected at most {limit_bytes} bytes, found {found.st_size}")
         return path.read_text(encoding="utf-8-sig")
@@ -106,6 +107,9 @@ def resolve(name: str, settings_type: type, given: Mapping[str, Any]) -> Any:
         if choices and value not in choices:
             allowed = ", ".join(repr(choice) for choice in choices)
             raise UserError(f"[stages.{name}] {key}: found {shown(value)}, allowed: {allowed}")
+        least = fields[key].metadata.get("least", 0)
+        if isinstance(values[key], int | float) and values[key] < least <= (fields[key].default or 0):
+            raise UserError(f"[stages.{name}] {key}: found {shown(value)}, allowed: {least:g} or more")
     return settings_type(**values)
 
 

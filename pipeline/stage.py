@@ -15,7 +15,7 @@ in the docs, the manifest's keys, ``--help``, fingerprints and the contract test
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,17 +30,35 @@ class Reject(Exception):
     """This clip cannot be used, and that is an answer: it becomes a row of the ledger with its reason.
 
     ``reason`` is a key of the stage's ``rejects``, ``detail`` what was found and expected, in numbers, for people.
+    ``frames`` are those of the clip at which to look, if it is about some; the diary keeps them for the viewer.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", frames: Sequence[int] = ()) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+        self.frames = tuple(frames)
+
+
+class Warned(dict[str, Any]):
+    """Columns of a clip that can be used, with something that a person should look at: ``return Warned(columns, ...)``.
+
+    ``reason`` is a key of the stage's ``warnings``, ``detail`` what was found, in numbers. The row of the ledger keeps
+    both, and the build's last lines say them.
+    """
+
+    def __init__(self, columns: Mapping[str, Any], reason: str, detail: str) -> None:
+        super().__init__(columns)
         self.reason = reason
         self.detail = detail
 
 
-def setting(default: Any, meaning: str, *, choices: tuple[Any, ...] = ()) -> Any:
-    """A field of a stage's ``Settings`` with its meaning (printed by ``--help``) and its allowed values."""
-    return field(default=default, metadata={"meaning": meaning, "choices": choices})
+def setting(default: Any, meaning: str, *, choices: tuple[Any, ...] = (), least: float = 0) -> Any:
+    """A field of a stage's ``Settings`` with its meaning (printed by ``--help``) and its allowed values.
+
+    Of numbers these are ``least`` and more, or all where the default is less: few quantities can be negative.
+    """
+    return field(default=default, metadata={"meaning": meaning, "choices": choices, "least": least})
 
 
 @dataclass(frozen=True)
@@ -64,12 +82,19 @@ class Stage:
     Attributes
     ----------
     version : raise it when the same input would give another output; finished clips are then computed again.
+    opt_in : whether it runs only where the manifest names it: in ``[dataset] stages``, or with a table of its own.
+    batches_on : devices on which `process_part` is asked where it has one of its own; on others clips are asked one by
+        one, so that the bytes of a clip do not depend on its company.
     rejects : reason -> meaning of every `Reject` it may raise.
+    warnings : reason -> meaning of every `Warned` it may return.
     Settings : a frozen dataclass, a field a setting.
     """
 
     version: ClassVar[int] = 1
+    opt_in: ClassVar[bool] = False
+    batches_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     rejects: ClassVar[dict[str, str]] = {}
+    warnings: ClassVar[dict[str, str]] = {}
     Settings: ClassVar[type] = NoSettings
     name: ClassVar[str] = ""  # the file's stem, set by the registry
 

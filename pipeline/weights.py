@@ -17,6 +17,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -59,7 +60,7 @@ class Weights:
     files: dict[str, str]  # path inside the folder -> sha256, or `HASH_UNKNOWN`
     licence: str
     source: str
-    package: str = ""  # the installed package that carries the files; empty for files of the cache
+    package: str = ""  # the installed package that carries the files; empty where only the cache can
     urls: dict[str, str] = field(default_factory=dict)  # file -> where it can be downloaded
     bytes: int = 0  # size of all files together, 0 where it is not known
     steps: str = ""  # what a person has to do where there is no url
@@ -79,21 +80,33 @@ class Weights:
         """The folder that holds the files, whether they are there or not."""
         if self.folder is not None:
             return self.folder
-        if not self.package:
-            return cache_root() / self.name
+        if not self.package or (self.urls and all((self.cache / file).is_file() for file in self.files)):
+            return self.cache
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
+            if self.urls:
+                return self.cache
             raise WeightsError(
                 f"weights {self.name!r} come with the package {self.package!r}, which is not installed: make setup"
             )
         return Path(spec.submodule_search_locations[0])
 
+    @property
+    def cache(self) -> Path:
+        """Where its files lie once they are fetched."""
+        return cache_root() / self.name
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the package that carries them is not there, nor what can be fetched in its place."""
+        return bool(self.package and self.urls) and self.root() == self.cache and not self.cache.is_dir()
+
     def remedy(self) -> str:
         """What to do when a file is missing or is another one."""
-        if self.package:
-            return f"the package {self.package!r} has another version than the registry {REGISTRY.name}: make setup"
         if self.urls:
             return f"python -m jobs.weights fetch {self.name}"
+        if self.package:
+            return f"the package {self.package!r} has another version than the registry {REGISTRY.name}: make setup"
         return self.steps or "give the path of an existing file"
 
     @property
@@ -194,6 +207,8 @@ def fetch(weights: Weights, progress: Progress = lambda file, done: None) -> lis
     `WeightsError` if nothing can be downloaded (the message holds the steps that a person has to take), the server
     fails, or a file is not the registered one.
     """
+    with suppress(WeightsError):
+        return weights.paths()
     missing = [file for file in weights.files if not _is_there(weights, file)]
     if any(file not in weights.urls for file in missing):
         raise WeightsError(f"weights {weights.name!r} cannot be downloaded: {weights.remedy()}")
@@ -203,12 +218,12 @@ def fetch(weights: Weights, progress: Progress = lambda file, done: None) -> lis
 
 
 def _is_there(weights: Weights, file: str) -> bool:
-    path = weights.root() / file
+    path = weights.cache / file
     return path.is_file() and weights.files[file] in (HASH_UNKNOWN, file_sha256(path))
 
 
 def _fetch_file(weights: Weights, file: str, progress: Progress) -> None:
-    target = weights.root() / file
+    target = weights.cache / file
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
     with target.with_name(target.name + ".lock").open("w") as lock:

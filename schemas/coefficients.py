@@ -7,6 +7,8 @@ that they have with the published 64 numbers of expression; spaces of other fitt
 * ``baseline73``: angle, exp, trans, crop: the ViCo baseline's features;
 * ``pirender73``: exp, angle, trans, crop: the semantics of PIRender (Ren et al., ICCV 2021);
 * ``paper70``: exp, angle, trans: the papers' beta and p (Zhou et al., ECCV 2022).
+
+Spaces of the users' own trackers may have other parts (`SPACES`), and orders of these (`OTHER_ORDERS`).
 """
 
 from __future__ import annotations
@@ -20,15 +22,25 @@ import numpy as np
 from schemas.dataset import Description
 from schemas.errors import UserError
 
-STAGE = "threedmm"
+STAGE, OWN_STAGE = "threedmm", "coefficients"
+NAMED_BY = {STAGE: "fitter", OWN_STAGE: "space"}  # who makes coefficients -> the setting that says what they are
 
-PARTS = ("exp", "angle", "trans", "crop", "identity")  # columns of either person
+PARTS = ("exp", "angle", "trans", "crop", "identity", "pose")  # columns of either person
 PUBLISHED = {"exp": 64, "angle": 3, "trans": 3, "crop": 3}  # widths that the published layouts are named after
 ORDERS = {
     "baseline73": ("angle", "exp", "trans", "crop"),
     "pirender73": ("exp", "angle", "trans", "crop"),
     "paper70": ("exp", "angle", "trans"),
 }
+OTHER_ORDERS = {"exp_pose": ("exp", "pose"), "exp_angle": ("exp", "angle"), "exp_alone": ("exp",)}
+ALL_ORDERS = {**ORDERS, **OTHER_ORDERS}
+SPACES: Mapping[str, Mapping[str, int]] = {  # of trackers -> a person's columns, in the order in which they circulate
+    "flame": {"exp": 50, "pose": 6},  # as DECA and its kin give it (Feng et al., SIGGRAPH 2021): neck, then jaw
+    "faceverse": {"exp": 52, "angle": 3, "trans": 3},  # as REACT's data have it
+    "bfm": {"exp": 64, "angle": 3, "trans": 3},
+    "arkit": {"exp": 52},  # blend shapes
+}
+STILL_CROPS = ("landmark_gn",)  # fitters whose crop is one for the clip: all motion is in the translation
 
 
 class MixedCoefficientsError(UserError):
@@ -63,13 +75,15 @@ def one_provenance(descriptions: Mapping[str, Description]) -> Provenance:
 
 
 def _provenance(name: str, description: Description) -> Provenance:
-    if STAGE not in description.stages:
+    stage = next((stage for stage in NAMED_BY if stage in description.stages), None)
+    if stage is None:
         raise MixedCoefficientsError(
             f"{name}: expected coefficients of the stage {STAGE!r}, found {', '.join(description.stages)}; build the "
             "data set with that stage"
         )
-    made = description.stages[STAGE]
-    return Provenance(str(made.settings["fitter"]), made.version, tuple(sorted(made.weights.items())))
+    made = description.stages[stage]
+    weights = made.weights if stage == STAGE else {}  # files of clips are no weights: other clips are of one space
+    return Provenance(str(made.settings[NAMED_BY[stage]]), made.version, tuple(sorted(weights.items())))
 
 
 @dataclass(frozen=True)
@@ -83,33 +97,51 @@ class Space:
     def name(self) -> str:
         return self.made_by.fitter
 
+    @property
+    def order(self) -> str:
+        """The order that holds all motion: where the crop moves from frame to frame, a head's place is in it."""
+        moving = tuple(part for part in ("exp", "angle", "trans", "pose") if part in self.axes)
+        for order, parts in OTHER_ORDERS.items():
+            if moving == parts:
+                return order
+        return "baseline73" if "crop" in self.axes and self.name not in STILL_CROPS else "paper70"
+
 
 @dataclass(frozen=True)
 class Layout:
     """Where the numbers of a frame of motion stand: the parts of an order one behind the other, as wide as they are."""
 
-    order: str  # a key of `ORDERS`
+    order: str  # a key of `ALL_ORDERS`
     widths: Mapping[str, int] = field(default_factory=lambda: PUBLISHED)  # part -> how many, unless a space has others
 
     @property
     def parts(self) -> dict[str, slice]:
         """Part -> where it stands."""
-        if self.order not in ORDERS:
-            raise ValueError(f"unknown order {self.order!r}; known: {', '.join(ORDERS)}")
-        ends = accumulate(self.widths[name] for name in ORDERS[self.order])
-        return {name: slice(end - self.widths[name], end) for name, end in zip(ORDERS[self.order], ends, strict=True)}
+        if self.order not in ALL_ORDERS:
+            raise ValueError(f"unknown order {self.order!r}; known: {', '.join(ALL_ORDERS)}")
+        names = ALL_ORDERS[self.order]
+        ends = accumulate(self.widths[name] for name in names)
+        return {name: slice(end - self.widths[name], end) for name, end in zip(names, ends, strict=True)}
 
     @property
     def width(self) -> int:
         """Numbers a frame."""
-        return sum(self.widths[name] for name in ORDERS[self.order])
+        return sum(self.widths[name] for name in ALL_ORDERS[self.order])
 
     @property
-    def expression_and_pose(self) -> tuple[slice, slice]:
-        """The papers' beta and p, in an order in which angle and translation stand side by side."""
-        parts = self.parts
-        assert parts["angle"].stop == parts["trans"].start, f"{self.order}: angle and translation stand apart"
-        return parts["exp"], slice(parts["angle"].start, parts["trans"].stop)
+    def expression_and_pose(self) -> tuple[slice, list[int]]:
+        """The papers' beta and p. With a crop, p has it too: translation and crop together are a head's place.
+
+        `UserError` for expressions alone: a model of both would learn nothing of p, or numbers that are none.
+        """
+        beta = self.parts["exp"]
+        p = [i for i in range(self.width) if not beta.start <= i < beta.stop]
+        if not p:
+            raise UserError(
+                "a listener of expression and head: found coefficients without the head's motion; choose another "
+                "listener, or build the data set with it: [stages.coefficients] parts = ['exp=52', 'angle=3']"
+            )
+        return beta, p
 
     def join(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """One array (frame, width) from columns by part.

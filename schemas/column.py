@@ -7,7 +7,7 @@ that pandas, pyarrow and Hugging Face ``datasets`` read without our code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 ROLES = ("speaker", "listener")
+SPEAKER, LISTENER = ROLES  # the latter is whom a run predicts, unless it says otherwise
 FRAME_AXIS = "frame"  # its length is the clip's num_frames: the frame clock
+PORTRAIT, PICTURE_AXIS = "portrait", "picture"  # who stands for a listener without a video, and how many: 1
 
 
 class ColumnError(ValueError):
@@ -37,7 +39,7 @@ class Column:
     @classmethod
     def of_field(cls, field: pa.Field) -> Column:
         """The column behind a field of a file: the inverse of `field`, less what a file does not say (heavy, media)."""
-        notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        notes = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in (field.metadata or {}).items()}
         names = notes.get("axes", "()").strip("()").split(", ")
         kind: pa.DataType = field.type
         axes: list[str | int] = []
@@ -160,6 +162,30 @@ def _axis_lengths(rows: list[np.ndarray], depth: int) -> list[int]:
     return lengths
 
 
+def portrait_of(column: Column) -> Column | None:
+    """The column that holds of a listener's picture what a column holds of its video; None where it is of no frames.
+
+    Of a clip without a video of its listener the one is null, of all other clips the other.
+    """
+    name = portrait_name(column.name)
+    if not name or not (column.per_frame or column.media):
+        return None
+    axes = tuple(PICTURE_AXIS if axis == FRAME_AXIS else axis for axis in column.axes)
+    return replace(column, name=name, axes=axes, meaning=f"of the listener's picture: {column.meaning}")
+
+
+def portrait_name(column: str) -> str:
+    """What `portrait_of` calls a column of the listener; empty for others."""
+    role, _, rest = column.partition("_")
+    return f"{PORTRAIT}_{rest}" if role == ROLES[1] else ""
+
+
+def with_portraits(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """Columns, and after them those of the listener's picture."""
+    own = tuple(columns)
+    return (*own, *(portrait for column in own if (portrait := portrait_of(column))))
+
+
 def per_role(*columns: Column) -> tuple[Column, ...]:
     """Columns for both roles from columns whose name and meaning hold ``{role}``, all of the speaker's first."""
     return tuple(
@@ -172,3 +198,16 @@ def per_role(*columns: Column) -> tuple[Column, ...]:
 def both(*names: str) -> tuple[str, ...]:
     """Column names for both roles: ``both("{role}_video")`` is ``("speaker_video", "listener_video")``."""
     return tuple(name.format(role=role) for role in ROLES for name in names)
+
+
+def other_role(role: str) -> str:
+    """The role of the one whom a person of a role talks with."""
+    return SPEAKER if role == LISTENER else LISTENER
+
+
+def plain_fields(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """What files say of a dataclass's fields, for `dataclasses.asdict`: a role only where it is not the listener's.
+
+    So files about listeners are the same as before there was a choice.
+    """
+    return {name: value for name, value in fields if (name, value) != ("role", LISTENER)}

@@ -17,11 +17,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pyarrow as pa
 
 from schemas.clip import ATTITUDES, CLIP_COLUMNS, SPLITS
-from schemas.column import FRAME_AXIS, Column
+from schemas.column import FRAME_AXIS, LISTENER, Column, plain_fields
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest"  # who made a clip's own columns, where a stage's name stands for others
 BUILT, PREDICTED, RANDOM = "built", "predicted", "random"  # kinds: by jobs.build, jobs.predict, jobs.study.random_set
+IMPORTED = "imported"  # by jobs.import_data, of layouts that hold numbers and no films
+SUBSET = "subset"  # by jobs.subset, of what jobs.build made; a subset of another kind stays of that kind
+FILMED = (BUILT, SUBSET)  # whose people are real: who is who can be asked
 SHARD_NAME = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet")
 
 
@@ -109,6 +112,7 @@ class SourceEntry:
     availability: str = ""
     date: str = ""
     message: str = ""
+    video: str = ""  # of a pair, the film that it was cut from
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Predicted:
     """Whose prediction a data set is, and of what."""
 
     listener: str = ""
+    role: str = LISTENER  # whose motion it is
     run: str = ""
     sha256: str = ""
     members: tuple[Mapping[str, Any], ...] = ()  # of an ensemble, an entry a run; see `stages.train.prediction`
@@ -123,7 +128,17 @@ class Predicted:
     seed: int = 0
     sample: int = 0
     attitude: str = ""
+    sound: str = ""  # whose the speaker's sound was; empty in older files
     reference: str = ""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Of which data set a subset is, and which of its clips."""
+
+    where: str  # the condition, as `pipeline.dataset.where` reads it
+    of: str  # the data set's name
+    clips: int  # how many it had
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +146,7 @@ class Description:
     """What ``dataset.json`` says, in the order in which it says it."""
 
     name: str
-    kind: str  # `BUILT`, `PREDICTED` or `RANDOM`; only the first has a ledger and column files
+    kind: str  # `BUILT` or another of those above; only the first has a ledger
     fps: int
     sample_rate_hz: int
     attitudes: tuple[str, ...] = ATTITUDES
@@ -146,6 +161,12 @@ class Description:
     takedown: tuple[str, ...] = ()
     sources: Mapping[str, SourceEntry] = field(default_factory=dict)
     predicted: Predicted | None = None
+    chosen: Chosen | None = None
+
+    @property
+    def role(self) -> str:
+        """Whose motion a prediction holds; the listener's where the data set is none."""
+        return self.predicted.role if self.predicted else LISTENER
 
     @property
     def published(self) -> int:
@@ -161,7 +182,10 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as the file has them: the fields, of which those of clips and of vocabulary stand together."""
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        plain = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self, dict_factory=plain_fields).items()
+        }
         said = {key: value for key, value in plain.items() if value is not None}
         vocabulary = {"attitude": said["attitudes"], "split": said.pop("splits")}
         clips = {"wanted": self.wanted, "published": self.published}
@@ -180,7 +204,7 @@ class Description:
             raise ValueError(f"format_version: expected {FORMAT_VERSION}, found {content['format_version']!r}")
         vocabulary, clips = content.get("vocabulary", {}), content.get("clips", {})
         before_kinds = PREDICTED if content.get("predicted") else BUILT if clips else RANDOM
-        found: Description = _made(
+        found: Description = made(
             cls,
             {
                 "kind": before_kinds,
@@ -199,19 +223,19 @@ class Description:
 _hints = cache(get_type_hints)
 
 
-def _made(kind: Any, value: Any) -> Any:
+def made(kind: Any, value: Any) -> Any:
     """A value of a field's type from what a file says, without what later versions may add."""
     origin, inner = get_origin(kind), get_args(kind)
     if isinstance(kind, type) and is_dataclass(kind):
-        known = {key: _made(hint, value[key]) for key, hint in _hints(kind).items() if key in value}
+        known = {key: made(hint, value[key]) for key, hint in _hints(kind).items() if key in value}
         return kind(**known)
     if origin is tuple:
         kinds = repeat(inner[0], len(value)) if inner[-1] is Ellipsis else inner
-        return tuple(_made(one, element) for one, element in zip(kinds, value, strict=True))
+        return tuple(made(one, element) for one, element in zip(kinds, value, strict=True))
     if origin is Mapping:
-        return {key: _made(inner[1], element) for key, element in value.items()}
+        return {key: made(inner[1], element) for key, element in value.items()}
     if origin is UnionType:
-        return None if value is None else _made(inner[0], value)
+        return None if value is None else made(inner[0], value)
     if kind in (str, int, bool) and not isinstance(value, kind):
         raise TypeError(f"expected {kind.__name__}, found {value!r}")
     return value

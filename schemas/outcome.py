@@ -10,7 +10,7 @@ import pyarrow as pa
 OK, REJECTED, FAILED, CRASHED = "ok", "rejected", "failed", "crashed"
 TIMED_OUT, OUT_OF_MEMORY = "timed_out", "out_of_memory"
 OUTCOMES = {
-    OK: "the stage computed its columns; a reason says why it did so without the rest of the batch",
+    OK: "the stage computed its columns; a reason is one of its warnings, or why the clip was asked alone",
     REJECTED: "the clip cannot be used; the reason is one of the stage's own",
     FAILED: "the stage raised an error, which is a bug in the stage or its model",
     CRASHED: "the worker process died on this clip as often as it was tried",
@@ -28,7 +28,7 @@ OUTCOME_FIELDS = (
 """The leading columns of every column file, so that data and outcome become visible in one rename."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What one stage said of one clip. ``values`` holds its columns when ``outcome`` is ok and they were loaded."""
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 FORMAT_VERSION = 1
 ALL = "all"  # attitudes together: what the papers call average
+NOT_STATED = "not stated"  # a space or resolution that a publication leaves out although its numbers depend on it
 REFERENCE_RUN = "reference"  # the reference in a prediction's place: its own variance, sharpness, blinks
 
 
@@ -59,10 +60,10 @@ class Comparable:
     data: str  # name of the data set
     split: str
     attitude: str  # of the listeners, or `ALL`
-    space: ScoreSpace  # who made the numbers that were compared; empty for pictures
+    space: ScoreSpace  # who made the numbers that were compared; empty for pictures; its maker may be `NOT_STATED`
     scale: float  # the factor that the numbers carry
     pooling: str  # how clips become one number
-    resolution: str  # of the pictures, ``256x256``; empty for metrics that see none
+    resolution: str  # of the pictures, ``256x256`` or `NOT_STATED`; empty for metrics that see none
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the space is a text."""

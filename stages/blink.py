@@ -7,38 +7,57 @@ threshold is not published and whose text has the comparison the wrong way round
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.clip import Clip
-from pipeline.clock import frames_in
+from pipeline.clock import frames_in, runs
+from pipeline.media.encode import read_video
 from pipeline.stage import Stage, setting
 from schemas.column import FRAME_AXIS, ROLES, Column, both, per_role
 
 # FaceMesh points p1..p6 of Soukupova and Cech: outer corner, two of the upper lid, inner corner, two of the lower lid
 RIGHT_EYE = (33, 160, 158, 133, 153, 144)  # the subject's right
 LEFT_EYE = (263, 387, 385, 362, 380, 373)
+SKULL = (6, 168, 197, 195, 5, 9, 151, 127, 356)  # bridge of the nose, forehead, temples
+STEADY_S = 0.7  # longer than most closures, shorter than most turns of the head
+IRISES = (468, 473)  # their centres, the subject's right first
 HALF_DEPTH = 0.5  # where the duration of a blink is measured, as the width of any dip
+
+# The look of an eye: a grey patch that keeps place and size on the face, as the irises' distance keeps them
+EYE_WIDTH = 0.45  # of the distance between the eyes' centres, in people's faces seen from the front
+PATCH_PX = (48, 32)  # width and height
+PATCH_WIDTHS = 1.3  # width of the patch in eye widths: with cheek and lid for the skin, without the brow of most
+SKIN_SHARE = 0.75  # of the patch's pixels are darker than its skin, lashes, shadows and rims among them
+BAND_PX = (16, 12)  # the patch's middle, where iris and pupil are: .43 and .33 eye widths
+OPEN_SHARE = 0.65  # rank of an open eye's darkness among the frames around, right for eyes that are open in .35 of them
+LID_SHARE = 0.02  # rank of the darkness of the lid in its place: two frames of a window
+WINDOW_S = 4.0  # time around a frame in which light and pose stay and eyes open
+WINDOW_STEP_S = 1 / 3  # windows are moved by
 
 
 class Blink(Stage):
     """Eye aspect ratio (Soukupova and Cech 2016) and frames with closed eyes (ELP, Song et al. 2023).
 
-    The ratio of every eye is divided by its open level: the lower of the highest ratios shortly before and shortly
-    after. A dip that both eyes make together is a blink; a wink is none, and neither are eyes that a laugh or a lowered
-    gaze narrows for longer than a blink. Of a dip, the deep part is closed.
+    Two things are seen of each eye: its aspect ratio, and in the video how much is still dark of what is dark above the
+    pupil when it is open, for a lid that closes covers it with skin. FaceMesh hardly moves the lids of eyes behind the
+    rims of glasses or narrowed by a smile, while the picture shows them; the picture shows little of lids with make-up,
+    while FaceMesh moves them. Each is divided by its open level: the lower of the highest values shortly before and
+    shortly after. A dip of the two's geometric mean that both eyes make together is a blink; a wink is none, and
+    neither are eyes that a laugh or a lowered gaze narrows for longer than a blink. Of a dip, the deep part is closed.
 
-    Not found are blinks of eyes that a smile holds almost shut (open ratio under about .1): FaceMesh shows them as dips
-    of a third, no deeper than other people's squints. In the dark or in full profile the labels mean little.
+    Thick dark rims right on the lids still hide about one blink in five, eyes that roll upwards can look closed, and in
+    the dark or in full profile the labels mean little.
     """
 
     @dataclass(frozen=True)
     class Settings:
         threshold: float = setting(0.6, "share of its open level below which both eyes must fall for a blink")
         depth: float = setting(0.6, "share of a dip's depth below which the eyes are closed")
-        min_frames: int = setting(2, "shortest run of frames with closed eyes")
+        min_frames: int = setting(1, "shortest run of frames with closed eyes")
         max_gap_frames: int = setting(1, "longest gap inside a run that is taken for closed")
         longest_s: float = setting(0.7, "longest dip that leaves the open level as it is")
         open_floor: float = setting(
@@ -46,7 +65,8 @@ class Blink(Stage):
         )
         min_width: float = setting(0.5, "share of the other eye's width below which an eye is too far turned to count")
 
-    reads = both("{role}_landmarks", "{role}_landmarks_valid")
+    version = 2
+    reads = both("{role}_landmarks", "{role}_landmarks_valid", "{role}_video")
     writes = per_role(
         Column(
             "{role}_eye_aspect_ratio",
@@ -64,12 +84,18 @@ class Blink(Stage):
             valid = clip[f"{role}_landmarks_valid"]
             points = np.where(valid[:, None, None], clip[f"{role}_landmarks"], np.nan)
             columns[f"{role}_eye_aspect_ratio"] = eye_aspect_ratio(points)
-            columns[f"{role}_blink"] = self.closed(points)
+            columns[f"{role}_blink"] = self.closed(points, eye_darkness(read_video(clip.path(f"{role}_video")), points))
         return columns
 
-    def closed(self, landmarks: np.ndarray) -> np.ndarray:
-        """Frames with closed eyes, bool (frame,), from landmarks (frame, 478, 3); False where they are NaN."""
-        opening = self._opening(landmarks)
+    def closed(self, landmarks: np.ndarray, darkness: np.ndarray | None = None) -> np.ndarray:
+        """Frames with closed eyes, bool (frame,), from landmarks (frame, 478, 3); False where they are NaN.
+
+        With the `eye_darkness` of the same frames the look of the eyes counts, otherwise the landmarks alone.
+        """
+        opening = self._opening(eye_aspect_ratio(landmarks), landmarks)
+        if darkness is not None:
+            look = self._opening(uncovered(darkness), landmarks)
+            opening = np.sqrt(opening * np.maximum(look, 0))
         closed = np.zeros(len(opening), bool)
         for first, stop in runs(opening < self.settings.threshold):
             closed |= self._dip(opening, first, stop)
@@ -79,18 +105,17 @@ class Blink(Stage):
                 closed[first:stop] = True
         return _in_long_runs(closed, self.settings.min_frames)
 
-    def _opening(self, landmarks: np.ndarray) -> np.ndarray:
-        """Opening of the wider open eye, float64 (frame,), 1 = its open level; NaN where it is not known."""
-        ratio = eye_aspect_ratio(landmarks)
-        level = open_level(ratio, self.settings.longest_s)
-        known = np.isfinite(ratio).all(axis=1)
+    def _opening(self, seen: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Opening of the wider open eye by a quantity (frame, eye), float64 (frame,), 1 = its open level; or NaN."""
+        level = open_level(seen, self.settings.longest_s)
+        known = np.isfinite(seen).all(axis=1)
         if not known.any():
-            return np.full(len(ratio), np.nan)
+            return np.full(len(seen), np.nan)
         floor = self.settings.open_floor * np.median(level[known], axis=0)
         level = np.maximum(level, np.maximum(floor, np.finfo(float).tiny))
         width = np.stack([_distance(landmarks, eye[0], eye[3]) for eye in (RIGHT_EYE, LEFT_EYE)], axis=1)
         counts = width >= self.settings.min_width * width.max(axis=1, keepdims=True)
-        opening = np.where(counts, ratio / level, -np.inf).max(axis=1)
+        opening = np.where(counts, seen / level, -np.inf).max(axis=1)
         return np.where(known, opening, np.nan)
 
     def _dip(self, opening: np.ndarray, first: int, stop: int) -> np.ndarray:
@@ -122,6 +147,95 @@ def eye_aspect_ratio(landmarks: np.ndarray) -> np.ndarray:
     return np.stack(ratios, axis=1)
 
 
+def eye_darkness(frames: Iterable[np.ndarray], landmarks: np.ndarray) -> np.ndarray:
+    """How much darker than the skin around it the middle of each eye is: float32 (frame, eye, row, pixel).
+
+    1 is black, 0 the skin, NaN where landmarks (frame, 478, 3) are; the subject's right eye first. The pixels keep
+    their place on the face: they turn, move and grow with the line between the eyes' centres, and follow both irises to
+    the side, for a glance is no lid. Up and down they stay: a lid that comes takes FaceMesh's iris along.
+    """
+    import cv2
+
+    width, height = PATCH_PX
+    columns, rows = BAND_PX
+    left, top = (width - columns) // 2, (height - rows) // 2
+    skin_rank = int(SKIN_SHARE * width * height)
+    darkness = np.full((len(landmarks), 2, rows, columns), np.nan, np.float32)
+    for dark, rgb, centres in zip(darkness, frames, eye_centres(landmarks), strict=True):
+        across = centres[1] - centres[0]
+        distance = np.linalg.norm(across)
+        if not distance > 0:  # NaN without landmarks
+            continue
+        scale = width / (PATCH_WIDTHS * EYE_WIDTH * distance) / distance
+        turn = scale * np.array([[across[0], across[1]], [-across[1], across[0]]])
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        for eye, centre in enumerate(centres):
+            onto_patch = np.c_[turn, np.array(PATCH_PX) / 2 - turn @ centre]
+            patch = cv2.warpAffine(grey, onto_patch, PATCH_PX, borderMode=cv2.BORDER_REPLICATE)
+            skin = max(int(np.partition(patch, skin_rank, axis=None)[skin_rank]), 1)
+            dark[eye] = 1 - patch[top : top + rows, left : left + columns] / skin
+    return darkness
+
+
+def eye_centres(landmarks: np.ndarray) -> np.ndarray:
+    """Where on the face the irises are, (frame, eye, 2) in px, whatever lids and rims do to FaceMesh's eyes.
+
+    Where an iris lies beside points of the skull is taken as a median over `STEADY_S`: a lid that comes takes
+    FaceMesh's iris along, and a rim of glasses pulls the eye by a px of 384 from frame to frame. A glance, both irises
+    along the line of the eyes, is followed at once.
+    """
+    from scipy.ndimage import median_filter
+
+    points = landmarks[..., :2].astype(np.float64)
+    irises = points[:, IRISES]
+    seen = np.isfinite(irises).all(axis=(1, 2))
+    skull = points[:, SKULL].mean(axis=1, keepdims=True)
+    steady = irises.copy()
+    frames = 2 * int(frames_in(STEADY_S) / 2) + 1
+    steady[seen] = median_filter((irises - skull)[seen], (frames, 1, 1), mode="nearest") + skull[seen]
+    across = steady[:, 1] - steady[:, 0]
+    aside = ((irises - steady) * across[:, None]).sum(axis=2).mean(axis=1)
+    length = (across**2).sum(axis=1)
+    aside = np.divide(aside, length, out=np.zeros(len(points)), where=length > 0)
+    return steady + (aside[:, None] * across)[:, None]
+
+
+def uncovered(darkness: np.ndarray) -> np.ndarray:
+    """Share of an open eye's darkness above its pupil that no lid covers: float64 (frame, eye), of `eye_darkness`.
+
+    About 1 in open eyes and 0 where lid is all that is seen. A pixel counts as it is dark in open eyes and squared as
+    it brightens at times: what stays dark, the rim of glasses, lashes and shadow, counts little. Below the darkest row
+    a closing lid brings darkness, its lashes, so nothing there counts. NaN where the darkness is.
+    """
+    seen = np.isfinite(darkness).all(axis=(1, 2, 3))
+    share = np.full(darkness.shape[:2], np.nan)
+    if not seen.any():
+        return share
+    dark = darkness[seen]
+    eye_open, lid = _ranks_around(dark, (OPEN_SHARE, LID_SHARE))
+    eye_open = np.maximum(eye_open, 0)
+    weights = eye_open * np.maximum(eye_open - lid, 0) ** 2
+    darkest_row = weights.sum(axis=3, keepdims=True).argmax(axis=2, keepdims=True)  # (frame, eye, 1, 1)
+    weights *= np.arange(weights.shape[2])[:, None] <= darkest_row
+    whole = (weights * eye_open).sum(axis=(2, 3))
+    share[seen] = np.divide((weights * dark).sum(axis=(2, 3)), whole, out=np.ones(whole.shape), where=whole > 0)
+    return share
+
+
+def _ranks_around(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """The values at these shares of the ranking within a window around every frame, (share, frame, ...)."""
+    half, step = round(frames_in(WINDOW_S) / 2), round(frames_in(WINDOW_STEP_S))
+    series = np.ascontiguousarray(values.reshape(len(values), -1).T)  # (pixel, frame): a ranking lies in one piece
+    centres = range(0, len(values), step)
+    found = np.empty((len(shares), len(centres), len(series)))
+    for k, centre in enumerate(centres):
+        window = series[:, max(0, centre - half) : centre + half + 1]
+        ranks = [round(share * (window.shape[1] - 1)) for share in shares]
+        found[:, k] = np.partition(window, ranks, axis=1)[:, ranks].T
+    nearest = np.minimum((np.arange(len(values)) + step // 2) // step, len(centres) - 1)
+    return found[:, nearest].reshape(len(shares), *values.shape)
+
+
 def open_level(ratio: np.ndarray, longest_s: float) -> np.ndarray:
     """Level (frame, eye) around every frame with dips of the ratio (frame, eye) shorter than ``longest_s`` filled.
 
@@ -135,12 +249,6 @@ def open_level(ratio: np.ndarray, longest_s: float) -> np.ndarray:
     highest = maximum_filter1d(known, width_frames, axis=0, mode="constant", cval=-np.inf)
     highest[np.isneginf(highest)] = np.inf
     return minimum_filter1d(highest, width_frames, axis=0, mode="constant", cval=np.inf)
-
-
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First frame of every run of True and the frame after its last."""
-    steps = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
-    return [(int(first), int(stop)) for first, stop in steps.reshape(-1, 2)]
 
 
 def _in_long_runs(mask: np.ndarray, min_frames: int) -> np.ndarray:

@@ -15,10 +15,10 @@ import numpy as np
 
 from pipeline.clip import Clip
 from pipeline.clock import GridMap, Span, VideoTimes, map_to_grid
-from pipeline.media.encode import VideoWriter, write_wav
+from pipeline.media.encode import VideoWriter, level_dbfs, write_wav
 from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
-from schemas.column import Column
+from schemas.column import ROLES, Column
 
 
 class Cut(Stage):
@@ -38,12 +38,13 @@ class Cut(Stage):
         "span_outside_source": "the clip begins before the source's video or ends after it",
         "frozen_gap": "the source shows one frame for longer than max_gap_s",
     }
-    version = 2  # square pixels; interlaced and HDR sources are rejected
+    version = 3  # square pixels; interlaced and HDR sources are rejected; damaged sound is told
 
     def writes(self) -> tuple[Column, ...]:
         columns = (
             Column("source_frame", "int32", ("frame",), "1", "index of the source frame that each frame shows"),
             Column("source_fps", "float64", (), "Hz", "average frame rate of the source"),
+            Column("sound_damaged", "bool", ("frame",), "", "whether sound is damaged in the source or has a hole"),
             Column("audio", "string", (), "", "sound of the clip: 44.1 kHz, 16-bit PCM, one channel", media=True),
             Column("audio_level_dbfs", "float32", (), "dBFS", "mean level of the sound"),
         )
@@ -63,8 +64,10 @@ class Cut(Stage):
         self._check_grid(grid, clip.span, times)
         columns: dict[str, Any] = {"source_frame": grid.source_frame, "source_fps": float(info.average_fps)}
         columns |= {"audio": None, "audio_level_dbfs": None}  # what that means for the pair, the stage `face` decides
-        if info.audio is not None or clip.is_pair:
-            samples = clip.reader("audio").audio(clip.span)
+        has_sound = info.audio is not None or clip.reader("audio") is not reader
+        columns["sound_damaged"] = np.zeros(clip.num_frames, bool)
+        if has_sound:
+            samples, columns["sound_damaged"] = _heard(clip)
             columns |= {"audio": clip.output("audio.wav"), "audio_level_dbfs": level_dbfs(samples)}
             write_wav(columns["audio"], samples)
         if self.settings.full_frame:
@@ -88,10 +91,15 @@ class Cut(Stage):
             raise Reject("frozen_gap", f"{float(grid.largest_gap_s):.3f} s, expected {limit_s:g} s or less")
 
 
-def level_dbfs(samples: np.ndarray) -> float:
-    """Mean level of samples within +-1 in dB of a full-scale square wave; -200 for digital silence."""
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
-    return float(10 * np.log10(max(power, 1e-20)))
+def _heard(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """The sound of the clip (sample,), and where it is damaged (frame,).
+
+    Of both people, or the mean of each one's own where there is no other.
+    """
+    if clip.sounds is None or clip.sounds.mixed:
+        return clip.reader("audio").heard(clip.span)
+    own = [clip.own_sound(role)[0].heard(clip.span) for role in ROLES]
+    return np.mean([samples for samples, _ in own], axis=0), np.any([damaged for _, damaged in own], axis=0)
 
 
 def _copy(reader: SourceReader, grid: GridMap, path: Path) -> Path:

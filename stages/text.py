@@ -8,9 +8,7 @@ time in proportion to their letters.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,13 @@ from numpy.typing import NDArray
 from pipeline.clip import Clip
 from pipeline.clock import grid_times_s
 from pipeline.stage import Stage, setting
-from pipeline.weights import WeightsError, find_weights
+from pipeline.weights import find_weights
 from schemas.column import FRAME_AXIS, Column
+from stages.transcribers.bert import BertEncoder
 
 DIMENSIONS = {"all-MiniLM-L6-v2": 384, "bert-base-uncased": 768}
 WINDOW_TOKENS = 510  # BERT has 512 positions, two of which frame the text
+WINDOWS_ON_GPU = 32  # that pass the network together
 PAUSE = -1  # in frame_token
 
 
@@ -42,6 +42,7 @@ class Text(Stage):
 
     reads = ("transcript", "words")
     gpus = 0.25  # small networks: four fit beside each other
+    batches_on = ("cuda",)
 
     def weights(self) -> tuple[str, ...]:
         model = self.settings.model
@@ -64,85 +65,76 @@ class Text(Stage):
         return int(json.loads(config.read_text(encoding="utf-8"))["hidden_size"]) if config.is_file() else 0
 
     def setup(self, device: str) -> None:
-        with _without_torchvision():
-            from transformers import BertTokenizerFast
+        from tokenizers.implementations import BertWordPieceTokenizer
 
         folder = find_weights(self.weights()[0]).paths()[0].parent
         # From the vocabulary alone: a tokenizer.json may ask for truncation and padding, which would lose words.
-        self._tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
-        self._encoder = load_encoder(folder).to(device).eval()
+        self._tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"))
+        self._encoder = BertEncoder(folder, device)
+        self._encode([[]])  # a file whose weights do not fit each other fails here
+        self._together = device != "cpu"
+
+    def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
+        """On a GPU windows of all clips pass the network in batches."""
+        if not self._together:
+            return super().process_part(clips)
+        said = [self._tokens(clip) for clip in clips]
+        vectors = self._embed_together([tokens for tokens, _ in said], WINDOWS_ON_GPU)
+        return [_columns(clip, *of_clip, some) for clip, of_clip, some in zip(clips, said, vectors, strict=True)]
 
     def process(self, clip: Clip) -> dict[str, Any]:
+        tokens, spans = self._tokens(clip)
+        return _columns(clip, tokens, spans, self._embed(tokens))
+
+    def _tokens(self, clip: Clip) -> tuple[list[str], NDArray[np.float32]]:
+        """The tokens of what is said and their spans (token, 2) in s."""
         words = clip["words"] or []
-        split = [self._tokenizer.tokenize(word["text"]) for word in words]
+        split = [self._tokenizer.encode(word["text"], add_special_tokens=False).tokens for word in words]
         tokens = [token for pieces in split for token in pieces]
         times = [span for word, pieces in zip(words, split, strict=True) for span in shared_time(word, pieces)]
-        spans = np.array(times, np.float32).reshape(-1, 2)
-        return {
-            "token_embedding": self._embed(tokens),
-            "token_text": tokens,
-            "token_start_s": spans[:, 0],
-            "token_end_s": spans[:, 1],
-            "frame_token": frame_tokens(spans, clip.num_frames),
-        }
+        return tokens, np.array(times, np.float32).reshape(-1, 2)
 
     def _embed(self, tokens: list[str]) -> NDArray[np.float32]:
         """Vectors (token, D). A text longer than a window is read in windows that overlap by half."""
-        ids = self._tokenizer.convert_tokens_to_ids(tokens)
-        vectors = np.empty((len(ids), self._encoder.config.hidden_size), np.float32)
+        return self._embed_together([tokens], 1)[0]
+
+    def _embed_together(self, texts: Sequence[list[str]], at_once: int) -> list[NDArray[np.float32]]:
+        """Vectors (token, D) of each text; so many windows, of texts of like length, pass the network together."""
+        ids = [[self._tokenizer.token_to_id(token) for token in tokens] for tokens in texts]
+        vectors = [np.empty((len(some), self._encoder.size), np.float32) for some in ids]
         margin = WINDOW_TOKENS // 4  # of the overlap, each window keeps the half that it sees in more context
-        for start in range(0, max(len(ids) - WINDOW_TOKENS // 2, 1) if ids else 0, WINDOW_TOKENS // 2):
+        places = [(text, start) for text, some in enumerate(ids) if some for start in _starts(len(some))]
+        windows = [ids[text][start : start + WINDOW_TOKENS] for text, start in places]
+        order = sorted(range(len(windows)), key=lambda row: len(windows[row]))
+        found: dict[int, NDArray[np.float32]] = {}
+        for number in range(0, len(order), at_once):
+            some = order[number : number + at_once]
+            found |= zip(some, self._encode([windows[row] for row in some]), strict=True)
+        for row, (text, start) in enumerate(places):  # in a text's order: a window overwrites the end of the one before
             first = start + margin if start else 0
-            vectors[first : start + WINDOW_TOKENS] = self._encode(ids[start : start + WINDOW_TOKENS])[first - start :]
+            vectors[text][first : start + WINDOW_TOKENS] = found[row][first - start :]
         return vectors
 
-    def _encode(self, ids: list[int]) -> NDArray[np.float32]:
-        import torch
-
-        framed = [self._tokenizer.cls_token_id, *ids, self._tokenizer.sep_token_id]
-        with torch.inference_mode():
-            hidden = self._encoder(torch.tensor([framed], device=self._encoder.device)).last_hidden_state
-        found: NDArray[np.float32] = hidden[0, 1:-1].float().cpu().numpy()
-        return found
+    def _encode(self, windows: Sequence[list[int]]) -> list[NDArray[np.float32]]:
+        """Vectors (token, D) of the tokens of each window."""
+        begin, end = map(self._tokenizer.token_to_id, ("[CLS]", "[SEP]"))
+        hidden = self._encoder.hidden([[begin, *ids, end] for ids in windows]).cpu().numpy()
+        return [vectors[1 : 1 + len(ids)] for vectors, ids in zip(hidden, windows, strict=True)]
 
 
-def load_encoder(folder: Path) -> Any:
-    """The BERT encoder of a folder with config.json and model.safetensors, whatever heads it was trained with.
-
-    Raises
-    ------
-    WeightsError : the file lacks weights of the encoder, which would otherwise be drawn at random.
-    """
-    with _without_torchvision():
-        from transformers import BertModel
-        from transformers.utils import logging
-
-    logging.set_verbosity_error()  # a report of every head that is left out; what matters is checked here
-    logging.disable_progress_bar()
-    encoder, report = BertModel.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False, output_loading_info=True
-    )
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise WeightsError(f"{folder / 'model.safetensors'}: no BERT encoder: {missing} ... are not in it")
-    return encoder
+def _starts(num_tokens: int) -> range:
+    """Where the windows of a text begin."""
+    return range(0, max(num_tokens - WINDOW_TOKENS // 2, 1), WINDOW_TOKENS // 2)
 
 
-@contextmanager
-def _without_torchvision() -> Iterator[None]:
-    """Hide torchvision from an import unless it is loaded already.
-
-    transformers imports it, where it is installed, for models of pictures; next to another build of torch than its own
-    (the registry's CUDA wheel beside a CPU torch) that import fails.
-    """
-    hidden = "torchvision" not in sys.modules
-    if hidden:
-        sys.modules["torchvision"] = None  # type: ignore[assignment]  # Python's own sign for "there is none"
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torchvision"]
+def _columns(clip: Clip, tokens: list[str], spans: NDArray[np.float32], vectors: NDArray[np.float32]) -> dict[str, Any]:
+    return {
+        "token_embedding": vectors,
+        "token_text": tokens,
+        "token_start_s": spans[:, 0],
+        "token_end_s": spans[:, 1],
+        "frame_token": frame_tokens(spans, clip.num_frames),
+    }
 
 
 def shared_time(word: dict[str, Any], pieces: list[str]) -> list[tuple[float, float]]:

@@ -43,7 +43,7 @@ class ThreeDMM(Stage):
             0.02, "landmark_gn: largest mean distance from the landmarks, of the face's diagonal, in a valid frame"
         )
         smoothness: float = setting(0.0, "landmark_gn: weight of steps of the expression against the expression itself")
-        batch: int = setting(64, "deep3d, tddfa_v2: pictures that pass the network together")
+        batch: int = setting(64, "deep3d, tddfa_v2: pictures that pass the network together", least=1)
         half: bool = setting(True, "deep3d: half precision where it runs on a GPU")
 
     rejects = {

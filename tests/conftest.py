@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,16 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where what is written for a GPU runs: here always, on a GPU where there is one."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """A Ray of two CPUs in this process, apart from any other on the machine."""
@@ -39,13 +50,31 @@ def ray_local() -> Iterator[None]:
         ray.shutdown(wait_for_processes=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the longest tests first, by the time that they allow themselves: else two cores end with one idle."""
+    allowed: dict[Path, float] = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        allowed[item.path] = max(allowed.get(item.path, 0), mark.args[0] if mark else 0)
+    items.sort(key=lambda item: -allowed[item.path])
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Under CI, whose machine has all that tests need, a test that is skipped has failed."""
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI, whose machine has all that tests need but a GPU, a test that is skipped has failed."""
     report = yield
-    if report.skipped and os.environ.get("CI") and isinstance(report.longrepr, tuple):
+    needed = os.environ.get("CI") and not item.get_closest_marker("gpu")
+    if report.skipped and needed and isinstance(report.longrepr, tuple):
         report.outcome, report.longrepr = "failed", f"{report.longrepr[2]}; under CI no test is skipped"
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """How a process of the tests ended that should not have: 1 is what Ray's library leaves with, -9 a kill."""
+    if error:
+        process = node.gateway._io.popen  # execnet keeps it to itself
+        print(f"\n{node.gateway.id} ended with status {process.wait(timeout=10)}")
 
 
 def _nothing_left() -> Iterator[None]:

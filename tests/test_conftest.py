@@ -14,6 +14,9 @@ SKIPS = "import pytest\ndef test_it(): pytest.skip('no browser')\n"
 LEAVES = """
 import subprocess, tempfile
 from pathlib import Path
+from tests.labs import leftovers
+
+leftovers.PATIENCE_S = 1
 
 def test_it():
     assert not list(Path(tempfile.gettempdir()).iterdir())

@@ -14,12 +14,12 @@ from stages.evaluate.metrics.registry import definitions
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")))
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")))
 PATH = re.compile(r"`((?:schemas|pipeline|stages|manifests|jobs|tests|docs)/[\w./]*\w(?:\.\w+)?/?)(?:::\w+)?`")
 
 
 def test_the_tables_of_the_documents_are_those_of_the_code() -> None:
-    documents = [path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")]
+    documents = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")]
     assert all(any(BEGIN.format(topic=topic) in text for text in documents) for topic in TOPICS)
     assert all(renew(text) == text for text in documents), "renew them: python -m jobs.describe --write"
 
@@ -42,7 +42,7 @@ def test_every_class_of_availability_is_explained_in_its_own_words() -> None:
 
 
 def test_weights_that_the_documents_fetch_are_registered_and_jobs_that_they_run_exist() -> None:
-    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    text = "".join(path.read_text() for path in DOCS.rglob("*.md"))
     named = {name for line in re.findall(r"jobs\.weights fetch ([\w ]+)", text) for name in line.split()}
     assert named and named <= set(registry())
     jobs = set(re.findall(r"python -m (jobs\.[\w.]*\w)", text))
@@ -55,6 +55,8 @@ def test_every_page_is_linked_from_the_readme_and_every_link_leads_to_a_file() -
             assert (page.parent / link).exists(), f"{page.name}: {link}"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"(docs/{path.name})" in readme for path in DOCS.glob("*.md"))
+    papers = (DOCS / "papers.md").read_text(encoding="utf-8")
+    assert all(f"(papers/{path.name})" in papers for path in (DOCS / "papers").glob("*.md"))
 
 
 def test_files_folders_and_names_of_the_code_that_the_pages_use_exist() -> None:

@@ -15,7 +15,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("schemas", "pipeline", "stages", "jobs")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
-HEAVY = ("cv2", "facenet_pytorch", "librosa", "mediapipe", "ray", "torch", "torchvision", "transformers", "whisper")
+HEAVY = (
+    "cv2",
+    "dlib",
+    "facenet_pytorch",
+    "librosa",
+    "mediapipe",
+    "ray",
+    "torch",
+    "torchvision",
+    "transformers",
+    "whisper",
+)
 STAGE_IMPORT_S = 0.2  # of processor time; a stage takes about 0.01, the lightest of the heavy packages 0.3
 
 
@@ -40,6 +51,7 @@ def test_imports_run_one_way() -> None:
         ("stages/acoustic.py", "import jobs"),
         ("stages/acoustic.py", "from ray import data"),
         ("stages/train/loop.py", "import stages.evaluate.scoring"),
+        ("stages/evaluate/runs.py", "import stages.train_renderer.losses"),
     ],
 )
 def test_an_import_the_wrong_way_is_found(file: str, line: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jobs.bench.timing import shortest_s
+from jobs.bench.timing import Times, shortest_s
 from pipeline.tables import aligned
 
 CLIP_FRAMES = 300
@@ -19,19 +19,20 @@ PAPER_MS = 52.5
 ROUNDS = 3
 
 
-def fitter_table() -> str:
+def fitter_table() -> tuple[str, Times]:
     """Milliseconds a frame and frames a second of the fitters on this machine's CPU, and on its GPU if there is one."""
     import torch
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    times: Times = {}
     rows = [["fitter", "device", "ms a frame", "frames/s", f"faster than the paper's {PAPER_MS} ms by"]]
     for device in devices:
         name = torch.cuda.get_device_name() if device == "cuda" else "one CPU core"
         for fitter, work, frames in (("landmark_gn", *_landmark_gn(device)), ("deep3d", *_deep3d(device))):
-            ms = 1000 * _seconds(work, device) / frames
+            ms = times[f"{fitter}, {device}"] = 1000 * _seconds(work, device) / frames
             rows.append([fitter, name, f"{ms:.3f}", f"{1000 / ms:.0f}", f"{PAPER_MS / ms:.0f}"])
     note = "" if len(devices) > 1 else "\nNo GPU at hand: the figures on GPUs are not measured here."
-    return aligned(rows) + note
+    return aligned(rows) + note, times
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:

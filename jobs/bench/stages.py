@@ -1,6 +1,7 @@
 """How fast the stages are beside the published chain, and what Ray costs: the first tables of ``jobs.bench``.
 
-The same clips are built in one process and on Ray with one worker, both in processes that begin with nothing loaded.
+The same clips are built in one process, by as many worker processes as `jobs.build` takes, with all stages and with
+those of the published chain, and on Ray with one worker, all in processes that begin with nothing loaded.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jobs.bench import reference_chain
-from jobs.bench.timing import shortest_s
+from jobs.bench.timing import Times, shortest_s
 from jobs.make_demo import make_demo
-from pipeline import run
-from pipeline.build import Build, BuildOptions
+from pipeline import processes, run
+from pipeline.build import Build, BuildOptions, Runner
 from pipeline.clock import HOP_SAMPLES, Span, map_to_grid, seconds_of
 from pipeline.manifest.clips_csv import CSV_COLUMNS
 from pipeline.manifest.load import load_manifest
@@ -39,6 +42,10 @@ REPLACES = {  # our stages -> the step of the published chain that they replace
     "FaceMesh in static mode": ("landmarks", "blink"),
     "audio chunk by chunk": ("acoustic",),
 }
+PUBLISHED, ALL_STAGES = "published: all steps", "all stages, one process"  # names of times
+ONE, BY_DEFAULT = "whole build, one process", "whole build, default workers"
+CHAIN_BUILD = "the published chain's stages, default workers"
+CHAIN = [stage for stages in REPLACES.values() for stage in stages]
 
 
 @dataclass(frozen=True)
@@ -49,30 +56,34 @@ class Sample:
     spans: tuple[Span, ...]
     speaker_side: str
 
-    def write_manifest(self, folder: Path) -> Path:
-        """A manifest of the sample's clips."""
+    def ms_a_frame(self, build: Stopwatch) -> float:
+        """What a build of the clips took, for a frame of one of them."""
+        return 1000 * build.seconds / sum(span.num_frames for span in self.spans)
+
+    def write_manifest(self, folder: Path, stages: Sequence[str] = ()) -> Path:
+        """A manifest of the sample's clips, for these stages or for all."""
         times = [(float(span.start_s), float(span.end_s)) for span in self.spans]
         people = (self.speaker_side, "", "p", "q", "train")
         rows = [("bench", *time, *people, f"bench-{number}") for number, time in enumerate(times)]
         write_csv(folder / "clips.csv", [*CSV_COLUMNS, "clip_id"], rows)
         path = folder / "bench.toml"
         source = {"id": "bench", "path": str(self.video), "licence": "none"}
-        path.write_text(manifest_text({"name": "bench", "clips": "clips.csv"}, [source]))
+        chosen = {"stages": list(stages)} if stages else {}
+        path.write_text(manifest_text({"name": "bench", "clips": "clips.csv", **chosen}, [source]))
         return path
 
 
 class Stopwatch:
-    """A runner that times itself and keeps what was done."""
+    """A runner that times another one and keeps what was done."""
 
-    def __init__(self, workers: int | None) -> None:
-        self.workers = workers  # None: no Ray
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
         self.done: list[Done] = []
         self.seconds = 0.0
 
     def __call__(self, job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
         started = time.perf_counter()
-        on_ray = self.workers is not None
-        for done in run.run_parts(job, pipeline, parts, self.workers) if on_ray else run_here(job, pipeline, parts):
+        for done in self.runner(job, pipeline, parts):
             self.done += done
             yield done
         self.seconds = time.perf_counter() - started
@@ -89,11 +100,17 @@ class Stopwatch:
         return {stage: 1000 * seconds[stage] / frames[stage] for stage in seconds}
 
 
-def measure_build(sample: Sample, folder: Path, workers: int | None) -> Stopwatch:
-    """Build the sample's clips into a folder; without workers in this process, else on Ray."""
+def measure_build(
+    sample: Sample,
+    folder: Path,
+    runner: Runner,
+    stages: Sequence[str] = (),
+    overrides: dict[str, dict[str, Any]] | None = None,
+) -> Stopwatch:
+    """Build the sample's clips into a folder."""
     folder.mkdir(parents=True)
-    watch = Stopwatch(workers)
-    build = Build(load_manifest(sample.write_manifest(folder)), folder / "out", find_stages(), BuildOptions())
+    watch, options = Stopwatch(runner), BuildOptions(overrides or {})
+    build = Build(load_manifest(sample.write_manifest(folder, stages)), folder / "out", find_stages(), options)
     report = build.run(build.survey(), watch)
     if report.after.missing:
         why = report.missing_lines()[0].strip()
@@ -124,8 +141,7 @@ def stage_table(ours: dict[str, float], reference: dict[str, float]) -> str:
     """Every stage, the steps that they replace, and the sums; speech has no counterpart in the published chain."""
     rows = [["stage", "ms a frame", "x real time"]]
     rows += [[name, f"{ms:.2f}", f"{FRAME_MS / ms:.1f}"] for name, ms in ours.items()]
-    counterparts = {stage for stages in REPLACES.values() for stage in stages}
-    total, slow = sum(ours[stage] for stage in counterparts), sum(reference.values())
+    total, slow = sum(ours[stage] for stage in CHAIN), sum(reference.values())
     for name, ms in (("all stages", sum(ours.values())), ("those of the published chain", total)):
         rows.append([name, f"{ms:.2f}", f"{FRAME_MS / ms:.2f}"])
     steps = [["published chain", "ms a frame", "x real time", "ours is faster by"]]
@@ -155,18 +171,36 @@ def demo_sample(folder: Path, clips: int) -> Sample:
     return Sample(video, (Span(Fraction(0), 3 * seconds - 1),) * clips, clip.speaker_side)
 
 
-def build_tables(sample: Sample, folder: Path) -> str:
-    """Measure everything of this file; minutes."""
+def film_tables(sample: Sample, folder: Path) -> tuple[str, Times]:
+    """Every stage beside the published chain, and whole builds without Ray; minutes."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        plain = fresh.submit(measure_build, sample, folder / "plain", None).result()
-    reference = measure_reference(sample, folder / "plain")
-    connected_s = shortest_s(lambda: run.connect("local", 1))
-    on_ray = measure_build(sample, folder / "ray", 1)
-    run.disconnect()
-    share = 1 - plain.seconds / on_ray.seconds
-    return (
+        plain = fresh.submit(measure_build, sample, folder / "plain", run_here).result()
+    stages, reference = plain.ms_a_frame(), measure_reference(sample, folder / "plain")
+    workers = measure_build(sample, folder / "workers", processes.run_parts)
+    chain = measure_build(sample, folder / "chain", processes.run_parts, CHAIN)
+    times = stages | {f"published: {step}": ms for step, ms in reference.items()}
+    times |= {PUBLISHED: sum(reference.values()), ALL_STAGES: sum(stages.values())}
+    times |= {
+        ONE: sample.ms_a_frame(plain),
+        BY_DEFAULT: sample.ms_a_frame(workers),
+        CHAIN_BUILD: sample.ms_a_frame(chain),
+    }
+    text = (
         f"{sample.video.name}: {len(sample.spans)} clips of {sample.spans[0].num_frames} frames\n\n"
-        f"{stage_table(plain.ms_a_frame(), reference)}\n\n"
-        f"Ray's share of a build with one worker: {share:.1%} ({on_ray.seconds:.1f} s with Ray, {plain.seconds:.1f} s "
-        f"without); a private Ray starts in {connected_s:.1f} s"
+        f"{stage_table(stages, reference)}\n\n"
+        f"The published chain's stages by the default workers: {times[CHAIN_BUILD]:.2f} ms a frame with their start, "
+        f"{times[PUBLISHED] / times[CHAIN_BUILD]:.1f} x as fast as the published programs in one process"
     )
+    return text, times
+
+
+def build_tables(sample: Sample, folder: Path) -> tuple[str, Times]:
+    """The same and what Ray costs; everything of this file."""
+    text, times = film_tables(sample, folder)
+    connected_s = shortest_s(lambda: run.connect("local", 1))
+    on_ray = measure_build(sample, folder / "ray", partial(run.run_parts, workers=1))
+    run.disconnect()
+    times |= {"whole build, Ray, one worker": sample.ms_a_frame(on_ray), "start of a private Ray": 1000 * connected_s}
+    share = 1 - times[ONE] / sample.ms_a_frame(on_ray)
+    ray = f"Ray's share of a build with one worker: {share:.1%}; a private Ray starts in {connected_s:.1f} s"
+    return f"{text}\n{ray}", times

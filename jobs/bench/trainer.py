@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.bench.timing import shortest_s
+from jobs.bench.timing import Times, shortest_s
 from jobs.study.random_set import Extent, write_random_set
 from pipeline.tables import aligned
 
@@ -42,7 +42,7 @@ class Speed:
         return [f"{self.windows}", f"{self.frames}", f"{per_s:.0f}", f"{share:.1%}"]
 
 
-def trainer_table(steps_set: Extent = SMALL, epoch_set: Extent = VICO) -> str:
+def trainer_table(steps_set: Extent = SMALL, epoch_set: Extent = VICO) -> tuple[str, Times]:
     """Windows/s of the learned listeners, the share of reading in a step, and the time of an epoch of ``vico_lstm``."""
     import torch
 
@@ -50,7 +50,7 @@ def trainer_table(steps_set: Extent = SMALL, epoch_set: Extent = VICO) -> str:
     torch.set_num_threads(1)
     devices = [torch.device(name) for name in ("cpu", *(["cuda"] if torch.cuda.is_available() else []))]
     rows = [["listener", "preset", "device", "windows a step", "frames a window", "windows/s", "reading, of a step"]]
-    lines = []
+    lines, times = [], Times()
     with tempfile.TemporaryDirectory() as scratch:
         small, large = Path(scratch) / "small", Path(scratch) / "large"
         write_random_set(small, steps_set)
@@ -59,13 +59,15 @@ def trainer_table(steps_set: Extent = SMALL, epoch_set: Extent = VICO) -> str:
             for name, preset in NAMES:
                 speed = measure_steps(small, Path(scratch) / f"{name}-{preset}-{device.type}", (name, preset), device)
                 rows.append([name, preset, device.type, *speed.cells()])
+                times[f"{name} {preset}, {device.type}, a window"] = 1000 * speed.step_s / speed.windows
             taken = measure_epoch(large, Path(scratch) / f"epoch-{device.type}", device)
+            times[f"epoch of vico_lstm, {device.type}"] = 1000 * taken / epoch_set.frames
             size = f"{epoch_set.clips} clips of {epoch_set.frames} frames together"
             lines.append(f"vico_lstm: an epoch on the train split of {size} takes {taken:.1f} s ({device.type})")
     torch.set_num_threads(threads)
     if len(devices) == 1:
         lines.append("No GPU at hand: the figures on GPUs are not measured here.")
-    return aligned(rows) + "\n\n" + "\n".join(lines)
+    return aligned(rows) + "\n\n" + "\n".join(lines), times
 
 
 def measure_steps(root: Path, out: Path, listener: tuple[str, str], device: torch.device) -> Speed:
@@ -108,5 +110,5 @@ def measure_epoch(root: Path, out: Path, device: torch.device) -> float:
 
 
 def _first(windows: Windows, count: int) -> Windows:
-    of_each = ("first", "frames", "place", "attitude")
+    of_each = ("first", "frames", "place", "attitude", "room")
     return replace(windows, **{name: getattr(windows, name)[:count] for name in of_each})

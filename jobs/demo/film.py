@@ -14,7 +14,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from scipy.io import wavfile
 
 from jobs.demo.cast import CAST
-from jobs.demo.conversation import Moment, Scene, perform
+from jobs.demo.conversation import Moment, Scene, Turn, perform
 from jobs.demo.faces import Face
 from jobs.demo.head import Head
 from jobs.demo.portrait import PANEL_H_PX, PANEL_W_PX, make_portrait
@@ -65,6 +65,16 @@ def write_film(scene: Scene, actors: Mapping[str, Actor], path: Path) -> None:
         sound = Path(scratch) / "sound.wav"
         wavfile.write(sound, scene.sample_rate_hz, np.round(track * 32767).astype("<i2"))
         _encode(draw_frames(scene, actors), scene.frame_rate, sound, path)
+
+
+def write_speaker(scene: Scene, turn: Turn, film: Path, path: Path) -> None:
+    """A film of the speaker of a turn alone, cut out of the scene's film."""
+    source = ffmpeg.input(str(film), ss=float(turn.span.start_s), to=float(turn.span.end_s))
+    x = PANEL_W_PX * SIDES.index(turn.speaker_side)
+    panel = source.video.filter("crop", PANEL_W_PX - SEAM_PX, PANEL_H_PX, x, 0)
+    codecs = {"c:v": "libx264", "c:a": AUDIO_CODECS[path.suffix]}
+    output = ffmpeg.output(panel, source.audio, str(path), **codecs, **QUALITY, **SAME_BYTES)
+    output.global_args("-loglevel", "error", "-nostdin").overwrite_output().run(cmd=get_ffmpeg_exe())
 
 
 def _encode(frames: Iterator[np.ndarray], frame_rate: Fraction, sound: Path, path: Path) -> None:

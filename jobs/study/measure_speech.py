@@ -22,7 +22,7 @@ from pipeline.clock import SAMPLE_RATE_HZ
 from pipeline.settings import parse_overrides, resolve
 from pipeline.weights import resolve_all
 from schemas.errors import UserError
-from stages.asr import SPHINX, Asr
+from stages.asr import DEFAULTS, Asr
 from stages.transcribers.transcript import SPEECH_RATE_HZ
 
 NUMBERS = {"oh": "zero"}  # how a digit may be read
@@ -138,7 +138,7 @@ def main(options: argparse.Namespace) -> None:
     stage.setup("cpu")
     scores = measure(stage, options.folder)
     content, settings = table(scores), stage.settings
-    name = SPHINX if settings.backend == SPHINX else f"{settings.backend} {settings.model}"
+    name = f"{settings.backend} {settings.model or DEFAULTS[settings.backend]}"
     print(content)
     speed = sum(score.length_s for score in scores) / sum(score.seconds for score in scores)
     print(f"\n{name}: {speed:.1f} x real time")

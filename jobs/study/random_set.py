@@ -20,7 +20,7 @@ from scipy.signal import lfilter
 from jobs.command import command, option
 from pipeline.clock import frames_in, seconds_of
 from pipeline.dataset.write import write_dataset
-from pipeline.plan import Pipeline
+from pipeline.plan import Pipeline, select
 from pipeline.registry import find_stages
 from schemas.clip import ATTITUDES
 from schemas.column import FRAME_AXIS, Column
@@ -52,7 +52,7 @@ def write_random_set(out: Path, extent: Extent, settings: Mapping[str, Any] = Ma
             f"expected a clip or more of {SHORTEST_FRAMES} frames at least, found {extent}: --clips, --frames"
         )
     rng = np.random.default_rng(extent.seed)
-    pipeline = Pipeline(find_stages(), settings)
+    pipeline = Pipeline(select(find_stages(), None, settings), settings)
     columns = [column for column in pipeline.columns.values() if column.is_numeric and not column.heavy]
     rows = []
     for split, lengths in _lengths(extent, rng).items():
@@ -90,7 +90,7 @@ def _value(column: Column, frames: int, rng: np.random.Generator) -> np.ndarray:
     if column.name.endswith("_valid"):
         return np.ones(shape, bool)
     if pa.types.is_integer(column.element_type):
-        return np.arange(frames) // (FRAMES_A_TOKEN if column.name == "frame_token" else 1)
+        return np.arange(frames) // (FRAMES_A_TOKEN if column.name.endswith("frame_token") else 1)
     if column.element_type == pa.bool_():
         return rng.random(shape) < BLINK_SHARE
     noise = rng.normal(size=shape)

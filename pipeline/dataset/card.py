@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from pipeline.clock import FPS, SAMPLE_RATE_HZ, seconds_of
+from pipeline.dataset.labels import Labels, labels_blocks
 from pipeline.dataset.store import Store
 from pipeline.dataset.write import PackSettings, PlannedShard, packed_columns, write_description
 from pipeline.ledger.survey import Survey
+from pipeline.manifest.clips_csv import ClipRow
 from pipeline.manifest.load import Manifest
-from pipeline.plan import ClipTask, Pipeline
+from pipeline.plan import Pipeline
 from pipeline.sources.availability import OK as AVAILABLE
 from pipeline.sources.missing import describe_sources
 from pipeline.tables import markdown_table
@@ -23,7 +25,7 @@ def describe_dataset(
     manifest: Manifest, pipeline: Pipeline, found: Survey, shards: Sequence[PlannedShard], settings: PackSettings
 ) -> Description:
     """The description of a build: columns, who made them, shards, what is missing and why."""
-    rows = {clip.clip_id: clip for clip in manifest.clips}
+    sources = {clip.clip_id: clip.source_id for clip in manifest.clips if clip.clip_id in found.missing}
     return Description(
         name=manifest.name,
         kind=BUILT,
@@ -40,9 +42,9 @@ def describe_dataset(
         },
         pack=asdict(settings),
         shards=tuple(Shard(s.name, len(s.clips), s.fingerprint) for s in shards),
-        wanted=len(rows),
+        wanted=len(manifest.clips),
         missing=tuple(
-            MissingClip(clip_id, rows[clip_id].source_id, stage, row.outcome, row.reason, row.last_line())
+            MissingClip(clip_id, sources[clip_id], stage, row.outcome, row.reason, row.last_line())
             for clip_id, (stage, row) in sorted(found.missing.items())
         ),
         takedown=manifest.takedown,
@@ -50,25 +52,27 @@ def describe_dataset(
     )
 
 
-def write_card(store: Store, description: Description, tasks: Sequence[ClipTask]) -> None:
+def write_card(store: Store, description: Description, clips: Sequence[ClipRow], labels: Labels | None = None) -> None:
     """Write the card, then ``dataset.json``."""
-    store.write_text(store.root / "README.md", dataset_card(description, tasks))
+    store.write_text(store.root / "README.md", dataset_card(description, clips, labels))
     write_description(store, description)
 
 
-def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
+def dataset_card(description: Description, clips: Sequence[ClipRow], labels: Labels | None = None) -> str:
     """The dataset card in Markdown, with the header that ``datasets.load_dataset`` reads.
 
-    ``tasks`` are the published clips, for the counts of the ViCo paper's Table 2.
+    ``clips`` are the published ones, for the counts of the ViCo paper's Table 2; ``labels`` says what people voted.
     """
     blocks = [
         _header(description),
         f"# {description.name}",
         f"A ViCo-style listening-head data set: {description.published} of {description.wanted} clips, each a speaker "
         f"and a listener on one clock of {FPS} frames a second, sound at {SAMPLE_RATE_HZ} Hz.",
+        *_chosen_blocks(description),
         "## Clips",
-        _counts_table(tasks),
-        _split_table(tasks),
+        _counts_table(clips, description.sources),
+        _split_table(clips),
+        *labels_blocks(labels),
         "## Columns",
         markdown_table(
             ["column", "type", "unit", "made by", "meaning"],
@@ -90,7 +94,7 @@ def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
             [[m.clip_id, m.stage, m.outcome, _cell(m.reason), _cell(m.detail)] for m in description.missing],
         )
         if description.missing
-        else "Nothing: every clip of the manifest is here.",
+        else f"Nothing: every clip {'that was chosen' if description.chosen else 'of the manifest'} is here.",
         *_sources_blocks(description.sources),
         "## Licences",
         markdown_table(
@@ -98,6 +102,17 @@ def dataset_card(description: Description, tasks: Sequence[ClipTask]) -> str:
         ),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _chosen_blocks(description: Description) -> list[str]:
+    """Which clips of another data set these are; nothing where they are all there are."""
+    chosen = description.chosen
+    if not chosen:
+        return []
+    told = (
+        f"These are {description.published} of the {chosen.clips} clips of `{chosen.of}`, those for which this holds:"
+    )
+    return ["## Chosen", told, f"```\n{chosen.where}\n```"]
 
 
 def _sources_blocks(sources: Mapping[str, SourceEntry]) -> list[str]:
@@ -120,32 +135,34 @@ def _header(description: Description) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _counts_table(tasks: Sequence[ClipTask]) -> str:
-    """The counts of the ViCo paper's Table 2."""
-    groups = [(name, [t for t in tasks if t.row.attitude == name]) for name in ATTITUDES]
-    groups.append(("not labelled", [t for t in tasks if t.row.attitude is None]))
-    rows = [_counts(name, members) for name, members in groups if members]
+def _counts_table(clips: Sequence[ClipRow], sources: Mapping[str, SourceEntry]) -> str:
+    """The counts of the ViCo paper's Table 2; pairs that were cut from one film are of one video."""
+    videos = {name: source.video or name for name, source in sources.items()}
+    groups = [(name, [clip for clip in clips if clip.attitude == name]) for name in ATTITUDES]
+    groups.append(("not labelled", [clip for clip in clips if clip.attitude is None]))
+    rows = [_counts(name, members, videos) for name, members in groups if members]
     return markdown_table(
-        ["attitude", "videos", "speakers", "listeners", "ids", "clips", "duration"], [*rows, _counts("total", tasks)]
+        ["attitude", "videos", "speakers", "listeners", "ids", "clips", "duration"],
+        [*rows, _counts("total", clips, videos)],
     )
 
 
-def _counts(name: str, tasks: Sequence[ClipTask]) -> list[str]:
-    speakers = {task.row.speaker_id for task in tasks} - {None}  # people without a name cannot be counted
-    listeners = {task.row.listener_id for task in tasks} - {None}
-    videos = {task.row.source_id for task in tasks}
-    numbers = [len(videos), len(speakers), len(listeners), len(speakers | listeners), len(tasks)]
-    return [name, *map(str, numbers), _duration(tasks)]
+def _counts(name: str, clips: Sequence[ClipRow], videos: Mapping[str, str]) -> list[str]:
+    speakers = {clip.speaker_id for clip in clips} - {None}  # people without a name cannot be counted
+    listeners = {clip.listener_id for clip in clips} - {None}
+    shown = {videos.get(clip.source_id, clip.source_id) for clip in clips}
+    numbers = [len(shown), len(speakers), len(listeners), len(speakers | listeners), len(clips)]
+    return [name, *map(str, numbers), _duration(clips)]
 
 
-def _duration(tasks: Sequence[ClipTask]) -> str:
-    seconds = float(seconds_of(sum(task.row.span.num_frames for task in tasks)))
+def _duration(clips: Sequence[ClipRow]) -> str:
+    seconds = float(seconds_of(sum(clip.span.num_frames for clip in clips)))
     return f"{int(seconds) // 60} min {seconds % 60:.1f} s"
 
 
-def _split_table(tasks: Sequence[ClipTask]) -> str:
-    parts = {split: [task for task in tasks if task.row.split == split] for split in SPLITS}
-    frames = {split: sum(task.row.span.num_frames for task in part) for split, part in parts.items()}
+def _split_table(clips: Sequence[ClipRow]) -> str:
+    parts = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+    frames = {split: sum(clip.span.num_frames for clip in part) for split, part in parts.items()}
     rows = [[split, str(len(part)), str(frames[split]), _duration(part)] for split, part in parts.items() if part]
     return markdown_table(["split", "clips", "frames", "duration"], rows)
 

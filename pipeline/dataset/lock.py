@@ -4,7 +4,8 @@ A folder is locked with ``flock``, which the operating system takes back when it
 such thing, so a build that wants a data set there puts a claim beside it, looks who else has, and gives way to
 anybody: because a list of objects shows every put that came before it, of two builds at least one sees the other. A
 claim is a lease: its holder renews it, and one that was not renewed for `Lease.lost_s`, by the server's clock, is
-that of a dead build.
+that of a dead build. A holder that cannot renew stops before that time is over, and all who write for it, on other
+hosts too, write through an address that knows of the claim (`pipeline.dataset.claim`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import fcntl
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from pipeline.dataset.claim import PAUSE_S, Claim, Watch, now_s
 from pipeline.dataset.storage import Location, ObjectPath
 from schemas.errors import UserError
 
@@ -34,6 +35,11 @@ class Lease:
     renew_s: float = 15.0
     lost_s: float = 60.0
 
+    @property
+    def stop_s(self) -> float:
+        """Without contact for this long the holder stops: before anybody may take the claim."""
+        return 0.75 * self.lost_s
+
 
 LEASE = Lease()
 LOST = signal.SIGUSR2  # not SIGINT, which shells have what they start in the background ignore
@@ -41,16 +47,31 @@ FLOCK_PAUSES_S = (0.1, 0.2, 0.4)  # longer than anybody holds the lock who only 
 
 
 @contextmanager
-def locked(root: Location, lease: Lease = LEASE) -> Iterator[None]:
-    """Hold the data set for one build at a time; `UserError` if another build holds it, with its host and process."""
-    with _flock(root) if isinstance(root, Path) else _claim(root, lease):
-        yield
+def locked(root: Location, lease: Lease = LEASE) -> Iterator[Location]:
+    """Hold the data set for one build at a time; yields the place to write to, in object storage one under our claim.
+
+    `UserError` if another build holds it, with its host and process, or when the claim is lost.
+    """
+    with _flock(root) if isinstance(root, Path) else _claim(root, lease) as ours:
+        yield ours
 
 
-def is_locked(root: Location) -> bool:
-    """Whether somebody builds the data set at this moment, here or on another host; in object storage by our clock."""
+def is_locked(root: Location, *, patient: bool = False) -> bool:
+    """Whether somebody builds the data set at this moment, here or on another host.
+
+    In object storage the age of a claim is told by our clock, which may not be the server's. Hence who is ``patient``
+    looks at a claim of which it says that it is none of a living build for as long as its renewal may take.
+    """
     if isinstance(root, ObjectPath):
-        return any(time.time() - path.modified_s() < LEASE.lost_s for path in (root / ".lock").glob("*"))
+        claims = {path: path.modified_s() for path in (root / ".lock").glob("*")}
+        if any(0 <= time.time() - modified < LEASE.lost_s for modified in claims.values()):
+            return True
+        end = now_s() + (2 * LEASE.renew_s if patient else 0)
+        while claims and now_s() < end:
+            time.sleep(PAUSE_S)
+            if any(path.modified_s() > modified for path, modified in claims.items()):
+                return True
+        return False
     try:
         with (root / ".lock").open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: a build that starts waits that long
@@ -62,8 +83,10 @@ def is_locked(root: Location) -> bool:
 
 
 @contextmanager
-def _flock(root: Path) -> Iterator[None]:
+def _flock(root: Path) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
+    if (root / ".lock").exists() and not (root / ".lock").is_file():
+        raise UserError(f"{root / '.lock'}: a folder or a pipe, expected a file; remove it")
     with (root / ".lock").open("a+", encoding="utf-8") as file:
         for pause_s in (*FLOCK_PAUSES_S, None):
             try:
@@ -76,22 +99,24 @@ def _flock(root: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(_ourselves())
         file.flush()
-        yield
+        yield root
 
 
 @contextmanager
-def _claim(root: ObjectPath, lease: Lease) -> Iterator[None]:
+def _claim(root: ObjectPath, lease: Lease) -> Iterator[ObjectPath]:
     own = root / ".lock" / uuid.uuid4().hex
     try:
-        own.write_bytes(_ourselves().encode())
-    except OSError as error:
-        raise UserError(f"{root}: cannot be written to: {error}; check address, bucket and credentials") from None
-    try:
-        _give_way(root, own, lease)
-        with _renewed(own, lease):
-            yield
+        try:
+            own.write_bytes(_ourselves().encode())
+            _give_way(root, own, lease)
+        except OSError as error:  # a storage in trouble, too: there is no claim yet that would be patient with it
+            raise UserError(f"{root}: cannot be written to: {error}; check address, bucket and credentials") from None
+        ours = replace(root, claim=Claim(own.key, lease.lost_s))
+        with _renewed(own, lease, ours.watch()):
+            yield ours
     finally:
-        own.unlink(missing_ok=True)
+        with suppress(OSError):  # the storage is away: it will run out
+            own.unlink(missing_ok=True)
 
 
 def _give_way(root: ObjectPath, own: ObjectPath, lease: Lease) -> None:
@@ -116,34 +141,40 @@ def _text(path: ObjectPath) -> str:
 
 
 @contextmanager
-def _renewed(own: ObjectPath, lease: Lease) -> Iterator[None]:
-    """Renew a claim while the block runs; interrupt the block if the claim is lost."""
+def _renewed(own: ObjectPath, lease: Lease, watch: Watch) -> Iterator[None]:
+    """Renew a claim while the block runs; if it is lost the block is interrupted, and ends with `UserError`."""
     ended = threading.Event()
-    thread = threading.Thread(target=_renew, args=(own, lease, ended), daemon=True)
+    thread = threading.Thread(target=_renew, args=(own, lease, ended, watch), daemon=True)
     before = signal.signal(LOST, signal.default_int_handler)
     thread.start()
     try:
         yield
+    except KeyboardInterrupt:
+        if watch.lost:
+            watch.is_fresh()  # says so
+        raise
     finally:
         ended.set()
         thread.join()
         signal.signal(LOST, before)
 
 
-def _renew(own: ObjectPath, lease: Lease, ended: threading.Event) -> None:
-    renewed = time.monotonic()
-    while not ended.wait(lease.renew_s):
+def _renew(own: ObjectPath, lease: Lease, ended: threading.Event, watch: Watch) -> None:
+    renewed, pause_s = now_s(), lease.renew_s
+    while not ended.wait(pause_s):
+        asked, pause_s = now_s(), lease.renew_s
         try:
             if not own.is_file():
                 break
             own.write_bytes(_ourselves().encode())
-            renewed = time.monotonic()
+            renewed = asked
         except OSError:  # a storage that comes back in time does no harm
-            if time.monotonic() - renewed > lease.lost_s:
-                break
+            pause_s = min(PAUSE_S, lease.renew_s)
+        if now_s() - renewed > lease.stop_s:
+            break
     else:
         return
-    print(f"error: {own}: this build lost its lock after {lease.lost_s:g} s without contact; stopped", file=sys.stderr)
+    watch.lost = True
     signal.pthread_kill(threading.main_thread().ident or 0, LOST)
 
 

@@ -4,22 +4,30 @@ An `ObjectPath` has that part of `pathlib.Path`'s interface which the files of a
 object appears whole or not at all: a small one is one PUT, a large one a multipart upload that becomes visible when it
 is completed, so there is nothing to rename. Credentials are found where AWS's own tools find them (environment, config
 files, the machine's role), on every machine for itself: none is part of an address, a file or a message of ours.
+
+A path under the `claim` of a build (`pipeline.dataset.lock` gives it) is patient: while the storage does not answer
+it asks again, for `PATIENCE_S`, and then says so in a `UserError`; and nothing is written through it that could come
+after the claim was lost. Without a claim the first error of Arrow's is raised as it is.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from pipeline.dataset.claim import PATIENCE_S, PAUSE_S, Claim, Watch, now_s
 from pipeline.settings import read_text
 from schemas.errors import UserError
 
@@ -27,6 +35,7 @@ SCHEME = "s3://"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 OPTIONS = ("endpoint_override", "region", "scheme")  # what may stand behind a question mark
 COPY_BYTES = 2**23
+SILENCE_S = 5.0  # of a server, before Arrow asks again; it asks three times, which must end before a claim is lost
 
 
 @dataclass(frozen=True, order=True)
@@ -35,12 +44,13 @@ class ObjectPath:
 
     key: str  # bucket and key, ``bucket/prefix/name``
     options: str = ""  # what stood behind the question mark of the address; `OPTIONS` in the form of a URL's query
+    claim: Claim | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.key}" + (f"?{self.options}" if self.options else "")
 
     def __truediv__(self, relative: str | Path) -> ObjectPath:
-        return ObjectPath(f"{self.key}/{Path(relative).as_posix()}", self.options)
+        return replace(self, key=f"{self.key}/{Path(relative).as_posix()}")
 
     @property
     def name(self) -> str:
@@ -52,7 +62,7 @@ class ObjectPath:
 
     @property
     def parent(self) -> ObjectPath:
-        return ObjectPath(self.key.rpartition("/")[0], self.options)
+        return replace(self, key=self.key.rpartition("/")[0])
 
     @property
     def _storage(self) -> Any:
@@ -78,7 +88,8 @@ class ObjectPath:
 
     def open(self, mode: str = "rb") -> Any:
         """The object as a file that Arrow reads in ranges; there is no other mode."""
-        return self._storage.open_input_file(self.key)
+        file = self._ask(lambda: self._storage.open_input_file(self.key))
+        return _Ranges(self, file) if self.claim else file
 
     def read_bytes(self) -> bytes:
         with self.open() as file:
@@ -92,8 +103,12 @@ class ObjectPath:
 
         It goes out in one call: an error between two calls would close the stream, and closing completes an upload.
         """
-        with self._storage.open_output_stream(self.key) as stream:
-            stream.write(content)
+
+        def put() -> None:
+            with self._storage.open_output_stream(self.key) as stream:
+                stream.write(content)
+
+        self._ask(put, writes=True)
 
     def upload(self, path: Path) -> None:
         """Put a finished local file."""
@@ -114,7 +129,7 @@ class ObjectPath:
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self._storage.delete_file(self.key)
+            self._ask(lambda: self._storage.delete_file(self.key), writes=True)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -137,12 +152,62 @@ class ObjectPath:
         from pyarrow import fs
 
         selector = fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
-        for info in self._storage.get_file_info(selector):
+        for info in self._ask(lambda: self._storage.get_file_info(selector)):
             if info.type == fs.FileType.File:
-                yield ObjectPath(info.path, self.options), int(info.size)
+                yield replace(self, key=info.path), int(info.size)
+
+    def watch(self) -> Watch:
+        """What this process knows of the claim."""
+        assert self.claim
+        return _watch(self.claim, self.options)
 
     def _info(self) -> Any:
-        return self._storage.get_file_info(self.key)
+        return self._ask(lambda: self._storage.get_file_info(self.key))
+
+    def _ask(self, request: Callable[[], Any], *, writes: bool = False) -> Any:
+        """A request's answer; under a claim asked for until there is one, and if it ``writes``, while we may."""
+        if not self.claim:
+            return request()
+        watch, end = self.watch(), now_s() + PATIENCE_S
+        trouble: object = "the claim of this build is not renewed"
+        while now_s() < end:
+            try:
+                if not (writes or watch.lost) or watch.is_fresh():
+                    return request()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                trouble = error
+            time.sleep(min(PAUSE_S, self.claim.lost_s / 12))
+        again = "what is finished is kept: run the same command again when it answers"
+        raise UserError(f"{self}: no answer of the object storage for {PATIENCE_S:g} s: {trouble}; {again}")
+
+
+class _Ranges(io.RawIOBase):
+    """An object under a claim, which is read in ranges; each is asked for until the storage answers."""
+
+    def __init__(self, path: ObjectPath, file: Any) -> None:
+        self._path, self._file, self._at = path, file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size()}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self._file.size() - self._at
+        wanted, at = left if size is None or size < 0 else min(size, left), self._at
+        found = bytes(self._path._ask(lambda: self._file.read_at(wanted, at)))
+        self._at += len(found)
+        return found
 
 
 Location = Path | ObjectPath
@@ -197,7 +262,12 @@ def lies_in(path: Location, folder: Location) -> bool:
     """Whether a path that somebody else's file names lies in a folder, with links followed."""
     if isinstance(path, ObjectPath) and isinstance(folder, ObjectPath):
         return path.key.startswith(f"{folder.key}/") and not {"", ".", ".."} & {*path.key.split("/")}
-    return isinstance(path, Path) and isinstance(folder, Path) and path.resolve().is_relative_to(folder.resolve())
+    if not isinstance(path, Path) or not isinstance(folder, Path):
+        return False
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        return False
 
 
 def file_sizes(folder: Location) -> Iterator[tuple[Location, int]]:
@@ -224,6 +294,23 @@ def local_file(path: Location) -> Iterator[Path]:
 def _filesystem(bucket: str, options: str) -> Any:
     from pyarrow import fs
 
-    # Made from an address: only so does Arrow heed AWS_ENDPOINT_URL and ask for the bucket's region.
-    # With `allow_delayed_open` a small object is one request.
-    return fs.FileSystem.from_uri(f"{SCHEME}{bucket}?allow_delayed_open=true&{options}".rstrip("&"))[0]
+    # Made from an address: only so does Arrow heed AWS_ENDPOINT_URL and ask for the bucket's region. Made again, since
+    # an address cannot say how long to wait, and untold a request waits for ever where a network drops packets. With
+    # `allow_delayed_open` a small object is one request.
+    found = fs.FileSystem.from_uri(f"{SCHEME}{bucket}?allow_delayed_open=true&{options}".rstrip("&"))[0]
+    remake, (settings,) = found.__reduce__()
+    return remake({**settings, "connect_timeout": SILENCE_S, "request_timeout": SILENCE_S})
+
+
+@cache
+def _watch(claim: Claim, options: str) -> Watch:
+    own = ObjectPath(claim.key, options)
+
+    def server_s() -> float:
+        mark = own.parent.parent / f"ledger/written/{uuid.uuid4().hex}"  # a folder that goes when a build ends
+        mark.write_bytes(b"what time is it?")
+        told = mark.modified_s()
+        mark.unlink(missing_ok=True)
+        return told
+
+    return Watch(claim, own.modified_s, server_s)

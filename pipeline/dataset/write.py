@@ -9,9 +9,10 @@ random sets and the sets of tests hand over rows (`write_dataset`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -20,8 +21,8 @@ import pyarrow.parquet as pq
 from pipeline.clock import FPS, SAMPLE_RATE_HZ
 from pipeline.dataset.read import FILE, read_schema
 from pipeline.dataset.storage import Location
-from pipeline.dataset.store import Store
-from pipeline.plan import ClipTask, Pipeline, digest
+from pipeline.dataset.store import Store, how_to_write
+from pipeline.plan import ClipTask, Pipeline, as_text, digest, digest_of
 from pipeline.stage import setting
 from schemas.clip import CLIP_COLUMNS, SPLITS
 from schemas.column import Column
@@ -39,6 +40,7 @@ from schemas.dataset import (
 from schemas.errors import UserError
 
 ROW_GROUP_CLIPS = 32  # a reader that wants one clip decompresses no more than this
+PARTS_AT_HAND = 16  # whose columns are kept while a shard is packed; clips that were added later lie in other parts
 PACK_VERSION = 1
 STRING_BYTES = 32  # a guess for a path or a name; shard sizes need no more
 UNKNOWN_AXIS = 64  # and for the length of an axis that is not the frame axis
@@ -50,7 +52,7 @@ Row = Mapping[str, Any]
 class PackSettings:
     """Settings of packing: ``[stages.pack]`` in the manifest, ``--set pack.max_shard_mb=256``."""
 
-    max_shard_mb: int = setting(512, "size of a shard before compression, in MB (10^6 bytes)")
+    max_shard_mb: int = setting(512, "size of a shard before compression, in MB (10^6 bytes)", least=1)
     include: tuple[str, ...] = setting((), "heavy columns to pack all the same, e.g. ['speaker_landmarks']")
 
 
@@ -80,17 +82,28 @@ def plan_shards(pipeline: Pipeline, tasks: Sequence[ClipTask], settings: PackSet
         clips = sorted((t for t in tasks if t.row.split == split), key=lambda t: t.row.clip_id)
         groups = _cut(clips, columns, settings.max_shard_mb * 10**6)
         for number, group in enumerate(groups):
-            content = [[task.row.columns(), pipeline.fingerprints(task)] for task in group]
-            fingerprint = digest([PACK_VERSION, [str(column.field()) for column in columns], content])
+            fingerprint = digest_of(_content(pipeline, columns, group))
             shards.append(PlannedShard(shard_name(split, number, len(groups)), tuple(group), fingerprint))
     return shards
 
 
+def _content(pipeline: Pipeline, columns: Sequence[Column], clips: Sequence[ClipTask]) -> Iterator[str]:
+    """What a shard depends on: the text of [version, columns, [[row, fingerprints], ...]], which is long, in pieces."""
+    yield f"[{PACK_VERSION}, {as_text([str(column.field()) for column in columns])}, ["
+    for number, task in enumerate(clips):
+        yield (", " if number else "") + as_text([task.row.columns(), pipeline.fingerprints(task)])
+    yield "]]"
+
+
 def _cut(clips: Sequence[ClipTask], columns: Sequence[Column], limit_bytes: int) -> list[list[ClipTask]]:
+    @cache
+    def estimated_bytes(num_frames: int) -> int:
+        return sum(_estimated_bytes(column, num_frames) for column in columns)
+
     groups: list[list[ClipTask]] = []
     used = 0
     for task in clips:
-        size = sum(_estimated_bytes(column, task.row.span.num_frames) for column in columns)
+        size = estimated_bytes(task.row.num_frames)
         if not groups or used + size > limit_bytes:
             groups.append([])
             used = 0
@@ -115,7 +128,8 @@ def write_shards(
     for shard in shards:
         path = store.shards / shard.name
         if fingerprint_of(path) != shard.fingerprint:
-            write_shard(store, shard.name, _join(store, pipeline, shard, columns, part_of), shard.fingerprint)
+            tables = _joined(store, pipeline, shard.clips, columns, part_of)
+            write_shard(store, shard.name, tables, shard.fingerprint)
             written += 1
     wanted = {shard.name for shard in shards}
     for path in store.shards.glob("*.parquet"):
@@ -133,40 +147,62 @@ def fingerprint_of(path: Location) -> str | None:
     return fingerprint.decode()
 
 
-def _join(
-    store: Store, pipeline: Pipeline, shard: PlannedShard, columns: Sequence[Column], part_of: Mapping[str, str]
-) -> pa.Table:
-    """All columns of the shard's clips side by side, a row a clip; `columns` stand in the order of the stages."""
-    manifest = [task.row.columns() for task in shard.clips]
-    arrays: list[Any] = [pa.array([row[c.name] for row in manifest], type=c.arrow_type) for c in CLIP_COLUMNS]
-    order = [(part_of[task.row.clip_id], task.row.clip_id) for task in shard.clips]
-    for stage in pipeline.stages:
-        wanted = [column for column in stage.writes() if column in columns]
-        if wanted:
-            table = _rows_in_order(store, stage.name, [column.name for column in wanted], order)
-            arrays += [table[column.name] for column in wanted]
-    return pa.table(arrays, schema=shard_schema(columns))
+def _joined(
+    store: Store,
+    pipeline: Pipeline,
+    clips: Sequence[ClipTask],
+    columns: Sequence[Column],
+    part_of: Mapping[str, str],
+) -> Iterator[pa.Table]:
+    """All columns of clips side by side, a row a clip, in as many tables as the shard has row groups.
 
+    So no more than some parts are in memory, however large the shard. `columns` stand in the order of the stages.
+    """
+    wanted = {name: [column.name for column in own if column in columns] for name, own in pipeline.written.items()}
+    schema = shard_schema(columns)
 
-def _rows_in_order(store: Store, stage: str, names: list[str], order: Sequence[tuple[str, str]]) -> pa.Table:
-    @cache
-    def part_table(part: str) -> tuple[pa.Table, dict[str, int]]:
-        table = store.read_table(stage, part, names)
+    @lru_cache(maxsize=PARTS_AT_HAND * len(wanted))
+    def part_table(stage: str, part: str) -> tuple[pa.Table, dict[str, int]]:
+        table = store.read_table(stage, part, wanted[stage])
         return table, {clip_id: i for i, clip_id in enumerate(table["clip_id"].to_pylist())}
 
-    rows = []
-    for part, clip_id in order:
-        table, index = part_table(part)
-        rows.append(table.slice(index[clip_id], 1))
-    return pa.concat_tables(rows).combine_chunks()
+    for start in range(0, len(clips), ROW_GROUP_CLIPS):
+        group = clips[start : start + ROW_GROUP_CLIPS]
+        rows = [task.row.columns() for task in group]
+        arrays: list[Any] = [pa.array([row[c.name] for row in rows], type=c.arrow_type) for c in CLIP_COLUMNS]
+        order = [(part_of[task.row.clip_id], task.row.clip_id) for task in group]
+        for stage, names in wanted.items():
+            if names:
+                table = pa.concat_tables(
+                    table.slice(first, count)
+                    for part, of_part in groupby(order, lambda place: place[0])
+                    for table, index in [part_table(stage, part)]
+                    for first, count in _runs([index[clip_id] for _, clip_id in of_part])
+                ).combine_chunks()
+                arrays += [table[name] for name in names]
+        yield pa.table(arrays, schema=schema)
 
 
-def write_shard(store: Store, name: str, table: pa.Table, fingerprint: str) -> Shard:
-    """Write one shard; its fingerprint travels in the file."""
-    whole = table.replace_schema_metadata({"fingerprint": fingerprint})
-    with store.new_file(store.shards / name) as temporary:
-        pq.write_table(whole, temporary, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
-    return Shard(name, table.num_rows, fingerprint)
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and number of rows that follow each other."""
+    for _, run in groupby(enumerate(rows), lambda place: place[1] - place[0]):
+        members = [row for _, row in run]
+        yield members[0], len(members)
+
+
+def write_shard(store: Store, name: str, tables: Iterable[pa.Table], fingerprint: str) -> Shard:
+    """Write one shard; its fingerprint travels in the file. Tables but the last hold whole row groups."""
+    rest = iter(tables)
+    first = next(rest)
+    clips, schema = 0, first.schema.with_metadata({"fingerprint": fingerprint})
+    with (
+        store.new_file(store.shards / name) as temporary,
+        pq.ParquetWriter(temporary, schema, **how_to_write(schema)) as writer,
+    ):
+        for table in chain([first], rest):
+            writer.write_table(table, row_group_size=ROW_GROUP_CLIPS)
+            clips += table.num_rows
+    return Shard(name, clips, fingerprint)
 
 
 def write_description(store: Store, description: Description) -> None:
@@ -200,7 +236,7 @@ def write_dataset(
         members = sorted((row for row in rows if row["split"] == split), key=lambda row: str(row["clip_id"]))
         if members:
             fingerprint = digest([name, split, identity, [row["clip_id"] for row in members]])
-            shards.append(write_shard(store, shard_name(split, 0, 1), _table(members, columns), fingerprint))
+            shards.append(write_shard(store, shard_name(split, 0, 1), [_table(members, columns)], fingerprint))
     writer = {column: stage for stage, maker in stages.items() for column, _ in maker.writes}
     entries = [ColumnEntry.of(column, writer.get(column.name, MANIFEST)) for column in (*CLIP_COLUMNS, *columns)]
     description = Description(
@@ -216,6 +252,7 @@ def write_dataset(
         predicted=predicted,
     )
     write_description(store, description)
+    store.seal()
     store.clear_scratch()
     return description
 

@@ -47,8 +47,16 @@ class Attempts:
     def start(self, about: Mapping[str, Any]) -> None:
         self.append([{**about, "event": "start"}])
 
-    def end(self, about: Mapping[str, Any], outcome: str, seconds: float) -> None:
-        self.append([{**about, "event": "end", "outcome": outcome, "seconds": round(seconds, 4)}])
+    def end(self, about: Mapping[str, Any], outcome: str, seconds: float, frames: Sequence[int] = ()) -> None:
+        """An attempt is over; ``frames`` are those that a reject is about."""
+        more = {"frames": list(frames)} if frames else {}
+        self.append([{**about, "event": "end", "outcome": outcome, "seconds": round(seconds, 4), **more}])
+
+    def frames_of(self, stage: str, clip_id: str) -> list[int]:
+        """The frames that a stage's last word on a clip is about."""
+        ends = [line for line in read_diary(self.path) if line["event"] == "end"]
+        found = [line.get("frames", []) for line in ends if (line["stage"], line["clip"]) == (stage, clip_id)]
+        return found[-1] if found else []
 
     def set_free(self, stage: str, clip_ids: Sequence[str]) -> None:
         """Forget how often these clips took their worker down, with whatever settings."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,10 +38,13 @@ class RunStart:
     name: str
     settled: dict[str, int]
     waiting: dict[str, int]
+    words: Sequence[str] = ()  # of the command line, without the place; report.json has them once more
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     started: float = field(default_factory=time.time)
     stopped: str = ""  # the error that ended it
+    command: str = "jobs.build"  # what ran, and goes on after a kill
+    result: str = "clips published"
 
     def write(self, store: Store) -> None:
         store.write_text(store.ledger / FILE, json.dumps(vars(self), indent=1) + "\n")
@@ -62,7 +65,9 @@ def read_ledger(store: Store, path: Location) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
+        if not isinstance(found, dict):
+            raise ValueError(f"expected names and values, found {type(found).__name__}")
+    except (ValueError, RecursionError) as error:
         again = f"python -m jobs.build MANIFEST --out {store.root}"
         raise UserError(f"{path}: cannot be read: {error}; delete it, the next {again} writes it anew") from None
     return found
@@ -184,7 +189,7 @@ def _print_tables(counts: RunCounts, over: threading.Event) -> None:
     started = time.monotonic()
     pause_s, longest_s = LINES_EVERY_S
     while not over.wait(min(max(pause_s, (time.monotonic() - started) / 10), longest_s)):
-        with suppress(OSError):  # a storage that does not answer now is the workers' trouble
+        with suppress(OSError, UserError):  # a storage that does not answer now is the workers' trouble
             elapsed_s = time.monotonic() - started
             print(f"after {clock_time(elapsed_s)}\n{progress_table(counts.stages(elapsed_s))}", flush=True)
 
@@ -200,7 +205,7 @@ def _show_bars(counts: RunCounts, over: threading.Event) -> None:
     }
     while not is_over:
         is_over = over.wait(BAR_EVERY_S)  # and once more at the end
-        with suppress(OSError):
+        with suppress(OSError, UserError):
             for stage in counts.stages(time.monotonic() - started):
                 if bar := bars.get(stage.stage):
                     bar.total = stage.total - stage.before

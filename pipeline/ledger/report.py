@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.tables import aligned
 from schemas.outcome import OK, REJECTED
 
 REPORT = "report.json"
+WARNED_CLIPS = 5  # named a warning
 
 
 class RunReport:
@@ -26,16 +27,20 @@ class RunReport:
     def __init__(self, manifest: Manifest, pipeline: Pipeline, before: Survey) -> None:
         self.manifest = manifest
         self.pipeline = pipeline
-        self.before = before
         self.after = before
-        self.done: list[Done] = []
+        self.computed: Counter[str] = Counter()  # stage -> clips
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._frames: Counter[str] = Counter()
         self.shards = 0
         self.shards_written = 0
         self.started = time.monotonic()
 
     def add(self, done: Sequence[Done]) -> None:
         """Take in the work on one part."""
-        self.done += done
+        for entry in done:
+            self.computed[entry.stage] += 1
+            self._seconds[entry.stage] += entry.seconds
+            self._frames[entry.stage] += entry.num_frames
 
     @property
     def yield_share(self) -> float:
@@ -58,8 +63,7 @@ class RunReport:
             if name == stage:
                 outcomes[outcome] += count
                 reasons |= {reason: count} if outcome == REJECTED else {}
-        done = [entry for entry in self.done if entry.stage == stage]
-        seconds, frames = sum(entry.seconds for entry in done), sum(entry.num_frames for entry in done)
+        seconds, frames = self._seconds[stage], self._frames[stage]
         return {
             "stage": stage,
             "ok": outcomes[OK],
@@ -67,7 +71,7 @@ class RunReport:
             "reasons": reasons,
             "failed": outcomes.total() - outcomes[OK] - outcomes[REJECTED],
             "failures": {name: count for name, count in outcomes.items() if name not in (OK, REJECTED)},
-            "computed": len(done),
+            "computed": self.computed[stage],
             "seconds": round(seconds, 2),
             "frames_per_s": round(frames / seconds, 1) if seconds else None,
             "times_real_time": round(float(seconds_of(frames)) / seconds, 2) if seconds else None,
@@ -90,7 +94,7 @@ class RunReport:
         published, wanted = len(self.after.published), len(self.manifest.clips)
         shards = f"{self.shards} shards ({self.shards_written} written)" if self.shards else "no shards"
         lines = [f"{published} of {wanted} clips published in {shards}, {time.monotonic() - self.started:.1f} s"]
-        lines += self._failed_batches()
+        lines += [*self._failed_batches(), *self._warnings()]
         if not self.enough:
             short = f"yield {self.yield_share:.2f} is under the manifest's min_yield {self.manifest.min_yield:.2f}"
             lines.append(f"{short}: see the clips above, or lower min_yield")
@@ -98,17 +102,36 @@ class RunReport:
 
     def _failed_batches(self) -> list[str]:
         """A line for every way in which batches of a stage failed whose clips it could then compute alone."""
-        alone = Counter((stage, row.reason) for _, _, stage, row in self.after.rows if row.ok and row.reason)
+        known = self._known_warnings()
+        told = Counter((stage, row.reason) for _, stage, row in self.after.told)
+        alone = {key: count for key, count in told.items() if key not in known}
         return [
             f"warning: {stage} computed {count} clips one by one, which is slow, because their batches failed: "
             f"{reason} (traceback: column `detail` of ledger/clips.parquet)"
             for (stage, reason), count in alone.items()
         ]
 
-    def write(self, store: Store, run_id: str) -> None:
+    def _warnings(self) -> list[str]:
+        """A line for every warning of a stage, with the first clips that it is about."""
+        about: dict[tuple[str, str], list[str]] = {}
+        known = self._known_warnings()
+        for clip_id, stage, row in self.after.told:
+            if (stage, row.reason) in known:
+                about.setdefault((stage, row.reason), []).append(f"{clip_id} ({row.detail})")
+        return [
+            f"warning: {stage}: {reason} in {len(clips)} clips: {'; '.join(sorted(clips)[:WARNED_CLIPS])}"
+            + (" ... (all: ledger/clips.parquet)" if len(clips) > WARNED_CLIPS else "")
+            for (stage, reason), clips in sorted(about.items())
+        ]
+
+    def _known_warnings(self) -> set[tuple[str, str]]:
+        return {(stage.name, reason) for stage in self.pipeline.stages for reason in stage.warnings}
+
+    def write(self, store: Store, run_id: str, words: Sequence[str]) -> None:
         """``report.json``: the same for programs."""
         content = {
             "run_id": run_id,
+            "words": list(words),
             "seconds": round(time.monotonic() - self.started, 2),
             "published": len(self.after.published),
             "wanted": len(self.manifest.clips),
@@ -136,6 +159,7 @@ def plan_table(pipeline: Pipeline, found: Survey) -> str:
     rows = [["stage", "version", "up to date", "to do", "cpus", "gpus", "writes"]]
     for stage in pipeline.stages:
         counts = (stage.version, found.settled[stage.name], found.waiting[stage.name])
-        wishes = (f"{stage.cpus():g}", f"{stage.gpus():g}")
-        rows.append([stage.name, *map(str, counts), *wishes, ", ".join(column.name for column in stage.writes())])
+        wishes = (f"{stage.cpus():g}", f"{pipeline.gpu.share_of(stage):g}")
+        names = ", ".join(column.name for column in pipeline.written[stage.name])
+        rows.append([stage.name, *map(str, counts), *wishes, names])
     return aligned(rows)

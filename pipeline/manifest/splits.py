@@ -3,6 +3,9 @@
 Identities of ``test`` are seen in ``train``; identities of ``ood`` are not (Zhou et al., ECCV 2022, section 3). Here a
 source video may not stand in both ``train`` and ``ood`` either: it would carry its room, light and microphone along.
 
+Ids may hide who is who. Where a built data set has the faces of the clips (``[dataset] faces``), ids that show one face
+(`pipeline.dataset.leaks`) count as one here.
+
 A person may be unknown (None). Whether ``train`` has shown them cannot be checked, so derived splits leave their clips
 in ``train``, and a data set that has both splits and an unknown person in either of them gets a warning.
 """
@@ -11,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.dataset.leaks import PERSON, Leak
 from pipeline.manifest.clips_csv import ClipRow
 from pipeline.settings import LARGEST_WHOLE, shown
 from schemas.errors import UserError
@@ -44,17 +48,32 @@ class SplitRule:
         return SplitRule(float(shares[0]), float(shares[1]), int(seed))
 
 
-def derive_splits(clips: Sequence[ClipRow], rule: SplitRule) -> dict[str, str]:
+Key = tuple[str, str]  # ("identity" or "source", id)
+
+
+def keys_of(leaks: Iterable[Leak]) -> dict[tuple[Key, Key], Leak]:
+    """What is one person although it has two keys, and what says so. Somebody unknown goes with the clip's source."""
+    found = {}
+    for leak in leaks:
+        one, other = (
+            ("identity", row.person) if row.person else ("source", row.source_id) for row in (leak.one, leak.other)
+        )
+        if leak.kind == PERSON and one != other:
+            found[one, other] = leak
+    return found
+
+
+def derive_splits(clips: Sequence[ClipRow], rule: SplitRule, same: Collection[tuple[Key, Key]] = ()) -> dict[str, str]:
     """A split for every clip: ``ood`` takes whole groups of connected people, ``test`` clips of people left in train.
 
     Clips of which a person is unknown stay in ``train``.
 
-    Deterministic: it depends on ids and the seed, not on the order of rows.
+    ``same`` are pairs of keys of `keys_of`. Deterministic: it depends on ids and the seed, not on the order of rows.
     """
     order = sorted(clips, key=lambda clip: _draw(rule.seed, clip.clip_id))
     splits = {clip.clip_id: "train" for clip in clips}
     room = rule.ood * len(clips)
-    for group in _connected(order):
+    for group in _connected(order, same):
         if len(group) <= room and not any(map(_is_anonymous, group)):
             room -= len(group)
             splits.update((clip.clip_id, "ood") for clip in group)
@@ -69,10 +88,13 @@ def derive_splits(clips: Sequence[ClipRow], rule: SplitRule) -> dict[str, str]:
     return splits
 
 
-def check_splits(path: Path, clips: Sequence[ClipRow], splits: Mapping[str, str]) -> list[str]:
+def check_splits(
+    path: Path, clips: Sequence[ClipRow], splits: Mapping[str, str], same: Mapping[tuple[Key, Key], Leak] | None = None
+) -> list[str]:
     """Warnings on the splits of a data set, one of a kind, with the number of clips.
 
-    `UserError`, which names both rows, if an identity or a source stands in both ``train`` and ``ood``.
+    `UserError`, which names both rows, if an identity or a source stands in both ``train`` and ``ood``, under one id or
+    under two of which the faces say, by `keys_of`, that they are one.
     """
     train = [clip for clip in clips if splits[clip.clip_id] == "train"]
     in_train = {key: clip for clip in train for key in _keys(clip)}
@@ -88,6 +110,14 @@ def check_splits(path: Path, clips: Sequence[ClipRow], splits: Mapping[str, str]
         new = [person for person in sorted(_people(clip)) if ("identity", person) not in in_train]
         if splits[clip.clip_id] == "test" and train and new:
             new_people.append((clip, new[0]))
+    in_ood = {key: clip for clip in clips if splits[clip.clip_id] == "ood" for key in _keys(clip)}
+    for pair, leak in (same or {}).items():
+        for ours, theirs in (pair, pair[::-1]):
+            if ours in in_train and theirs in in_ood:
+                raise UserError(
+                    f"{path}, lines {in_train[ours].line} and {in_ood[theirs].line}: {ours[0]} {ours[1]!r} stands in "
+                    f"train and {theirs[0]} {theirs[1]!r} in ood; {leak}: give them one id, or one split"
+                )
     warnings = []
     if new_people:
         clip, person = new_people[0]
@@ -114,15 +144,15 @@ def _people(clip: ClipRow) -> set[str]:
     return {person for person in (clip.speaker_id, clip.listener_id) if person is not None}
 
 
-def _keys(clip: ClipRow) -> list[tuple[str, str]]:
+def _keys(clip: ClipRow) -> list[Key]:
     return [("source", clip.source_id)] + [("identity", person) for person in sorted(_people(clip))]
 
 
-def _connected(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
+def _connected(clips: Sequence[ClipRow], same: Iterable[tuple[Key, Key]]) -> list[list[ClipRow]]:
     """Groups of clips that share people or sources, directly or through others; first seen first."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
+    parent: dict[Key, Key] = {}
 
-    def root(key: tuple[str, str]) -> tuple[str, str]:
+    def root(key: Key) -> Key:
         while parent.setdefault(key, key) != key:
             parent[key] = parent[parent[key]]
             key = parent[key]
@@ -132,7 +162,9 @@ def _connected(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
         first, *others = _keys(clip)
         for other in others:
             parent[root(other)] = root(first)
-    groups: dict[tuple[str, str], list[ClipRow]] = defaultdict(list)
+    for one, other in same:
+        parent[root(other)] = root(one)
+    groups: dict[Key, list[ClipRow]] = defaultdict(list)
     for clip in clips:
         groups[root(_keys(clip)[0])].append(clip)
     return list(groups.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,17 @@ class Table:
             raise self.error(key, "a share from 0 to 1")
         return float(value)
 
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "true or false")
+        return value
+
+    def one_of(self, key: str, allowed: Collection[str]) -> str:
+        if (value := self.text(key)) not in allowed:
+            raise self.error(key, ", ".join(allowed))
+        return value
+
     def names(self, key: str) -> tuple[str, ...] | None:
         value = self.values.get(key)
         if value is None:
@@ -147,6 +158,17 @@ class Table:
         if _is_written_below(path) and not file.resolve().is_relative_to(root.resolve()):
             raise self.error(key, f"a file that lies where its path says; a link leads to {file.resolve()}: write that")
         return file
+
+    def folder(self, key: str) -> Path:
+        """An existing folder, relative to the manifest."""
+        folder = self.document.path.parent / self.text(key)
+        try:
+            is_there = folder.is_dir()
+        except OSError:  # a name that is too long
+            is_there = False
+        if not is_there:
+            raise self.error(key, f"an existing folder, relative to the manifest; there is no {folder}")
+        return folder
 
     def url(self, key: str) -> str:
         value = self.text(key)

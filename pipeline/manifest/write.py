@@ -18,13 +18,15 @@ Table = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PairClip:
-    """A clip whose two videos are ready crops: a source of its own, shown from its first frame on."""
+    """A clip whose people have a video each: a source of its own, shown from its first frame on."""
 
     clip_id: str
     num_frames: int
-    files: Mapping[str, Path]  # speaker, listener and audio
+    files: Mapping[str, Path]  # by the manifest's keys: speaker, listener, and audio or each one's own
     labels: Sequence[str | None]  # attitude, speaker_id, listener_id, split; None or empty where nobody knows
     licence: str
+    video: str = ""  # the film that it was cut from, by name
+    cropped: bool = True  # whether the videos are ready crops
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -48,6 +50,7 @@ def write_pairs(path: Path, dataset: Table, pairs: Sequence[PairClip], stages: M
         end_s = f"{float(seconds_of(pair.num_frames)):.9f}"
         rows.append([pair.clip_id, 0, end_s, "", *pair.labels, pair.clip_id])
         files = {name: os.path.relpath(file, path.parent) for name, file in pair.files.items()}
-        sources.append({"id": pair.clip_id, **files, "licence": pair.licence})
+        more = ({"video": pair.video} if pair.video else {}) | ({} if pair.cropped else {"cropped": False})
+        sources.append({"id": pair.clip_id, **files, "licence": pair.licence, **more})
     write_csv(path.parent / dataset["clips"], [*CSV_COLUMNS, "clip_id"], rows)
     path.write_text(manifest_text(dataset, sources, stages), encoding="utf-8")

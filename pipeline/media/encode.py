@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import wave
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -32,9 +32,9 @@ PixelFormat = Literal["rgb24", "yuv420p"]
 
 
 class VideoWriter:
-    """Writes frames to an MP4 file, at 30 frames a second.
+    """Writes frames to an MP4 file, at 30 frames a second where nothing else is asked for.
 
-    Without B-frames, so that frame k is at k/30 s for every reader, edit lists or not.
+    Without B-frames, so that frame k is at k/30 s, or k/``fps``, for every reader, edit lists or not.
 
     Parameters
     ----------
@@ -42,8 +42,10 @@ class VideoWriter:
     size : (width, height) in pixels, both even.
     crf : x264's constant rate factor, 0 (lossless) to 51; 18 is hard to tell from the source.
     preset : x264's speed preset.
+    x264 : options of x264 that go beyond the preset, as ``name=value:name=value``.
     pixels : what frames are: ``rgb24`` (height, width, 3), or ``yuv420p``, the planes below each other, (1.5 height,
         width), in BT.601 with limited range; uint8 either way, everything else is a ValueError.
+    fps : frames a second of a film on another clock than the clips', whose frames `pipeline.clock.frames_at` tells.
 
     `OSError` if ffmpeg failed; the message holds what it printed.
     """
@@ -55,7 +57,9 @@ class VideoWriter:
         *,
         crf: int = 18,
         preset: str = "veryfast",
+        x264: str = "",
         pixels: PixelFormat = "rgb24",
+        fps: int = FPS,
     ) -> None:
         if any(side < 2 or side % 2 for side in size):
             raise ValueError(f"{path}: 4:2:0 video needs an even width and height, found {size[0]} x {size[1]}")
@@ -63,7 +67,7 @@ class VideoWriter:
         self.size = size
         self.num_frames = 0
         self._shape = (size[1], size[0], 3) if pixels == "rgb24" else (size[1] * 3 // 2, size[0])
-        self._ffmpeg = _start_encoder(self.path, _raw_frames(size, pixels), crf, preset)
+        self._ffmpeg = _start_encoder(self.path, _raw_frames(size, pixels, fps), crf, preset, x264)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -109,24 +113,29 @@ class VideoWriter:
         self.path.unlink(missing_ok=True)
 
 
-def _raw_frames(size: tuple[int, int], pixels: PixelFormat) -> Any:
+def _raw_frames(size: tuple[int, int], pixels: PixelFormat, fps: int) -> Any:
     """What ffmpeg reads from its standard input, as 4:2:0 planes in BT.601 with limited range."""
     import ffmpeg
 
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pixels, video_size=size, framerate=FPS)
+    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pixels, video_size=size, framerate=fps)
     if pixels == "yuv420p":
         return frames
     exact = "bicubic+accurate_rnd+full_chroma_int+bitexact"
     return frames.filter("scale", out_color_matrix="bt601", out_range="tv", flags=exact)
 
 
-def _start_encoder(path: Path, frames: Any, crf: int, preset: str) -> Any:
+def _start_encoder(path: Path, frames: Any, crf: int, preset: str, x264: str) -> Any:
     """An ffmpeg process that encodes raw frames from its standard input."""
     import imageio_ffmpeg
 
     coded = {"vcodec": "libx264", "crf": crf, "preset": preset, "bf": 0, "g": _GOP_FRAMES, **_FILE}
     colours = {"pix_fmt": "yuv420p", "colorspace": "smpte170m", "color_range": "tv"}
-    exact = {**_EXACT, "filter_threads": 1, "flags:v": "+bitexact", "x264-params": "cpu-independent=1"}
+    exact = {
+        **_EXACT,
+        "filter_threads": 1,
+        "flags:v": "+bitexact",
+        "x264-params": ":".join(filter(None, ("cpu-independent=1", x264))),
+    }
     file = frames.output(str(path.resolve()), **coded, **colours, **exact)
     quiet = file.global_args("-hide_banner", "-loglevel", "error", "-y")
     process = quiet.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
@@ -154,13 +163,17 @@ def add_sound(video: Path, sound: Path, path: Path) -> None:
         raise OSError(f"ffmpeg could not write {path}: {said}") from None
 
 
-def read_video(path: Path) -> Iterator[np.ndarray]:
-    """All frames of one of our own files as RGB, uint8 (height, width, 3). Foreign files go through `SourceReader`."""
+def read_video(path: Path, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
+    """Frames of one of our own files as RGB, uint8 (height, width, 3): all, or those whose numbers are wanted.
+
+    Foreign files go through `SourceReader`.
+    """
     import av
 
     with av.open(str(path), **_OURS) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24", threads=1)
+        for number, frame in enumerate(container.decode(video=0)):
+            if wanted is None or number in wanted:  # turning a frame into RGB takes as long as decoding it
+                yield frame.to_ndarray(format="rgb24", threads=1)
 
 
 def count_frames(path: Path) -> int:
@@ -180,6 +193,12 @@ def write_wav(path: Path, samples: np.ndarray) -> None:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE_HZ)
         file.writeframes(pcm.tobytes())
+
+
+def level_dbfs(samples: np.ndarray) -> float:
+    """Mean level of samples within +-1 in dB of a full-scale square wave; -200 for digital silence."""
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    return float(10 * np.log10(max(power, 1e-20)))
 
 
 def read_wav(path: Path) -> tuple[np.ndarray, int]:

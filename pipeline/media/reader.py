@@ -7,9 +7,12 @@ that the child sends is executed or unpickled. Whatever a source does to the chi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,12 @@ import numpy as np
 
 from pipeline.clock import Span, VideoTimes
 from pipeline.media.encode import PixelFormat
-from pipeline.media.sandbox import MEDIA_REASONS, Child, MediaError, ReadingLimits
+from pipeline.media.sandbox import CPU, DAMAGES, MEDIA_REASONS, Child, KilledError, MediaError, ReadingLimits
 
-__all__ = ["MEDIA_REASONS", "AudioInfo", "ReadingLimits", "MediaError", "SourceInfo", "SourceReader"]
+__all__ = ["DAMAGES", "MEDIA_REASONS", "AudioInfo", "ReadingLimits", "MediaError", "SourceInfo", "SourceReader"]
 
 DEFAULT_LIMITS = ReadingLimits()
+MOST_KILLS = 3  # of the child in one request, after which its source is taken for the cause
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,14 @@ class SourceReader:
     The child starts with the first request and ends with `close`, with the ``with`` block or with this process. One
     request runs at a time: an iterator that is not read to its end is abandoned by the next request.
     Every method raises `MediaError`, with a reason of `MEDIA_REASONS`, if the source does not give what was asked for.
-    ``path`` is a regular file on this machine.
+    ``path`` is a regular file on this machine, ``decoder`` `CPU` or `NVDEC`: where there is no GPU that can decode
+    the film it is decoded on the CPU, to the same bytes, and stderr says so once.
     """
 
-    def __init__(self, path: Path, limits: ReadingLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, path: Path, limits: ReadingLimits = DEFAULT_LIMITS, decoder: str = CPU) -> None:
         self.path = Path(path)
         self.limits = limits
+        self.decoder = decoder
         self._info: SourceInfo | None = None
         self._times: VideoTimes | None = None
         self._child: Child | None = None
@@ -102,39 +108,115 @@ class SourceReader:
             self._times = VideoTimes(pts, Fraction(header["time_base"]), Fraction(header["origin_s"]))
         return self._times
 
-    def audio(self, span: Span) -> np.ndarray:
-        """The sound of a span: float32 (sample,), 44.1 kHz, mean of the channels, within +-1.
+    def times_around(self, span: Span) -> tuple[VideoTimes, np.ndarray]:
+        """Timestamps of the frames around a span, and which of them (frame,) are keyframes, for films of hours.
+
+        From the keyframe at or before the span's start to the one after its end, read without the rest of the file;
+        indices into these times count from there. Where packets do not tell keyframes, none is one.
+        """
+        header, found = self._fetch("times_around", start_s=str(span.start_s), end_s=str(span.end_s))
+        if found.ndim != 2 or len(found) != 2 or not found.size:
+            raise self._nonsense(f"{found.dtype} {found.shape} for the times of frames")
+        times = VideoTimes(found[0], Fraction(header["time_base"]), Fraction(header["origin_s"]))
+        return times, found[1].astype(bool)
+
+    def audio_length(self) -> tuple[int, float]:
+        """Channels of the sound track and its duration in seconds, also of a file without a picture."""
+        facts, _ = self._fetch("audio_info")
+        try:
+            return int(facts["channels"]), float(facts["duration_s"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._nonsense(f"{facts} ({error})") from None
+
+    def audio(self, span: Span, *, exact: bool = True, channel: int | None = None) -> np.ndarray:
+        """The sound of a span: float32 (sample,), 44.1 kHz, a channel or the mean of all, within +-1.
 
         Sample n stands for the source's ``span.start_s + n/44100``, to half a sample. Where the source has no sound
-        (before its track, after it, in holes of its timestamps) the samples are 0.
+        (before its track, after it, in holes of its timestamps) the samples are 0. Not ``exact`` is to the clock of the
+        container, a millisecond in Matroska, whose sound is otherwise counted from the film's beginning.
         """
-        _, samples = self._fetch("audio", start_s=str(span.start_s), num_samples=span.num_samples)
-        return samples
+        return self.heard(span, exact=exact, channel=channel)[0]
 
-    def frames(self, pts: np.ndarray, size: tuple[int, int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def heard(self, span: Span, *, exact: bool = True, channel: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """`audio`, and the frames (frame,) of the span whose sound is damaged, bool.
+
+        Damaged are samples of which the decoder complained, those after them, and holes within the track.
+        """
+        wanted = {"start_s": str(span.start_s), "num_samples": span.num_samples}
+        header, samples = self._fetch("audio", **wanted, exact=exact, channel=channel)
+        damaged = np.zeros(span.num_samples, bool)
+        try:
+            for first, stop in header["damaged"]:
+                damaged[first:stop] = True
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._nonsense(f"{header} ({error})") from None
+        return samples, damaged.reshape(span.num_frames, -1).any(axis=1)
+
+    def frames(
+        self,
+        pts: np.ndarray,
+        size: tuple[int, int] | None = None,
+        *,
+        keyframes: bool = False,
+        keep: bool = False,
+        watched: bool = False,
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Whole frames as RGB.
 
         Parameters
         ----------
         pts : (n,) timestamps from `frame_times`, not falling; a repeated one is repeated.
         size : (width, height) to shrink to by area averaging; None keeps the source's.
+        keyframes : whether all of them are keyframes, so that no other needs to be decoded.
+        keep : whether `crops` of them are to follow, for which they then need not be decoded again, as far as the
+            reader's limits let them wait in the child's memory.
+        watched : whether `damage` of the same timestamps is to follow, which then costs nothing.
 
         Yields
         ------
         position in ``pts``, uint8 (height, width, 3)
         """
         shape = None if size is None else (size[1], size[0], 3)
-        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), size=size)
+        how = {"size": size, "keyframes": keyframes, "keep": keep, "watched": watched}
+        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), **how)
+
+    def keep_only(self, regions: np.ndarray) -> None:
+        """Of the frames that are being read with ``keep``, these parts (region, 4) alone: more frames find room.
+
+        Parts are x1, y1, x2, y2 in pixels of the upright picture. They change no crop, only what it costs: what was not
+        kept is decoded again.
+        """
+        if self._child is not None:
+            with suppress(MediaError):  # a child that is gone is found out by who waits for its answers
+                self._child.tell({"keep_only": np.asarray(regions, np.float64).tolist()})
+
+    def damage(self, pts: np.ndarray) -> np.ndarray:
+        """What is wrong with frames that a decoder shows, uint8 (n,): keys of `DAMAGES`, 0 where nothing is.
+
+        Found by `pipeline.media.damage`; it costs as much as decoding them once, unless they were just `watched`.
+        """
+        _, kinds = self._fetch("damage", pts=_rising(pts))
+        if kinds.shape != np.shape(pts) or kinds.dtype != np.uint8 or (kinds > max(DAMAGES)).any():
+            raise self._nonsense(f"{kinds.dtype} {kinds.shape} for what is wrong with {len(pts)} frames")
+        return kinds
+
+    def glances(self, pts: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+        """For timestamps (n,) that lie far apart, a frame soon after each, at two thirds of the price.
+
+        Frames on which no other leans are passed over. Yields as `frames`.
+        """
+        yield from self._pictures("glances", len(pts), (size[1], size[0], 3), pts=_rising(pts), size=size)
 
     def crops(
         self, pts: np.ndarray, boxes: np.ndarray, size: int, *, pixels: PixelFormat = "rgb24"
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Square crops of frames, resampled to one size.
 
-        Resampled straight from the decoded planes with a triangle filter that widens when it shrinks (Pillow's
-        ``BILINEAR`` with a fractional box): smooth under sub-pixel motion, free of aliasing, and in integer
-        arithmetic, so the same on every machine. Outside the picture its edge is repeated: black would put a hard
-        edge into the crop that moves with the box.
+        Resampled straight from the decoded planes with a triangle filter that widens when it shrinks (libswscale's
+        ``bilinear`` for squares in steps of two pixels, which cost a fifth, else Pillow's ``BILINEAR`` with a
+        fractional box): smooth under sub-pixel motion, free of aliasing, and in integer arithmetic, so the planes are
+        the same on every machine. Outside the picture its edge is repeated: black would put a hard edge into the crop
+        that moves with the box.
 
         Parameters
         ----------
@@ -184,14 +266,24 @@ class SourceReader:
     def _stream(self, command: str, **arguments: Any) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         if not self._idle:  # no child yet, or one that is in the midst of an abandoned answer
             self.close()
-        child = self._child = self._child or Child(self.path, self.limits)
         self._serial += 1
-        serial, self._idle = self._serial, False
-        for answer in child.ask({"command": command, **arguments}):
-            yield answer
-            if self._serial != serial or self._child is not child:
-                raise RuntimeError(f"{self.path}: this iterator was abandoned by a later request to its reader")
-        self._idle = True
+        serial, self._idle, given, kills = self._serial, False, 0, 0
+        while not self._idle:
+            child = self._child = self._child or Child(self.path, self.limits, self.decoder)
+            try:
+                for answer in islice(child.ask({"command": command, **arguments}), given, None):
+                    yield answer
+                    given += 1
+                    if self._serial != serial or self._child is not child:
+                        raise RuntimeError(f"{self.path}: this iterator was abandoned by a later request to its reader")
+                self._idle = True
+                if child.without_gpu:
+                    _say_once(f"warning: films are decoded on the CPU: {child.without_gpu}")
+            except KilledError:  # another one gives the same answers
+                self.close()
+                kills += 1
+                if kills > MOST_KILLS:
+                    raise
 
     def _sane(self, boxes: np.ndarray, num_frames: int) -> list[Any]:
         """Boxes as lists, or ValueError for what no caller can mean."""
@@ -202,6 +294,11 @@ class SourceReader:
         if not (np.isfinite(array).all() and (sides >= 1).all() and (np.abs(array) <= furthest).all()):
             raise ValueError(f"{self.path}: expected boxes of 1 px or more within {furthest} px, found {array}")
         return list(array.tolist())
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _rising(pts: np.ndarray) -> list[int]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+CPU, NVDEC = "cpu", "nvdec"  # what decodes pictures
 MEDIA_REASONS = {
     "unreadable": "the source is missing, empty, cut off or no video file",
     "not_allowed": "its container or codec is not on the reader's list",
@@ -34,6 +35,15 @@ MEDIA_REASONS = {
     "timed_out": "reading it took longer than the limit",
     "out_of_memory": "reading it took more memory than the limit",
     "decoder_crashed": "the decoder died on it",
+}
+
+WHOLE, FAILED, LEANS, LOOKS, UNSURE, MISSING = range(6)  # what a frame is
+DAMAGES = {
+    FAILED: "the decoder complains",
+    LEANS: "decoded from one of those",
+    LOOKS: "changed as no film does",
+    UNSURE: "close to one of those",
+    MISSING: "not shown at all",
 }
 
 ANSWER = struct.Struct("<IQ")  # length of the JSON header, length of the raw array
@@ -53,23 +63,33 @@ class MediaError(Exception):
         self.detail = detail
 
 
+class KilledError(MediaError):
+    """Somebody has killed the child, for want of memory or by hand: no source can do that."""
+
+
 @dataclass(frozen=True)
 class ReadingLimits:
     """What reading one source may cost."""
 
     wall_s: float = 600.0  # of waiting for the child in one request
     cpu_s: int = 7200  # processor time of the child in its whole life
-    memory_bytes: int = 2 << 30  # address space of the child; 1080p takes a third of it, 4K H.265 half of it
+    memory_bytes: int = 2 << 30  # address space of the child; 1080p and what is kept: 0.8 GB; 4K H.265 alone: 1
     max_side_px: int = 4096  # larger sources are refused
     max_duration_s: float = 12 * 3600.0  # longer sources are refused
-    threads: int = 2  # of the decoder; they do not change the pixels
+    threads: int = 1  # of the decoder; of a damaged film several show other pixels from time to time
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of what waits to be cropped, less than half of what decoding leaves."""
+        return self.memory_bytes // 5
 
 
 class Child:
     """A process of ``child.py`` that has one source open, a regular file."""
 
-    def __init__(self, path: Path, limits: ReadingLimits) -> None:
-        self._path = path
+    def __init__(self, path: Path, limits: ReadingLimits, decoder: str = CPU) -> None:
+        self._path, self._decoder = path, decoder
+        self.without_gpu = ""  # why pictures are decoded on the CPU although a GPU was asked for
         self._limits = limits
         self._left_s = limits.wall_s
         source = _open_regular(path)
@@ -77,12 +97,12 @@ class Child:
         script = Path(__file__).with_name("child.py")
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-B", str(script), str(source)],
+                [sys.executable, "-I", "-B", str(script), str(source), decoder],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(source,),
-                env=_CHILD_ENVIRONMENT,
+                env=_CHILD_ENVIRONMENT if decoder == CPU else _CHILD_ENVIRONMENT | _gpu_environment(),
             )
         finally:
             os.close(source)
@@ -113,8 +133,13 @@ class Child:
                 found = _printable(header["bug"])
                 raise RuntimeError(f"the media reader has a bug that {self._path.name} brings out:\n{found}")
             if header.get("done"):
+                self.without_gpu = "" if self._decoder == CPU else _printable(header.get("without_gpu") or "")
                 return
             yield header, array
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Something that has no answer, at any time."""
+        self._send(message)
 
     def _send(self, message: dict[str, Any]) -> None:
         self._in_time(self._socket.sendall, json.dumps(message).encode() + b"\n")
@@ -166,11 +191,18 @@ class Child:
             return RuntimeError(f"the media reader's process ended with status {status}:\n{last_words}")
         if status == -signal.SIGXCPU:
             return MediaError("timed_out", f"{self._path.name}: more than {self._limits.cpu_s} s of processor time")
+        kind = KilledError if status == -signal.SIGKILL else MediaError
         ended_by = signal.Signals(-status).name
-        return MediaError("decoder_crashed", f"{self._path.name}: the reader's process ended by {ended_by}")
+        return kind("decoder_crashed", f"{self._path.name}: the reader's process ended by {ended_by}")
 
     def _nonsense(self, found: str) -> MediaError:
         return MediaError("decoder_crashed", f"{self._path.name}: the reader's process sent {found}")
+
+
+def _gpu_environment() -> dict[str, str]:
+    """Which GPU is ours, and where its driver lies on machines that keep it elsewhere."""
+    everything = dict(os.environ)
+    return {name: everything[name] for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH") if name in everything}
 
 
 def _printable(text: Any) -> str:

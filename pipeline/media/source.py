@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import NoReturn
 
@@ -16,13 +16,17 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from pipeline.media.kept import KeptFrames
+from pipeline.media.nvdec import Gpu, as_on_cpu
 from pipeline.media.sandbox import MediaError, ReadingLimits
 
 # Containers that are one file. Playlists, image sequences and devices, which lead to others, are left out.
-CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "wav")
+PICTURES = ("png_pipe", "jpeg_pipe", "webp_pipe")  # one picture each, a video of one frame
+CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "wav", *PICTURES)
 VIDEO_DECODERS = (
     "h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores", "theora",
     "h263", "flv", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "dvvideo", "ffv1", "rawvideo",
+    "png", "webp",
 )  # fmt: skip
 AUDIO_DECODERS = (
     "aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "opus", "vorbis", "flac", "alac", "wmav1", "wmav2",
@@ -41,14 +45,21 @@ _MICROSECOND = Fraction(1, av.time_base)
 class MediaSource:
     """The source file, opened anew for every request so that none inherits a decoder's state."""
 
-    def __init__(self, file: io.FileIO, limits: ReadingLimits) -> None:
+    def __init__(self, file: io.FileIO, limits: ReadingLimits, gpu: Gpu | None = None, without_gpu: str = "") -> None:
         self.file = file
         self.limits = limits
+        self.gpu = gpu  # that decodes pictures
+        self.without_gpu = without_gpu  # why none does although one was asked for
         self.pixel_aspect = Fraction(1)  # width by height of a stored pixel, known once the video was opened
+        self.watched = (0, -1)  # the first and last timestamp of a span whose frames were judged
+        self.damage: dict[int, int] = {}  # what each of them is, by its timestamp
+        self.kept = KeptFrames(0)  # of the latest reading that was asked to keep its frames
 
-    def open(self) -> InputContainer:
+    def open(self, gpu: Gpu | None = None) -> InputContainer:
         self.file.seek(0)
         reading = {"container_options": _OPTIONS, "metadata_errors": "ignore", "io_open": _refuse}
+        if gpu is not None:
+            reading["hwaccel"] = gpu.how
         try:
             container = av.open(self.file, mode="r", **reading)
         except av.error.ArgumentError as error:  # what libav answers to a container off the list
@@ -62,7 +73,13 @@ class MediaSource:
 
     def open_video(self) -> tuple[InputContainer, VideoStream]:
         """The container and its video stream, ready to decode."""
-        container = self.open()
+        try:
+            container = self.open(self.gpu)
+        except MediaError as error:
+            if self.gpu is None:
+                raise
+            self.gpu, self.without_gpu = None, f"the GPU refuses ({error.detail})"
+            container = self.open()
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or Disposition.attached_pic in stream.disposition:
             raise MediaError("no_video", f"{container.format.name} with {len(container.streams)} other streams")
@@ -111,14 +128,31 @@ def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Ite
 
 def decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Frame]:
     """The frames of a stream from where the container stands; packets that cannot be decoded are passed over."""
-    for packet in packets(container, stream):
+    context = stream.codec_context
+    assert context is not None
+    try:
+        for _, frames in answers(packets(container, stream)):
+            if context.is_hwaccel:
+                yield from (as_on_cpu(frame, context.codec.canonical_name) for frame in frames or ())
+            else:
+                yield from frames or ()
+    finally:
+        # The decoder's threads work ahead, and wait for Python where libav's complaints are heard (`damage.overheard`).
+        # PyAV frees a decoder, whenever it is collected, in Python's own lock: each would wait for the other for ever.
+        context.flush_buffers()  # waits for the threads outside of the lock
+
+
+def answers(given: Iterable[Packet]) -> Iterator[tuple[Packet, list[Frame] | None]]:
+    """Packets, each with the frames that the decoder shows once it has it; None where it cannot be decoded."""
+    for packet in given:
         is_end = packet.dts is None and packet.pts is None
         if not packet.size and not is_end:  # a dropped frame of an AVI; a decoder takes an empty packet for the end
             continue
         try:
-            yield from packet.decode()
+            frames: list[Frame] | None = list(packet.decode())
         except (av.error.InvalidDataError, av.error.EOFError):
-            continue
+            frames = None
+        yield packet, frames
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from typing import Any
@@ -15,22 +15,27 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
-from pipeline.media.sandbox import MediaError
+from pipeline.media.damage import Watch, overheard
+from pipeline.media.kept import BYTE_PLANES, Box, Cell, KeptFrames, Stored, as_planes, of_cell, rows_of
+from pipeline.media.sandbox import MISSING, MediaError
 from pipeline.media.source import MediaSource, decoded, origin_s, packets
 
 Answer = tuple[dict[str, Any], np.ndarray]
-Box = tuple[float, float, float, float]
 TimedFrames = Iterator[tuple[int, VideoFrame]]
+Decode = Callable[[InputContainer, VideoStream], Iterator[VideoFrame]]
 
 _LEADS_S = (0, 2, 10, 60)  # how far before a wanted frame to look for a keyframe, one try after the other
+_NEXT_KEYFRAME_S = 30  # longest wait for one behind a span
+_TAIL_S = 2  # how far behind a span to decode for one
 _HIDDEN_FRAMES = ("vp8",)  # codecs whose packets may hold a frame that is never shown
-_BYTE_PLANES = ("yuv420p", "yuvj420p")  # crops are cut from these; other formats are converted first
 _BT601 = (2, 5, 6)  # AVCOL_SPC_UNSPECIFIED, which every decoder takes for it, _BT470BG, _SMPTE170M
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _HDR_CURVES = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same with and without vector instructions
 _NOTHING = np.empty(0, np.uint8)
 
 
@@ -39,12 +44,12 @@ def read_info(source: MediaSource) -> Iterator[Answer]:
     container, stream = source.open_video()
     _, frame = _first(container, stream)
     _refuse_what_needs_conversion(frame)
-    turns, sound = _quarter_turns(frame), container.streams.best("audio")
-    width, height = _square_size(frame, source.pixel_aspect)[:: -1 if turns % 2 else 1]
+    stored, sound = Stored.of(frame, source.pixel_aspect), container.streams.best("audio")
+    width, height = stored.square_size[:: -1 if stored.turns % 2 else 1]
     facts = {
         "width": width,
         "height": height,
-        "rotation_deg": 90 * turns,
+        "rotation_deg": 90 * stored.turns,
         "container": container.format.name,
         "video_codec": stream.codec_context.codec.canonical_name,
         "pixel_format": frame.format.name,
@@ -74,22 +79,149 @@ def read_frame_times(source: MediaSource) -> Iterator[Answer]:
     yield header, np.frombuffer(pts, dtype=np.int64)
 
 
-def read_frames(source: MediaSource, pts: list[int], size: Sequence[int] | None) -> Iterator[Answer]:
+def read_times_around(source: MediaSource, start_s: str, end_s: str) -> Iterator[Answer]:
+    """Timestamps and keyframes around a span, see `SourceReader.times_around`."""
+    container, stream = source.open_video()
+    origin = origin_s(container)
+    first, last = (math.floor((Fraction(time_s) + origin) / stream.time_base) for time_s in (start_s, end_s))
+    found = _times_around(source, first, last)
+    if found is None:  # packets do not tell: all frames of the file do
+        ((header, pts),) = read_frame_times(source)
+        before, after = np.searchsorted(pts, [first, last], side="right")
+        some = pts[max(before - 1, 0) : after + 1]
+        yield header, np.stack([some, np.zeros_like(some)])
+        return
+    if not found.size:
+        raise MediaError("damaged", f"no frame from {float(Fraction(start_s)):.3f} s on")
+    yield {"time_base": str(stream.time_base), "origin_s": str(origin)}, found
+
+
+def read_frames(
+    source: MediaSource,
+    pts: list[int],
+    size: Sequence[int] | None,
+    keyframes: bool = False,
+    keep: bool = False,
+    watched: bool = False,
+) -> Iterator[Answer]:
     """Whole frames as RGB, see `SourceReader.frames`."""
+    if keep:
+        source.kept = KeptFrames(source.limits.kept_bytes)
+    watched = watched and source.gpu is None  # a GPU complains of nothing
+    frames = _watched(source, pts) if watched else _from(source, pts, "NONKEY" if keyframes else "DEFAULT")
     last, rgb = None, _NOTHING
-    for position, frame in _chosen(_from(source, pts), pts):
+    for position, frame in _chosen(frames, pts):
         if frame is not last:
             last, rgb = frame, _whole(frame, size, source.pixel_aspect)
+            if keep:
+                source.kept.add(pts[position], frame, source.pixel_aspect)
         yield {"position": position}, rgb
+    if watched:
+        _spend(frames)
+
+
+def read_glances(source: MediaSource, pts: list[int], size: Sequence[int]) -> Iterator[Answer]:
+    """Single frames, see `SourceReader.glances`."""
+    for position, time in enumerate(pts):
+        near: VideoFrame | None = None
+        for at, frame in _from(source, [time], "NONREF"):
+            near = frame
+            if at >= time:
+                break
+        if near is None:
+            raise MediaError("damaged", f"no frame around timestamp {time} can be decoded")
+        yield {"position": position}, _whole(near, size, source.pixel_aspect)
 
 
 def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size: int, pixels: str) -> Iterator[Answer]:
     """Square crops, see `SourceReader.crops`."""
-    for position, frame in _chosen(_from(source, pts), pts):
-        planar = frame if frame.format.name in _BYTE_PLANES else frame.reformat(format=_BYTE_PLANES[0], threads=1)
-        stored = (_as_stored(box, frame, source.pixel_aspect) for box in boxes[position])
-        crops = (_crop(planar, frame, box, size) for box in stored)
+    kept = source.kept
+    is_kept = [kept.hold(time, of_frame, size) for time, of_frame in zip(pts, boxes, strict=True)]
+    missing = [time for time, is_here in zip(pts, is_kept, strict=True) if not is_here]
+    decoded_again = _chosen(_from(source, missing), missing) if missing else iter(())
+    croppers = [_Cropper(size) for _ in boxes[0]] if boxes else []
+    for position, time in enumerate(pts):
+        if is_kept[position]:
+            planar, stored = kept.picture(time)
+        else:
+            _, frame = next(decoded_again)
+            planar, stored = as_planes(frame), Stored.of(frame, source.pixel_aspect)
+        crops = (cropper.crop(planar, stored, box) for cropper, box in zip(croppers, boxes[position], strict=True))
         yield {"position": position}, np.stack([_as_pixels(crop, pixels) for crop in crops])
+        if time not in pts[position + 1 : position + 2]:
+            kept.drop(time)
+
+
+def read_damage(source: MediaSource, pts: list[int]) -> Iterator[Answer]:
+    """What is wrong with frames, see `SourceReader.damage`."""
+    if (pts[0], pts[-1]) != source.watched:
+        gpu, source.gpu = source.gpu, None
+        _spend(_watched(source, pts))
+        source.gpu = gpu
+    yield {}, np.array([source.damage.get(time, MISSING) for time in pts], np.uint8)
+
+
+def _watched(source: MediaSource, pts: list[int]) -> TimedFrames:
+    """`_from`, and what is behind as far as it tells of these frames; when all is read, ``source.damage`` is known."""
+    with overheard() as said:
+        watch = Watch(said, pts[0], source.file)
+        yield from _looked_at(source, watch, pts[0], pts[-1])
+        if watch.begins_badly:  # of an open group decoders complain where they did not begin before it
+            begin, watch = watch.begin, Watch(said, pts[0], source.file)
+            _spend(_looked_at(source, watch, begin - 1, pts[-1]))
+    source.watched, source.damage = (pts[0], pts[-1]), watch.kinds()
+
+
+def _looked_at(source: MediaSource, watch: Watch, start: int, last: int) -> TimedFrames:
+    for time, frame in _of_one_size(_from(source, [start], decode=watch.decoded)):
+        watch.look(time, frame)
+        yield time, frame
+        behind_s = (time - last) * (frame.time_base or 0)
+        if behind_s > 0 and (watch.is_told or frame.key_frame or behind_s > _TAIL_S):
+            break  # the keyframe behind the span tells whether what came before it was as it should be
+
+
+def _spend(frames: TimedFrames) -> None:
+    for _ in frames:
+        pass
+
+
+def _times_around(source: MediaSource, first: int, last: int) -> np.ndarray | None:
+    """Timestamps (0, frame), rising, and whether each is a keyframe's (1, frame); None where packets do not tell.
+
+    From the keyframe at or before ``first`` to the one after ``last``, without a look at the rest of the file.
+    """
+    seen: dict[int, bool] = {}
+    next_key: float = math.inf
+    wait = 0
+    for lead_s in (*_LEADS_S, None):
+        container, stream = source.open_video()
+        context, wait = stream.codec_context, math.ceil(_NEXT_KEYFRAME_S / stream.time_base)
+        if context.codec.canonical_name in _HIDDEN_FRAMES or (_is_avi(container) and context.has_b_frames):
+            return None
+        try:
+            if lead_s is not None:
+                container.seek(first - math.ceil(lead_s / stream.time_base), stream=stream)
+        except (av.error.FFmpegError, OSError):  # what a damaged index points to may be no place in a file
+            continue
+        seen, next_key = {}, math.inf
+        for packet in packets(container, stream):
+            if not packet.size or packet.is_discard or not (seen or packet.is_keyframe):
+                continue
+            if packet.pts is None or packet.pts in seen:
+                return None
+            if not seen and lead_s is not None and packet.pts > first:
+                break  # landed too late
+            seen[packet.pts] = packet.is_keyframe
+            if packet.is_keyframe and packet.pts > last:
+                next_key = min(next_key, packet.pts)
+            if packet.dts is not None and packet.dts > min(next_key, last + wait):
+                break  # none that comes later is shown earlier
+        if seen:
+            break
+    start = next((pts for pts, key in seen.items() if key), 0)  # what is shown before it leans on what lies before
+    rows = sorted((pts, int(key)) for pts, key in seen.items() if start <= pts <= min(next_key, last + wait))
+    return np.array(rows, np.int64).reshape(-1, 2).T
 
 
 def _packet_times(container: InputContainer, stream: VideoStream) -> array[int] | None:
@@ -112,11 +244,11 @@ def _is_avi(container: InputContainer) -> bool:
     return str(container.format.name) == "avi"
 
 
-def _timed(container: InputContainer, stream: VideoStream) -> TimedFrames:
+def _timed(container: InputContainer, stream: VideoStream, decode: Decode = decoded) -> TimedFrames:
     """Decoded frames with their timestamps, rising."""
     latest: float = -math.inf
     is_avi = _is_avi(container)
-    for frame in decoded(container, stream):
+    for frame in decode(container, stream):
         time = frame.dts if is_avi or frame.pts is None else frame.pts
         if is_avi and time is None:  # the last ones, which come after the last packet; a tick of an AVI is one frame
             time = latest + 1
@@ -131,8 +263,11 @@ def _first(container: InputContainer, stream: VideoStream) -> tuple[int, VideoFr
     raise MediaError("unreadable", "no frame could be decoded")
 
 
-def _from(source: MediaSource, pts: list[int]) -> TimedFrames:
+def _from(source: MediaSource, pts: list[int], skipped: str = "DEFAULT", decode: Decode = decoded) -> TimedFrames:
     """Frames from a clean start at or before the first wanted one, without decoding what lies before.
+
+    ``skipped`` are frames that are not decoded: libav's NONREF, on which no other leans, or NONKEY. ``decode`` begins
+    anew with every try.
 
     Containers seek by decoding time or by bytes, so a seek may land too late, or on frames whose references lie
     before it: then the next try starts earlier, the last one at the beginning of the file.
@@ -141,23 +276,21 @@ def _from(source: MediaSource, pts: list[int]) -> TimedFrames:
         container, stream = source.open_video()
         try:
             container.seek(pts[0] - math.ceil(lead_s / stream.time_base), stream=stream)
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, OSError):  # what a damaged index points to may be no place in a file
             continue
-        frames = _timed(container, stream)
+        if not (_is_avi(container) and stream.codec_context.has_b_frames):  # whose frames are told by counting
+            stream.codec_context.skip_frame = skipped
+        frames = _timed(container, stream, decode)
         head = next(frames, None)
         if head and head[1].key_frame and head[0] <= pts[0]:
             return chain([head], frames)
-    return _timed(*source.open_video())
+    return _timed(*source.open_video(), decode)
 
 
 def _chosen(frames: TimedFrames, pts: list[int]) -> Iterator[tuple[int, VideoFrame]]:
     """For every wanted timestamp the frame that has it."""
     position = 0
-    size: tuple[int, int] | None = None
-    for time, frame in frames:
-        if size not in (None, (frame.width, frame.height)):
-            raise MediaError("damaged", f"the picture's size changes to {frame.width} x {frame.height}")
-        size = frame.width, frame.height
+    for time, frame in _of_one_size(frames):
         while position < len(pts) and pts[position] == time:
             yield position, frame
             position += 1
@@ -169,9 +302,13 @@ def _chosen(frames: TimedFrames, pts: list[int]) -> Iterator[tuple[int, VideoFra
         raise MediaError("damaged", f"the frame with timestamp {pts[position]} cannot be decoded")
 
 
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Counterclockwise quarter turns that bring the frame upright."""
-    return int(round(frame.rotation / 90) % 4)
+def _of_one_size(frames: TimedFrames) -> TimedFrames:
+    size: tuple[int, int] | None = None
+    for time, frame in frames:
+        if size not in (None, (frame.width, frame.height)):
+            raise MediaError("damaged", f"the picture's size changes to {frame.width} x {frame.height}")
+        size = frame.width, frame.height
+        yield time, frame
 
 
 def _refuse_what_needs_conversion(frame: VideoFrame) -> None:
@@ -184,54 +321,69 @@ def _refuse_what_needs_conversion(frame: VideoFrame) -> None:
         raise MediaError("high_dynamic_range", f"its brightness is coded by {found}; convert it to BT.709 first")
 
 
-def _square_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
-    """Width and height of the stored picture once its pixels are square; its height is kept."""
-    return max(round(frame.width * pixel_aspect), 1), frame.height
-
-
 def _whole(frame: VideoFrame, size: Sequence[int] | None, pixel_aspect: Fraction) -> np.ndarray:
-    turns = _quarter_turns(frame)
+    stored = Stored.of(frame, pixel_aspect)
+    turns = stored.turns
     if size is None and pixel_aspect != 1:
-        size = _square_size(frame, pixel_aspect)[:: -1 if turns % 2 else 1]
+        size = stored.square_size[:: -1 if turns % 2 else 1]
     if size is None:
         rgb = frame.to_ndarray(format="rgb24", threads=1)
     else:
         width, height = size[::-1] if turns % 2 else size
-        rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA", threads=1)
+        how = Interpolation.AREA
+        if frame.format.name in BYTE_PLANES:  # in two thirds of the time of shrinking and converting in one step
+            how |= _EXACT
+            frame = frame.reformat(width, height, frame.format.name, interpolation=how, threads=1)
+        rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=how, threads=1)
     return np.ascontiguousarray(np.rot90(rgb, turns))
 
 
-def _crop(planar: VideoFrame, original: VideoFrame, box: Box, size: int) -> VideoFrame:
-    """One crop of a box of the stored picture, upright: each plane resampled on its own."""
-    turns, (x1, y1, x2, y2) = _quarter_turns(original), box
-    chroma_box = (x1 / 2, y1 / 2, x2 / 2, y2 / 2)
-    luma = _resampled(planar.planes[0], box, size)
-    chroma = [_resampled(plane, chroma_box, size // 2) for plane in planar.planes[1:]]
-    packed = np.concatenate([np.rot90(part, turns).ravel() for part in (luma, *chroma)])
-    crop = VideoFrame.from_ndarray(packed.reshape(-1, size), format=planar.format.name)  # (1.5 size, size)
-    crop.colorspace, crop.color_range = planar.colorspace, planar.color_range
-    return crop
+class _Cropper:
+    """Cuts one box out of frame after frame: each plane resampled on its own by a triangle filter.
+
+    Boxes in whole blocks of 2 x 2 of the stored pixels, as of heads that keep their place, by libswscale; others, which
+    it cannot cut, by Pillow at five times the cost. The two differ by rounding (57 dB and more), and where a sharp edge
+    crosses the crop's outermost row: Pillow sees what lies beyond it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._scaler = VideoReformatter()  # knows its filters as long as the box keeps its size
+
+    def crop(self, planar: VideoFrame, stored: Stored, upright: Box) -> VideoFrame:
+        """The crop of a box of the upright picture."""
+        size, turns = self._size, stored.turns
+        box = x1, y1, x2, y2 = stored.box(upright)
+        inside = min(x1, y1) >= 0 and x2 <= planar.width and y2 <= planar.height
+        if inside and all(edge % 2 == 0 for edge in box):
+            crop = self._scaled(planar, (int(x1), int(y1), int(x2), int(y2)))
+            parts = of_cell(crop, (0, 0, size, size)) if turns else []
+        else:
+            halves = (x1 / 2, y1 / 2, x2 / 2, y2 / 2)
+            luma = _resampled(planar.planes[0], box, size)
+            parts = [luma, *(_resampled(plane, halves, size // 2) for plane in planar.planes[1:])]
+        if parts:
+            packed = np.concatenate([np.rot90(part, turns).ravel() for part in parts])
+            crop = VideoFrame.from_ndarray(packed.reshape(-1, size), format=planar.format.name)  # (1.5 size, size)
+        crop.colorspace, crop.color_range = planar.colorspace, planar.color_range
+        return crop
+
+    def _scaled(self, planar: VideoFrame, cell: Cell) -> VideoFrame:
+        x1, y1, x2, y2 = cell
+        cut = VideoFrame(x2 - x1, y2 - y1, planar.format.name)
+        for place, part in zip(of_cell(cut, (0, 0, cut.width, cut.height)), of_cell(planar, cell), strict=True):
+            place[:] = part
+        how = Interpolation.BILINEAR | _EXACT
+        return self._scaler.reformat(cut, self._size, self._size, interpolation=how, threads=1)
 
 
 def _as_pixels(crop: VideoFrame, pixels: str) -> np.ndarray:
     is_ours = crop.format.name == "yuv420p" and crop.colorspace in _BT601 and crop.color_range != _FULL_RANGE
     if pixels == "yuv420p" and not is_ours:
-        crop = crop.reformat(format=pixels, dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
+        exactly = Interpolation.BICUBIC | _EXACT
+        ours = {"format": pixels, "dst_colorspace": "ITU601", "dst_color_range": "MPEG"}
+        crop = crop.reformat(**ours, interpolation=exactly, threads=1)
     return np.asarray(crop.to_ndarray(format=pixels, threads=1))
-
-
-def _as_stored(box: Box, frame: VideoFrame, pixel_aspect: Fraction) -> Box:
-    """A box of the upright picture with square pixels in the coordinates of the stored one."""
-    width, height = _square_size(frame, pixel_aspect)
-    x1, y1, x2, y2 = box
-    x1, y1, x2, y2 = (
-        (x1, y1, x2, y2),
-        (width - y2, x1, width - y1, x2),
-        (width - x2, height - y2, width - x1, height - y1),
-        (y1, height - x2, y2, height - x1),
-    )[_quarter_turns(frame)]
-    stretch = width / frame.width
-    return x1 / stretch, y1, x2 / stretch, y2
 
 
 def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:
@@ -240,11 +392,10 @@ def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:
     if x1 >= 0 and y1 >= 0 and x2 <= plane.width and y2 <= plane.height:
         image = Image.frombuffer("L", (plane.width, plane.height), plane, "raw", "L", plane.line_size, 1)
     else:
-        pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         margin = math.ceil(max(x2 - x1, y2 - y1) / size) + 1  # what the filter reaches
         left, top = math.floor(x1) - margin, math.floor(y1) - margin
         columns = np.arange(left, math.ceil(x2) + margin).clip(0, plane.width - 1)
         rows = np.arange(top, math.ceil(y2) + margin).clip(0, plane.height - 1)
-        image = Image.fromarray(pixels[rows[:, None], columns])
+        image = Image.fromarray(rows_of(plane)[rows[:, None], columns])
         box = (x1 - left, y1 - top, x2 - left, y2 - top)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))

@@ -19,7 +19,7 @@ def source_hashes(store: Store, sources: Iterable[Source]) -> dict[str, str]:
     no video. `UserError` if a file is not the one whose sha256 the manifest names.
     """
     path = store.ledger / "sources.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = store.read_json(path)
     found: dict[str, dict[str, Any]] = {}
     for source in sources:
         stamp = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files]

@@ -23,7 +23,7 @@ def absent_clips(manifest: Manifest, store: Store) -> Absent:
     found = {}
     for clip in manifest.clips:
         source = manifest.sources[clip.source_id]
-        if name := withdrawn(clip.columns(), ids):
+        if ids and (name := withdrawn(clip.columns(), ids)):
             found[clip.clip_id] = (TAKEDOWN, Outcome(clip.clip_id, "", REJECTED, "withdrawn", f"{name} is withdrawn"))
         elif source.url and not source.path.is_file():
             entry = availability.entry(source.source_id, source.url)
@@ -52,5 +52,6 @@ def describe_sources(manifest: Manifest) -> dict[str, SourceEntry]:
             availability=entry.outcome,
             date=entry.date,
             message=entry.message,
+            video=source.video,
         )
     return described

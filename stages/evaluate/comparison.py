@@ -10,18 +10,25 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline import clock
 from pipeline.media.reader import MediaError, SourceReader
+from pipeline.weights import find_weights
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Pooling, Quantity, Whose
 from stages.evaluate.metrics.embeddings import Embedding
 from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import ClipFacts, Misfit, Policy, frames_at
+
+if TYPE_CHECKING:
+    from stages.faces.detector import FaceDetector
+    from stages.speakers.syncnet import SyncNet
 
 CHUNK_FRAMES = 64  # decoded at a time: two chunks of 384x384 pictures are 57 MB
 
@@ -33,6 +40,7 @@ class Comparison(ClipFacts):
     sample: int  # number of the prediction among several for the same clip
     arrays: Clip
     videos: Mapping[Whose, Path]  # of those people of whom there is one
+    sound: Path | None  # of the reference
     metrics: tuple[str, ...]  # ids of those to be computed of this clip, or for which it has to bring embeddings
     of_reference: bool  # the reference takes the prediction's place
     policy: Policy
@@ -76,7 +84,11 @@ def work_on(task: Comparison) -> Measurement:
     definitions = task.definitions()
     if seen := {one for definition in definitions for one in definition.inputs if one.quantity.is_seen}:
         try:
-            _look(task, definitions, seen, result)
+            heard = {one for one in seen if one.quantity.value.heard}
+            if seen - heard:
+                _look(task, definitions, seen - heard, result)
+            for one in heard:
+                result.arrays[one], result.resolution = _with_sound(task, one.whose)
         except (MediaError, VideoMismatch) as error:
             misfit, words = error.args if isinstance(error, VideoMismatch) else (Misfit.UNREADABLE, error)
             return Measurement(misfit=(misfit, f"{task.clip_id}: {words}"))
@@ -120,6 +132,42 @@ def _look(task: Comparison, definitions: list[Definition], seen: set[Input], res
     result.arrays.update({one: np.concatenate(parts) for one, parts in pieces.items()})
 
 
+def _with_sound(task: Comparison, whose: Whose) -> tuple[np.ndarray, str]:
+    """What SyncNet sees and hears in a video with the reference's sound, (place, 2048), and the pictures' size.
+
+    NaN in one row where no face is found. The first frame always counts: without it the sound would begin early.
+    """
+    assert task.sound is not None, "`what_it_lacks` says so"
+    from stages.speakers import syncnet
+    from stages.speakers.mfcc import read_sound
+
+    network, detector = _syncnet()
+    with SourceReader(task.videos[whose]) as reader:
+        pts = reader.frame_times().pts
+        whole = replace(task, policy=replace(task.policy, first_frame="count"))
+        shown = _positions({whose: len(pts)}, whole)[whose]
+        pts = pts[shown[clock.frames_at(len(shown), syncnet.FILM_HZ)]]
+        boxes = syncnet.face_boxes((rgb for _, rgb in reader.frames(pts)), detector)
+        resolution = f"{reader.info().width}x{reader.info().height}"
+        if not np.isfinite(boxes).all():
+            return np.full((1, 2 * syncnet.EMBEDDING), np.nan, np.float32), resolution
+        faces = syncnet.squares((rgb for _, rgb in reader.frames(pts)), boxes)
+        return network.embeddings(faces, len(pts), read_sound(task.sound)), resolution
+
+
+@lru_cache(maxsize=1)
+def _syncnet() -> tuple[SyncNet, FaceDetector]:
+    """SyncNet, and who finds the faces for it; once a process."""
+    import torch
+
+    from stages.faces.detector import FaceDetector
+    from stages.speakers.syncnet import SyncNet
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    (checkpoint,) = find_weights(Quantity.SYNCNET.value.network).paths()
+    return SyncNet(checkpoint, device), FaceDetector(device)
+
+
 def _chunks(task: Comparison, people: list[Whose]) -> Iterator[dict[Input, np.ndarray]]:
     """Chunks of frames of one or both videos, of one length and size; `VideoMismatch` as the policy has it."""
     with ExitStack() as opened:
@@ -145,7 +193,8 @@ def _positions(lengths: dict[Whose, int], task: Comparison) -> dict[Whose, np.nd
         found = ", ".join(f"{whose.value} video {length}" for whose, length in wrong.items())
         raise VideoMismatch(Misfit.LENGTH, f"reference {task.num_frames} frames, {found}")
     goal = min(task.num_frames, *lengths.values()) if task.policy.length == "truncate" else task.num_frames
-    return {whose: frames_at(goal, length) for whose, length in lengths.items()}
+    first = 0 if task.policy.first_frame == "count" else 1
+    return {whose: frames_at(goal, length)[first:] for whose, length in lengths.items()}
 
 
 def _one_size(chunk: dict[Input, np.ndarray], task: Comparison) -> dict[Input, np.ndarray]:

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset.read import one_fitter, read_description
+from pipeline.dataset.read import no_video, one_fitter, read_description
 from pipeline.weights import WeightsError, find_weights
-from schemas.coefficients import STAGE, Provenance
+from schemas.coefficients import NAMED_BY, STAGE, Provenance
+from schemas.column import LISTENER
 from schemas.dataset import Description
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN, ClipScore
 from stages.evaluate import runs
 from stages.evaluate.comparison import Comparison, Measurement, work_on
-from stages.evaluate.metrics.definition import Clip, Definition, Input, Whose
+from stages.evaluate.metrics.definition import Clip, Definition, Input, Quantity, Whose
 from stages.evaluate.runs import FACTS, Misfit, Policy, ReferenceClip, Run, Sample
 
 NETWORK_GPUS = 0.25  # of a GPU for a clip: the network waits while the clip's videos are decoded
@@ -47,6 +48,7 @@ class Request:
     metrics: tuple[Definition, ...]
     splits: tuple[str, ...]
     policy: Policy = Policy()
+    role: str = LISTENER  # that all runs predict
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
     read; `MixedCoefficientsError` where coefficients of several fitters were to be compared.
     """
     description = read_description(request.reference)
-    clips = runs.read_reference(request.reference, request.splits, request.metrics)
+    clips = runs.read_reference(request.reference, request.splits, request.metrics, request.role)
+    if request.policy.first_frame != "count" and (short := [clip.clip_id for clip in clips if clip.num_frames < 2]):
+        raise UserError(f"{request.reference}: no frame is left of {', '.join(short)}; let the first one count")
     fitter = _one_fitter(request, description)
     own = Run(REFERENCE_RUN, (Sample(request.reference, None),))
     plans = [_plan(run, clips, request) for run in (*request.runs, own)]
@@ -117,7 +121,7 @@ def evaluate(request: Request, spread: Spread) -> Evaluation:
 def _one_fitter(request: Request, description: Description) -> Provenance | None:
     """The one maker of all coefficients; None where the metrics compare none."""
     fitted = any(one.quantity.value.stage == STAGE for metric in request.metrics for one in metric.inputs)
-    if not fitted or STAGE not in description.stages:
+    if not fitted or NAMED_BY.keys().isdisjoint(description.stages):
         return None
     return one_fitter([request.reference, *(s.data for run in request.runs for s in run.samples if s.data)])
 
@@ -138,7 +142,7 @@ def _plan(run: Run, clips: Sequence[ReferenceClip], request: Request) -> _Plan:
     own = run.name == REFERENCE_RUN
     wanted = [metric for metric in request.metrics if metric.perfect is None or not own]
     packed = [read_description(sample.data).packed if sample.data else [] for sample in run.samples]
-    reasons = {metric.id: what_it_lacks(metric, run, clips, packed) for metric in wanted}
+    reasons = {metric.id: what_it_lacks(metric, run, clips, packed, request.role) for metric in wanted}
     metrics = tuple(metric for metric in wanted if not reasons[metric.id])
     not_computed = {} if own else {(run.name, id): reason for id, reason in reasons.items() if reason}
     tasks, notes = [], []
@@ -146,17 +150,17 @@ def _plan(run: Run, clips: Sequence[ReferenceClip], request: Request) -> _Plan:
         tasks = [_task(clip, clip.arrays, None, 0, metrics, request.policy, own) for clip in clips]
     elif metrics:
         for number in range(len(run.samples)):
-            found, said = _tasks_of_sample(run, number, clips, metrics, request.policy)
+            found, said = _tasks_of_sample(run, number, clips, metrics, request)
             tasks, notes = tasks + found, notes + said
     return _Plan(run, metrics, not_computed, tuple(_with_all_samples(tasks, metrics)), tuple(notes))
 
 
 def _tasks_of_sample(
-    run: Run, number: int, clips: Sequence[ReferenceClip], metrics: Sequence[Definition], policy: Policy
+    run: Run, number: int, clips: Sequence[ReferenceClip], metrics: Sequence[Definition], request: Request
 ) -> tuple[list[Comparison], list[str]]:
     """A task for every clip that a sample has, and notes on what is missing or does not fit, unless it ends here."""
-    sample = run.samples[number]
-    predictions = runs.read_predictions(sample.data, metrics) if sample.data else None
+    sample, policy = run.samples[number], request.policy
+    predictions = runs.read_predictions(sample.data, metrics, request.role) if sample.data else None
     has = {clip.clip_id for clip in clips if predictions is None or clip.clip_id in predictions}
     if sample.videos is not None:
         has &= {clip.clip_id for clip in clips if (sample.videos / f"{clip.clip_id}.mp4").is_file()}
@@ -186,8 +190,9 @@ def _task(
     return Comparison(
         **{name: getattr(clip, name) for name in FACTS},
         sample=sample,
-        arrays={one: arrays[one] for one in inputs if one in arrays},
+        arrays={one: runs.counted(arrays[one], one, policy) for one in inputs if one in arrays},
         videos={whose: path for whose, path in videos.items() if path},
+        sound=clip.sound,
         metrics=tuple(metric.id for metric in metrics),
         of_reference=own,
         policy=policy,
@@ -228,18 +233,26 @@ def _complaint(run: Run, misfit: Misfit, clips: Sequence[str], policy: Policy) -
     return [f"{listing} (policy: {policy.on(misfit)})"]
 
 
-def what_it_lacks(metric: Definition, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
+def what_it_lacks(
+    metric: Definition, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]], role: str
+) -> str:
     """Why a metric cannot be computed for a run whose samples have these columns; empty if it can."""
     for one in (metric.of_reference() if run.name == REFERENCE_RUN else metric).inputs:
         if one.quantity.value.of_samples and len(run.samples) < 2:
             return "one sample has no spread: python -m jobs.predict --samples 5"
-        if reason := _lacking(one, run, clips, packed):
+        if reason := _lacking(one, run, clips, packed, role):
             return reason
     return no_weights(metric)
 
 
-def _lacking(one: Input, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]]) -> str:
+def _lacking(one: Input, run: Run, clips: Sequence[ReferenceClip], packed: Sequence[Sequence[str]], role: str) -> str:
     """Why an input is not there; empty if it is."""
+    still = next((clip.clip_id for clip in clips if clip.is_portrait), None)
+    of_listener = one.whose is not Whose.PREDICTED and one.whose.role(role) == LISTENER
+    if still and of_listener and one.quantity is not Quantity.IDENTITY:
+        return f"{no_video(still)} to compare with"
+    if one.quantity.value.heard and not all(clip.sound for clip in clips):
+        return "the reference has no sound of all its clips"
     if one.quantity.is_seen and one.whose is Whose.PREDICTED:
         there = all(sample.videos for sample in run.samples)
         return "" if there else "no videos: python -m jobs.render PRED --out VIDEOS, then --videos VIDEOS"
@@ -247,10 +260,10 @@ def _lacking(one: Input, run: Run, clips: Sequence[ReferenceClip], packed: Seque
         there = all(clip.video if one.whose is Whose.REFERENCE else clip.speaker_video for clip in clips)
         return "" if there else f"the {one.whose.value} has no videos of all its clips"
     if one.whose is Whose.PREDICTED:
-        missing = dict.fromkeys(name for names in packed for name in one.columns() if name not in names)
+        missing = dict.fromkeys(name for names in packed for name in one.columns(role) if name not in names)
         return f"the predictions hold no column {', '.join(missing)}" if missing else ""
     there = all(one in clip.arrays for clip in clips)
-    return "" if there else f"the reference holds no column {', '.join(one.columns())}"
+    return "" if there else f"the reference holds no column {', '.join(one.columns(role))}"
 
 
 def no_weights(metric: Definition) -> str:

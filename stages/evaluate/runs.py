@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.read import media_file, read_clips, read_description, sample_names
+from schemas.column import other_role
 from schemas.dataset import Predicted
 from schemas.errors import UserError
 from schemas.score import REFERENCE_RUN
 from stages.evaluate.metrics.definition import Clip, Definition, Input, Quantity, Whose
-
-VALID = "listener_coeffs_valid"
 
 LENGTH_POLICIES = {
     "error": "stop, and list the clips with both lengths",
@@ -30,6 +29,10 @@ LENGTH_POLICIES = {
     "skip": "leave the clip out",
 }
 SIZE_POLICIES = {"error": "stop, with both sizes", "resize": "bring predicted pictures to the reference's size"}
+FIRST_FRAME_POLICIES = {
+    "count": "it counts, for all runs alike, though some hold the frame that they were given",
+    "leave-out": "it counts for none: no paper says so of its numbers",
+}
 MISSING_POLICIES = {"error": "stop, and list the clips", "skip": "leave them out"}
 
 
@@ -49,6 +52,7 @@ class Policy:
     length: str = "error"
     size: str = "error"
     missing: str = "error"
+    first_frame: str = "count"
 
     def on(self, misfit: Misfit) -> str:
         """What to do about one kind."""
@@ -87,11 +91,13 @@ FACTS = tuple(field.name for field in fields(ClipFacts))
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceClip(ClipFacts):
-    """A clip of the reference: its arrays, and its videos."""
+    """A clip of the reference: its arrays, its videos (of `Whose.REFERENCE` and `Whose.SPEAKER`) and its sound."""
 
     arrays: Clip
     video: Path | None
     speaker_video: Path | None
+    sound: Path | None
+    is_portrait: bool  # whether all that there is of the listener is a picture
 
 
 def open_run(name: str, predicted: Path | None, videos: Path | None) -> Run:
@@ -116,15 +122,15 @@ def _inside(folder: Path, sample: str) -> Path | None:
     return folder if sample.endswith("-00") else None
 
 
-def _columns(inputs: Iterable[Input], packed: Sequence[str]) -> list[str]:
+def _columns(inputs: Iterable[Input], packed: Sequence[str], role: str) -> list[str]:
     """The columns behind the inputs of metrics, as far as the data set has them."""
-    return list(dict.fromkeys(name for one in inputs for name in one.columns() if name in packed))
+    return list(dict.fromkeys(name for one in inputs for name in one.columns(role) if name in packed))
 
 
-def _arrays(row: Mapping[str, Any], *people: Whose) -> dict[Input, np.ndarray]:
+def _arrays(row: Mapping[str, Any], role: str, *people: Whose) -> dict[Input, np.ndarray]:
     arrays = {}
     for one in (Input(whose, quantity) for whose in people for quantity in Quantity if not quantity.is_seen):
-        values = [row.get(name) for name in one.columns()]
+        values = [row.get(name) for name in one.columns(role)]
         if all(value is not None for value in values):
             joined = np.concatenate(values, axis=-1) if len(values) > 1 else np.asarray(values[0])
             once = one.quantity is Quantity.IDENTITY and joined.ndim == 1
@@ -132,19 +138,25 @@ def _arrays(row: Mapping[str, Any], *people: Whose) -> dict[Input, np.ndarray]:
     return arrays
 
 
-def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definition]) -> list[ReferenceClip]:
-    """The clips of some splits, in order of their ids, with all columns that the metrics can use and that are there."""
+def read_reference(root: Path, splits: Sequence[str], metrics: Sequence[Definition], role: str) -> list[ReferenceClip]:
+    """The clips of some splits, in order of their ids, with all columns that the metrics can use and that are there.
+
+    ``role`` is the one that is predicted.
+    """
     packed = read_description(root).packed
-    wanted = _columns((one.of_reference() for metric in metrics for one in metric.inputs), packed)
-    videos = [name for name in ("listener_video", "speaker_video") if name in packed]
+    wanted = _columns((one.of_reference() for metric in metrics for one in metric.inputs), packed, role)
+    own, others = (f"{one}_video" for one in (role, other_role(role)))
+    media = [name for name in (own, others, "portrait_video", "audio") if name in packed]
     clips = [
         ReferenceClip(
             **{name: row[name] for name in FACTS},
-            arrays=_arrays(row, Whose.REFERENCE, Whose.SPEAKER),
-            video=_media(root, row.get("listener_video")),
-            speaker_video=_media(root, row.get("speaker_video")),
+            arrays=_arrays(row, role, Whose.REFERENCE, Whose.SPEAKER),
+            video=_media(root, row.get(own)),
+            speaker_video=_media(root, row.get(others)),
+            sound=_media(root, row.get("audio")),
+            is_portrait=row.get("portrait_video") is not None,
         )
-        for row in read_clips(root, [*wanted, *videos], splits)
+        for row in read_clips(root, [*wanted, *media], splits, portraits="leave")
     ]
     if not clips:
         raise UserError(f"{root}: no clip in {' or '.join(splits)}; choose others with --split")
@@ -156,15 +168,16 @@ def _media(root: Path, name: str | None) -> Path | None:
     return media_file(root, name) if name is not None and (root / name).is_file() else None
 
 
-def read_predictions(root: Path, metrics: Sequence[Definition]) -> dict[str, dict[Input, np.ndarray]]:
+def read_predictions(root: Path, metrics: Sequence[Definition], role: str) -> dict[str, dict[Input, np.ndarray]]:
     """Arrays of every predicted clip, by its id; `UserError` where frames not declared invalid are not finite."""
     packed = read_description(root).packed
     inputs = (one for metric in metrics for one in metric.inputs if one.whose is Whose.PREDICTED)
-    names = [*_columns(inputs, packed), *([VALID] if VALID in packed else [])]
+    valid = f"{role}_coeffs_valid"
+    names = [*_columns(inputs, packed, role), *([valid] if valid in packed else [])]
     predictions = {}
     for row in read_clips(root, names):
-        arrays = _arrays(row, Whose.PREDICTED)
-        declared = row.get(VALID)
+        arrays = _arrays(row, role, Whose.PREDICTED)
+        declared = row.get(valid)
         for one, values in arrays.items():
             bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             if (bad & declared if declared is not None and len(declared) == len(bad) else bad).any():
@@ -186,6 +199,12 @@ def fit_lengths(clip: ReferenceClip, predicted: Clip, policy: str) -> tuple[dict
     goal = min(clip.num_frames, *lengths) if policy == "truncate" else clip.num_frames
     still = Quantity.IDENTITY
     return {i: v if i.quantity is still else v[frames_at(goal, len(v))] for i, v in arrays.items()}, problem
+
+
+def counted(values: np.ndarray, one: Input, policy: Policy) -> np.ndarray:
+    """The frames of an array that count; identity is of the clip, whatever its frames."""
+    left_out = policy.first_frame == "leave-out" and one.quantity is not Quantity.IDENTITY
+    return values[1:] if left_out else values
 
 
 def frames_at(goal: int, length: int) -> np.ndarray:

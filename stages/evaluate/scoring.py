@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.weights import find_weights
 from schemas.clip import ATTITUDES
 from schemas.coefficients import STAGE
+from schemas.column import SPEAKER
 from schemas.score import ALL, REFERENCE_RUN, Comparable, Difference, Score, ScoreSpace
 from stages.evaluate import bootstrap
 from stages.evaluate.bootstrap import Replicates
@@ -24,6 +25,7 @@ from stages.evaluate.evaluation import ComparedClip, EvaluatedRun, Evaluation, S
 from stages.evaluate.metrics.definition import Clip, Definition, Pooling
 from stages.evaluate.metrics.registry import find_definition
 
+TALKING = ", talking"  # after the name of the data: the track of the speakers
 COSTLY_DIMENSIONS = 512  # from which on a Frechet distance takes seconds
 
 
@@ -68,20 +70,23 @@ def _undefined(scores: Sequence[Score]) -> tuple[dict[tuple[str, str], str], lis
     """Why metrics are defined for no clip of a run, and a note where they are defined for none of a split."""
     nowhere: dict[tuple[str, str], str] = {}
     defined = {(score.run, score.key.metric) for score in scores if math.isfinite(score.value)}
-    absent: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
+    absent: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for score in scores:
         if math.isfinite(score.value) or score.run == REFERENCE_RUN or score.key.attitude != ALL:
             continue
-        least = find_definition(score.key.metric).min_frames
+        need = _need(find_definition(score.key.metric))
         if (score.run, score.key.metric) in defined:
-            absent[score.key.split, least][score.key.metric] = None
+            absent[score.key.split, need][score.key.metric] = None
         else:
-            nowhere[score.run, score.key.metric] = f"not defined for these clips: {_need(least)}"
-    said = ((split, ", ".join(metrics), _need(least)) for (split, least), metrics in absent.items())
+            nowhere[score.run, score.key.metric] = f"not defined for these clips: {need}"
+    said = ((split, ", ".join(metrics), need) for (split, need), metrics in absent.items())
     return nowhere, [f"not defined for the clips of {split}: {metrics}: {why}" for split, metrics, why in said]
 
 
-def _need(least: int) -> str:
+def _need(metric: Definition) -> str:
+    least = metric.min_frames
+    if metric.pooling is Pooling.DATA_SET:
+        return f"one clip alone, or fewer than {least} frames of all together"
     return f"fewer than {least} frames each" if least > 1 else "they show none of what it measures"
 
 
@@ -157,7 +162,7 @@ def _key(metric: Definition, one: EvaluatedRun, done: Evaluation) -> Comparable:
     seen = {clip.result.resolution for clip in one.clips if clip.result.resolution}
     return Comparable(
         metric=metric.id,
-        data=done.description.name,
+        data=data_name(done),
         split="",
         attitude="",
         space=_space(metric, done),
@@ -165,6 +170,11 @@ def _key(metric: Definition, one: EvaluatedRun, done: Evaluation) -> Comparable:
         pooling=metric.pooling.value,
         resolution=", ".join(sorted(seen)) if metric.sees_pictures else "",
     )
+
+
+def data_name(done: Evaluation) -> str:
+    """The data set as boards name it: speakers are another track than listeners, as in the list of the published."""
+    return done.description.name + (TALKING if done.request.role == SPEAKER else "")
 
 
 def _space(metric: Definition, done: Evaluation) -> ScoreSpace:

@@ -27,7 +27,7 @@ def heads(boxes: Floats) -> Floats:
 
 
 def static_square(boxes: Floats, margin: float, picture_px: tuple[int, int]) -> Floats:
-    """One square x1, y1, x2, y2 for a clip, in whole pixels.
+    """One square x1, y1, x2, y2 for a clip, in steps of two pixels: a video's colours are stored for two by two.
 
     The smallest one that holds the head of face boxes (frame, 4) in nearly all frames, and no smaller than ``margin``
     median face heights; moved into the picture (width, height) as far as it fits.
@@ -36,9 +36,9 @@ def static_square(boxes: Floats, margin: float, picture_px: tuple[int, int]) -> 
     low, high = np.quantile(reached[:, :2], QUANTILE, axis=0), np.quantile(reached[:, 2:], 1 - QUANTILE, axis=0)
     still_px = margin * np.median(sizes(boxes)[:, 1])
     side_px = max(float((high - low).max()), float(still_px))
-    square = _inside(_squares((low + high) / 2, np.array(side_px)), picture_px)
-    whole_side_px = np.floor(square[2] - square[0])
-    return np.concatenate([np.floor(square[:2]), np.floor(square[:2]) + whole_side_px])
+    square = _inside(squares((low + high) / 2, np.array(side_px)), picture_px)
+    corner, whole_side_px = _even(square[:2]), _even(square[2] - square[0])
+    return np.concatenate([corner, corner + whole_side_px])
 
 
 def apart(left: Floats, right: Floats, picture_px: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -49,10 +49,12 @@ def apart(left: Floats, right: Floats, picture_px: tuple[int, int]) -> tuple[Flo
     overlap_px = max(float(left[2] - right[0]), 0.0)
     left_px = min(overlap_px, float(left[0]), MAX_STEP_ASIDE * float(left[2] - left[0]))
     right_px = min(overlap_px - left_px, picture_px[0] - float(right[2]), MAX_STEP_ASIDE * float(right[2] - right[0]))
-    if overlap_px > np.floor(left_px) + np.floor(right_px) + 1:  # one picture of two people who sit close: no use
+    left_step_px = -_even(left_px - left[0]) - left[0]  # 0 or less
+    right_step_px = _even(right[0] + right_px) - right[0]
+    if overlap_px > right_step_px - left_step_px + 2:  # one picture of two people who sit close: no use
         return left, right
     sideways = np.array([1, 0, 1, 0], np.float32)
-    return left - np.floor(left_px) * sideways, right + np.floor(right_px) * sideways
+    return left + left_step_px * sideways, right + right_step_px * sideways
 
 
 def moving_squares(boxes: Floats, margin: float, picture_px: tuple[int, int], sigma_frames: float) -> Floats:
@@ -62,12 +64,18 @@ def moving_squares(boxes: Floats, margin: float, picture_px: tuple[int, int], si
     """
     reached = _smoothed(heads(boxes), sigma_frames)
     side_px = margin * _smoothed(sizes(boxes), sigma_frames)[:, 1]
-    return _inside(_squares(centres(reached), side_px), picture_px)
+    return _inside(squares(centres(reached), side_px), picture_px)
 
 
-def _squares(centre: NDArray[np.floating], side_px: NDArray[np.floating]) -> Floats:
+def squares(centre: NDArray[np.floating], side_px: NDArray[np.floating]) -> Floats:
+    """Squares (..., 4) of these sides (...,) around these points (..., 2)."""
     half = np.asarray(side_px)[..., None] / 2
     return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+
+
+def _even(px: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Rounded down to steps of two pixels."""
+    return 2 * np.floor(px / 2)
 
 
 def _inside(squares: Floats, picture_px: tuple[int, int]) -> Floats:

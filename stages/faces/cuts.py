@@ -62,7 +62,7 @@ class CutFinder:
         colour = np.zeros((NEARBY_FRAMES, 2), np.float32)
         blocks = np.zeros((NEARBY_FRAMES, thumb.shape[0] // BLOCK_PX, thumb.shape[1] // BLOCK_PX), np.float32)
         for lag, before in enumerate(self._recent):
-            colour[lag] = np.abs(now[0] - before[0]).sum(axis=-1).mean(axis=-1) * (256 / COLOUR_BINS)
+            colour[lag] = _colour_steps(now[0], before[0])
             blocks[lag] = _block_differences(now[1], before[1])
         self._colour.append(colour)
         self._blocks.append(blocks)
@@ -105,6 +105,9 @@ def _thumb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     factor = max(round(frame.shape[1] / THUMB_WIDTH_PX), 1)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
     whole = frame[: height * factor, : width * factor]
+    if factor % 2:  # the same means in two thirds of the time
+        middles = cv2.blur(whole, (factor, factor))
+        return np.asarray(cv2.resize(middles, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
 
 
@@ -119,6 +122,21 @@ def _colours(thumb: NDArray[np.uint8]) -> Floats:
     counts = [[cv2.calcHist([half], [c], None, [COLOUR_BINS], [0, 256])[:, 0] for c in range(3)] for half in halves]
     cumulative = np.cumsum(counts, axis=-1)
     return (cumulative / cumulative[..., -1:]).astype(np.float32)
+
+
+def _colour_steps(now: Floats, before: Floats) -> Floats:
+    """Grey levels by which the colours of each half (half,) differ."""
+    return np.asarray(np.abs(now - before).sum(axis=-1).mean(axis=-1) * (256 / COLOUR_BINS))
+
+
+def colours_of(frame: NDArray[np.uint8]) -> Floats:
+    """The distribution of a frame's colours, for `colour_step`."""
+    return _colours(_thumb(frame))
+
+
+def colour_step(before: Floats, after: Floats) -> float:
+    """Grey levels by which the colours of two frames differ, in the half that differs more; see `MIN_COLOUR_STEP`."""
+    return float(_colour_steps(after, before).max())
 
 
 def _structure(thumb: NDArray[np.uint8]) -> Floats:

@@ -7,7 +7,8 @@ video frames; on equal input it finds the boxes that facenet-pytorch's ``detect`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import floor, log
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ DEFAULT_MIN_FACE_PX = 20  # facenet-pytorch's, where its ladder of scales begins
 PNET_CELL_PX, PNET_STRIDE_PX = 12, 2  # receptive field and stride of P-Net
 RNET_INPUT_PX, ONET_INPUT_PX = 24, 48
 THRESHOLDS = (0.6, 0.7, 0.7)  # probability that a candidate needs after P-, R- and O-Net: facenet-pytorch's
+SEARCHES_ON_GPU = 8  # one frame leaves a GPU idle between its small layers; these are the looks of half a minute
 LEVEL_OVERLAP, FRAME_OVERLAP = 0.5, 0.7  # above which the weaker candidate goes, in a level and in a frame
 
 
@@ -82,19 +84,21 @@ NO_CANDIDATES = _Candidates(
 
 
 class FaceDetector:
-    """MTCNN on a device, ``"cpu"`` or ``"cuda"``."""
+    """MTCNN on a device, ``"cpu"`` or ``"cuda"``, which searches ``at_once`` frames together where there are so many.
 
-    def __init__(self, device: str = "cpu") -> None:
+    On a GPU frames go up once, as bytes; pyramid, crops and networks run there, and what comes down are candidates.
+    """
+
+    def __init__(self, device: str = "cpu", at_once: int | None = None) -> None:
         from stages.faces.mtcnn import networks
 
         self._pnet, self._rnet, self._onet = networks(device)
         self._device = device
+        self.at_once = at_once or (1 if device == "cpu" else SEARCHES_ON_GPU)
 
     def detect(self, frames: NDArray[np.uint8], min_face_px: float = DEFAULT_MIN_FACE_PX) -> list[Faces]:
         """Faces of every frame of (frame, height, width, 3) uint8 RGB; no smaller than ``min_face_px``."""
-        import torch
-
-        with torch.inference_mode():
+        with _exact():
             areas = SummedAreas(frames, self._device)
             return self._decide(areas, self._propose(areas, min_face_px))
 
@@ -103,12 +107,10 @@ class FaceDetector:
 
         The cascade without P-Net.
         """
-        import torch
-
         proposed = np.concatenate(boxes)
         rows = np.repeat(np.arange(len(boxes)), [len(of_frame) for of_frame in boxes])
         scores, shifts = np.ones(len(proposed), np.float32), np.zeros_like(proposed)
-        with torch.inference_mode():
+        with _exact():
             candidates = _Candidates(_squared(proposed), scores, rows, shifts)
             return self._decide(SummedAreas(frames, self._device), candidates)
 
@@ -166,6 +168,15 @@ class FaceDetector:
         inclusive = final.boxes + np.array([0, 0, 1, 1], np.float32)  # facenet-pytorch counts the last pixel here
         kept = _suppressed(final, FRAME_OVERLAP, containment(inclusive[:, None], inclusive), _numpy_order)
         return final.take(kept), placed[kept]
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Nothing is learnt here, and floats are not shortened: a box would move by a tenth of a pixel on a GPU."""
+    import torch
+
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def _normalised(pixels: Tensor) -> Tensor:
@@ -245,12 +256,10 @@ class SummedAreas:
     """
 
     def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
-        import cv2
         import torch
 
         self.num_frames, self.height, self.width = frames.shape[:3]
-        tables = np.stack([cv2.integral(frame) for frame in frames])  # (frame, height + 1, width + 1, 3) int32
-        self._tables = torch.from_numpy(tables).to(device)
+        self._tables = summed_by_opencv(frames) if device == "cpu" else summed(torch.from_numpy(frames).to(device))
         self._device = device
 
     def resized(self, height: int, width: int) -> Tensor:
@@ -270,10 +279,15 @@ class SummedAreas:
 
         left, right = (bins[:, None, :] for bins in self._bins(boxes[:, 0], boxes[:, 2], size_px))
         top, bottom = (bins[:, :, None] for bins in self._bins(boxes[:, 1], boxes[:, 3], size_px))
-        frame, table = torch.from_numpy(frames).to(self._device)[:, None, None], self._tables
-        sums = table[frame, bottom, right] - table[frame, top, right]  # (box, size_px, size_px, 3)
-        sums += table[frame, top, left] - table[frame, bottom, left]
-        return _means(sums, (bottom - top) * (right - left))
+        table = self._tables.reshape(-1, 3)
+        first_row = torch.from_numpy(frames).to(self._device)[:, None, None] * (self.height + 1)
+
+        def at(row: Tensor, column: Tensor) -> Tensor:  # in half the time of indexing by frame, row and column
+            return table.index_select(0, ((first_row + row) * (self.width + 1) + column).flatten())
+
+        sums = at(bottom, right) - at(top, right)
+        sums += at(top, left) - at(bottom, left)
+        return _means(sums.reshape(-1, size_px, size_px, 3), (bottom - top) * (right - left))
 
     def _bins(self, low: NDArray[np.int64], high: NDArray[np.int64], count: int) -> tuple[Tensor, Tensor]:
         """First and last-plus-one pixel (box, count) of each bin between two edges (box,)."""
@@ -287,3 +301,26 @@ class SummedAreas:
 
 def _means(sums: Tensor, counts: Tensor) -> Tensor:
     return (sums / counts[..., None]).permute(0, 3, 1, 2)  # channels_last in memory
+
+
+def summed_by_opencv(frames: NDArray[np.uint8]) -> Tensor:
+    """What `summed` gives, in 1.8 ms a frame of 640 x 360 for its 4.6 on a CPU."""
+    import cv2
+    import torch
+
+    num_frames, height, width, channels = frames.shape
+    tables = np.empty((num_frames, height + 1, width + 1, channels), np.int32)
+    for frame, table in zip(frames, tables, strict=True):
+        cv2.integral(frame, table)
+    return torch.from_numpy(tables)
+
+
+def summed(frames: Tensor) -> Tensor:
+    """Sums of all pixels above and to the left, int32 (frame, height + 1, width + 1, 3), on the frames' own device.
+
+    What exceeds 32 bits wraps around, and differences do so back again.
+    """
+    import torch
+    from torch.nn.functional import pad
+
+    return pad(frames.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32), (0, 0, 1, 0, 1, 0))

@@ -29,6 +29,7 @@ NOSE_DEPTH = 1.15  # of its tip before the eyes, in half eye distances: fits the
 REJECTS = {
     "no_face": "no face is found in the clip",
     "not_two_people": "not exactly two faces of comparable size last through the clip",
+    "not_one_person": "speaker and listener come apart, and the film or the picture does not show one person alone",
     "not_side_by_side": "the two faces lie one above the other or change sides",
     "shot_cut": "the picture is cut inside the clip",
     "face_too_small": "a face is smaller than min_face_px",
@@ -172,30 +173,51 @@ def find_pair(
     ------
     Reject : with a reason of `REJECTS` and the numbers found. Times count from the beginning of the source.
     """
-    if not any((faces.probabilities >= MIN_PROBABILITY).any() for faces in scan.looks):
-        raise Reject("no_face", f"found none in {len(scan.looks)} frames, expected 2 people")
-    _check_cuts(scan.cuts.picture_cuts(), pictures)
-    persons = people(link(scan.looks), len(scan.looks), rules.min_share, rules.min_relative_size)
+    persons = _persons(scan, pictures, rules, "expected 2 people")
     if len(persons) != 2:
         raise Reject("not_two_people", f"found {_listed(persons, len(scan.looks))}, expected 2 people")
     left, right = persons
     for person in persons:
-        middle = heads(np.median(person.boxes, axis=0)) / np.tile(np.array(picture_px, np.float32), 2)
-        _check_cuts(scan.cuts.head_cuts(middle), pictures)
-    _check_sides(left, right)
-    times_s = np.append(pictures.times_s[scan.looked_at], pictures.end_s)
+        _check_cuts(head_cuts(person, scan, picture_px), pictures)
+    check_sides(left, right)
     for side, person in (("left", left), ("right", right)):
-        _check_face(f"the {side} face", person, times_s, rules)
+        _check_face(f"the {side} face", person, scan, rules, pictures)
     return left, right
+
+
+def find_one(scan: Scan, pictures: Pictures, picture_px: tuple[int, int], rules: PairRules, role: str) -> FaceTrack:
+    """The one person of a film or a picture, who has that role; raises as `find_pair`."""
+    expected = f"expected the {role} alone"
+    persons = _persons(scan, pictures, rules, expected)
+    if len(persons) != 1:
+        raise Reject("not_one_person", f"found {_listed(persons, len(scan.looks))}, {expected}")
+    _check_cuts(head_cuts(persons[0], scan, picture_px), pictures)
+    _check_face(f"the {role}'s face", persons[0], scan, rules, pictures)
+    return persons[0]
+
+
+def _persons(scan: Scan, pictures: Pictures, rules: PairRules, expected: str) -> list[FaceTrack]:
+    if not any((faces.probabilities >= MIN_PROBABILITY).any() for faces in scan.looks):
+        raise Reject("no_face", f"found none in {len(scan.looks)} frames, {expected}")
+    _check_cuts(scan.cuts.picture_cuts(), pictures)
+    return people(link(scan.looks), len(scan.looks), rules.min_share, rules.min_relative_size)
+
+
+def head_cuts(person: FaceTrack, scan: Scan, picture_px: tuple[int, int]) -> list[ShotCut]:
+    """The cuts that are seen around one person's head."""
+    middle = heads(np.median(person.boxes, axis=0)) / np.tile(np.array(picture_px, np.float32), 2)
+    return scan.cuts.head_cuts(middle)
 
 
 def _check_cuts(cuts: list[ShotCut], pictures: Pictures) -> None:
     if cuts:
         places = "; ".join(f"at {pictures.times_s[cut.frame]:.2f} s, {cut.evidence}" for cut in cuts[:5])
-        raise Reject("shot_cut", f"{len(cuts)} in the clip: {places}")
+        frames = [pictures.frame_at(pictures.times_s[cut.frame]) for cut in cuts]
+        raise Reject("shot_cut", f"{len(cuts)} in the clip: {places}", frames)
 
 
-def _check_sides(left: FaceTrack, right: FaceTrack) -> None:
+def check_sides(left: FaceTrack, right: FaceTrack) -> None:
+    """Raises `Reject` where two people do not sit side by side throughout."""
     apart_px = float(right.centre_px[0] - left.centre_px[0])
     expected_px = MIN_APART_SIZES * min(left.size_px, right.size_px)
     if apart_px < expected_px:
@@ -206,10 +228,11 @@ def _check_sides(left: FaceTrack, right: FaceTrack) -> None:
         raise Reject("not_side_by_side", f"the faces change sides in {(ahead_px <= 0).mean():.0%} of the frames")
 
 
-def _check_face(name: str, person: FaceTrack, times_s: NDArray[np.float64], rules: PairRules) -> None:
+def _check_face(name: str, person: FaceTrack, scan: Scan, rules: PairRules, pictures: Pictures) -> None:
     if person.size_px < rules.min_face_px:
         found = f"{name} measures {person.size_px:.0f} px"
         raise Reject("face_too_small", f"{found}, expected {rules.min_face_px:g} px or more")
+    times_s = np.append(pictures.times_s[scan.looked_at], pictures.end_s)
     missing = np.ones(len(times_s) - 1, bool)
     missing[person.looks] = False
     away = np.zeros_like(missing)
@@ -219,7 +242,7 @@ def _check_face(name: str, person: FaceTrack, times_s: NDArray[np.float64], rule
         seconds, start_s = longest_run_s(wrong, times_s)
         if seconds > rules.max_missing_s:
             found = f"{name} for {seconds:.2f} s from {start_s:.2f} s on"
-            raise Reject(reason, f"{found}, expected {rules.max_missing_s:g} s or less")
+            raise Reject(reason, f"{found}, expected {rules.max_missing_s:g} s or less", [pictures.frame_at(start_s)])
 
 
 def _listed(persons: list[FaceTrack], num_looks: int) -> str:

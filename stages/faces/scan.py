@@ -4,25 +4,34 @@ A search of the whole frame costs ten times as much as a look at two known place
 between two searches. So every ``search_every``-th look is a search; in the looks between, the faces of the searches
 before and after are proposed to the last two networks of the cascade, which correct the boxes and turn down what is no
 face. A look that does not find the faces that both searches found is searched whole as well.
+
+What surrounds the heads found so far is kept by the reader, so that crops can be cut afterwards without decoding again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.faces.boxes import Floats, areas, iou, sizes
+from pipeline.clock import VideoTimes
+from pipeline.media.reader import SourceReader
+from stages.faces.boxes import Floats, areas, centres, containment, iou, sizes
+from stages.faces.crops import heads, squares
 from stages.faces.cuts import CutFinder
 from stages.faces.detector import FaceDetector, Faces, ladder_face_px
 
 MIN_FACE_PX = 20  # smallest face looked for, in pixels of the reduced frame: what facenet-pytorch begins with
 SLACK = 0.85  # of the size of a face that would count as a person: sizes vary from look to look
 SAME_FACE_IOU = 0.2  # of a face in two searches about a second apart
-AROUND = 0.1 * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)  # box sizes: where faces are proposed
+
+KEPT_HEADS = 2  # in a frame; more are no pair
+KEPT_ROOM = (1.2, 1.4)  # least and most side of what is kept, in sizes of the head: 1.3 held each crop of 30 clips
+PIXEL_BYTES = 1.6  # of 4:2:0, and what rounding takes
+ALL_INSIDE = 0.999  # of an area, as floats tell it
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +46,19 @@ class Pictures:
     times_s: NDArray[np.float64]  # (picture,)
     end_s: float
 
+    @staticmethod
+    def of(times: VideoTimes, source_frame: NDArray[np.integer], end_s: float) -> Pictures:
+        """Of a clip whose grid frames show these frames (frame,) of the source."""
+        shown, of_frame = np.unique(source_frame, return_inverse=True)
+        times_s = np.array([float(times.time_s(index)) for index in shown])
+        return Pictures(times.pts[shown], of_frame, times_s, end_s)
+
     def __len__(self) -> int:
         return len(self.pts)
+
+    def frame_at(self, time_s: float) -> int:
+        """The first grid frame that shows the picture of that time."""
+        return int(np.searchsorted(self.of_frame, np.searchsorted(self.times_s, time_s)))
 
     def every(self, k: int) -> NDArray[np.intp]:
         """The pictures of every k-th grid frame and the last one."""
@@ -52,6 +72,23 @@ class Scan:
     looked_at: NDArray[np.intp]  # (look,) the pictures in which faces were looked for
     looks: list[Faces]  # (look,) the faces found there, in pixels of the source
     cuts: CutFinder  # has seen all pictures
+
+
+def scan_reduced(
+    reader: SourceReader, pts: NDArray[np.int64], looked_at: NDArray[np.intp], width_px: int, *, detector: FaceDetector,
+    min_relative_size: float, search_every: int, watched: bool = False,
+) -> Scan:  # fmt: skip
+    """`scan` of a source's frames at some timestamps (picture,), reduced to a width where they are wider.
+
+    ``watched`` as `SourceReader.frames` takes it. The reader keeps what it has decoded around the heads for crops of
+    the same frames.
+    """
+    info = reader.info()
+    scale = info.width / min(width_px, info.width)
+    frames = reader.frames(pts, (min(width_px, info.width), round(info.height / scale)), keep=True, watched=watched)
+    around = _Surroundings(reader.keep_only, reader.limits.kept_bytes / PIXEL_BYTES / max(len(pts), 1))
+    looker = Looker(detector, scale, min_relative_size, search_every, around.see)
+    return scan((rgb for _, rgb in frames), looked_at, looker, scale)
 
 
 def scan(frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], looker: Looker, scale: float) -> Scan:
@@ -79,14 +116,24 @@ class Looker:
     scale : size of the source's picture in sizes of the frames given.
     relative_size : size, in sizes of the largest face, under which nobody counts as one of the people.
     search_every : every so many looks the whole frame is searched.
+    searched : is told what every search finds, in pixels of the source, in the caller's thread.
     """
 
-    def __init__(self, detector: FaceDetector, scale: float, relative_size: float, search_every: int) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector,
+        scale: float,
+        relative_size: float,
+        search_every: int,
+        searched: Callable[[Floats], None] = lambda boxes: None,
+    ) -> None:
+        self._searched = searched
         self._detector, self._scale, self._relative_size = detector, scale, relative_size
         self._search_every = search_every
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._waiting: list[NDArray[np.uint8]] = []
         self._running: Future[list[Faces]] | None = None
+        self._untold: Future[list[Faces]] | None = None
         self._looks: list[Faces] = []
 
     def __enter__(self) -> Looker:
@@ -97,8 +144,9 @@ class Looker:
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         """Look at the next frame, (height, width, 3) uint8 RGB; all of one size."""
+        self._tell()
         self._waiting.append(frame)
-        if len(self._waiting) == self._search_every or self._running is None:
+        if len(self._waiting) == self._search_every * self._detector.at_once or self._running is None:
             self._start()
 
     def finish(self) -> list[Faces]:
@@ -111,30 +159,86 @@ class Looker:
     def _start(self) -> None:
         self._collect()
         self._running = self._pool.submit(self._look, np.stack(self._waiting), self._looks[-1:])
-        self._waiting = []
+        self._waiting, self._untold = [], self._running
 
     def _collect(self) -> None:
         """Wait for the frames at work, so that no more than as many others wait in memory."""
         if self._running is not None:
             self._looks += self._running.result()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say what the latest search has found, once that is known."""
+        if self._untold is not None and self._untold.done():
+            self._searched(self._untold.result()[-1].scaled(self._scale).boxes)
+            self._untold = None
 
     def _look(self, frames: NDArray[np.uint8], before: list[Faces]) -> list[Faces]:
-        """Search the last frame; ``before`` is the search before it, where there is one."""
+        """Search every so many frames and the last; ``before`` is the search before them, where there is one."""
+        searched = [*range(self._search_every - 1, len(frames) - 1, self._search_every), len(frames) - 1]
+        ends = [*before, *self._search(frames[searched], before)]
+        looks = dict(zip(searched, ends[len(before) :], strict=True))
+        if not before:  # the first frame alone
+            return list(looks.values())
+        gaps = list(zip([-1, *searched], searched, ends, ends[1:], strict=False))
+        proposed: dict[int, Floats] = {}
+        for first, last, old, new in gaps:
+            for row in range(first + 1, last):
+                proposed[row] = boxes_between(old.boxes, new.boxes, (row - first) / (last - first))
+        if proposed:
+            looks |= zip(proposed, self._detector.confirm(frames[[*proposed]], [*proposed.values()]), strict=True)
+        lost: dict[float, list[int]] = {}  # looks to be searched, by how far down
+        for first, last, old, new in gaps:
+            sure = max(_pairs(old.boxes, new.boxes).shape[1], 1)
+            rows = lost.setdefault(self._rung_px([old]), [])
+            rows += (row for row in range(first + 1, last) if len(looks[row]) < sure)
+        for rung_px, rows in lost.items():
+            for start in range(0, len(rows), self._detector.at_once):
+                some = rows[start : start + self._detector.at_once]
+                looks |= zip(some, self._detector.detect(frames[some], rung_px), strict=True)
+        return [looks[row] for row in range(len(frames))]
+
+    def _search(self, frames: NDArray[np.uint8], before: list[Faces]) -> list[Faces]:
+        """The faces of whole frames, each searched as far down as the one before it asks for.
+
+        As many at once as the detector takes are searched equally far down; the first that should not have been is
+        searched again, so that the faces are those of one search after the other.
+        """
+        found: list[Faces] = []
+        while len(found) < len(frames):
+            rung_px = self._rung_px((found or before)[-1:])
+            for faces in self._detector.detect(frames[len(found) : len(found) + self._detector.at_once], rung_px):
+                if self._rung_px((found or before)[-1:]) != rung_px:
+                    break
+                found.append(faces)
+        return found
+
+    def _rung_px(self, before: list[Faces]) -> float:
+        """Smallest face to look for, in pixels of the reduced frame, after this search or none."""
         largest_px = np.sqrt(areas(before[0].boxes)).max(initial=0) if before else 0.0
         smallest_px = max(MIN_FACE_PX, SLACK * self._relative_size * float(largest_px)) * self._scale
-        rung_px = ladder_face_px(smallest_px) / self._scale
-        (after,) = self._detector.detect(frames[-1:], rung_px)
-        looks = self._follow(frames[:-1], before[0], after) if before and len(frames) > 1 else []
-        sure = _pairs(before[0].boxes, after.boxes).shape[1] if before else 0
-        for index, faces in enumerate(looks):
-            if len(faces) < max(sure, 1):
-                (looks[index],) = self._detector.detect(frames[index : index + 1], rung_px)
-        return [*looks, after]
+        return ladder_face_px(smallest_px) / self._scale
 
-    def _follow(self, frames: NDArray[np.uint8], before: Faces, after: Faces) -> list[Faces]:
-        shares = np.arange(1, len(frames) + 1) / (len(frames) + 1)
-        between = [boxes_between(before.boxes, after.boxes, share) for share in shares]
-        return self._detector.confirm(frames, [_and_around(boxes) for boxes in between])
+
+class _Surroundings:
+    """Chooses what to keep of each frame: squares around the heads, as large as there is room for in all frames.
+
+    A crop is a little larger than a head and covers the ways that it goes, which nobody knows yet.
+    """
+
+    def __init__(self, keep_only: Callable[[Floats], None], pixels: float) -> None:
+        self._keep_only, self._pixels = keep_only, pixels
+        self._squares = np.empty((0, 4), np.float32)
+
+    def see(self, faces: Floats) -> None:
+        """Boxes (face, 4) of faces that were found, largest first."""
+        found = heads(faces[:KEPT_HEADS])
+        side_px = sizes(found).max(axis=1)
+        near = squares(centres(found), side_px)
+        if len(found) and not (containment(near[:, None], self._squares) > ALL_INSIDE).any(axis=1).all():
+            room = np.clip(np.sqrt(self._pixels / np.square(side_px).sum()), *KEPT_ROOM)
+            self._squares = squares(centres(found), room * side_px)
+            self._keep_only(self._squares)
 
 
 def boxes_between(before: Floats, after: Floats, share: float) -> Floats:
@@ -145,12 +249,6 @@ def boxes_between(before: Floats, after: Floats, share: float) -> Floats:
     old, new = _pairs(before, after)
     moved = before[old] + np.float32(share) * (after[new] - before[old])
     return np.concatenate([moved, np.delete(before, old, axis=0), np.delete(after, new, axis=0)])
-
-
-def _and_around(boxes: Floats) -> Floats:
-    """Boxes (face, 4) and each moved a little to four sides: of several proposals the cascade keeps the best."""
-    steps = AROUND[:, None] * sizes(boxes)  # (5, face, 2)
-    return (boxes + np.tile(steps, 2)).reshape(-1, 4)
 
 
 def _pairs(before: Floats, after: Floats) -> NDArray[np.intp]:

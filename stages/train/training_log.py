@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from stages.train.run_folder import RunFolder, write_whole
+from stages.train.run_folder import RunFolder
+from stages.train.whole_files import write_whole
 
 BAR_EVERY_S = 0.5  # reading the loss off a GPU makes the GPU wait
 LINE_EVERY_S = 10.0

@@ -1,8 +1,9 @@
 """Windows: spans of clips of up to ``window_frames``, their order in an epoch, and batches of them.
 
 The rule is the ViCo baseline's: a window every ``stride_frames``, tails down to ``min_frames``, a clip that is no
-longer than a window whole. Unlike there, padding does not count in any loss. The order of an epoch depends on the seed
-and the epoch alone, so that any number of workers trains on the same batches.
+longer than a window whole; or as many windows that begin in random frames, others in every epoch. Unlike there,
+padding does not count in any loss. The order of an epoch depends on the seed and the epoch alone, so that any number of
+workers trains on the same batches.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Windows:
     ----------
     first, frames, place, attitude : of each window: its first row in the corpus, its length, its clip's row in arrays
         with one row a clip, the index of the listener's attitude; (window,), int64.
+    room : how many frames later each may begin when it is drawn at random, (window,), int64; zeros on a grid.
     neutral_start : the reference is zeros instead of the listener's first frame.
     """
 
@@ -37,10 +39,16 @@ class Windows:
     frames: np.ndarray
     place: np.ndarray
     attitude: np.ndarray
+    room: np.ndarray
     neutral_start: bool
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def of_epoch(self, seed: int, epoch: int) -> Windows:
+        """The windows of an epoch: where they may begin in several frames, one is drawn by seed and epoch."""
+        drawn = np.random.default_rng(draw_seed("windows", seed, epoch)).integers(0, self.room, endpoint=True)
+        return replace(self, first=self.first + drawn)
 
     def batch(self, picks: np.ndarray) -> Batch:
         """The windows of some indexes, padded to the longest, in memory."""
@@ -77,15 +85,24 @@ def _finite(z: Tensor) -> tuple[Tensor, Tensor]:
 def training_windows(
     corpus: Corpus, clips: Sequence[ClipFrames], scores: ZScores, vocabulary: Sequence[str], settings: TrainingSettings
 ) -> Windows:
-    """Overlapping windows of some clips; those without two valid frames are left out."""
+    """Overlapping windows of some clips; those without two valid frames are left out.
+
+    Random ones are as many as on the grid, but each may begin wherever its clip leaves room for all of it.
+    """
     usable = np.isfinite(corpus.arrays["speaker"][:, 0]) & np.isfinite(corpus.arrays["listener"][:, 0])
     before = np.concatenate([[0], np.cumsum(usable)])  # usable frames before each row
     spans = [span for clip in clips for span in cut(clip, settings)]
     spans = [(clip, first, frames) for clip, first, frames in spans if before[first + frames] - before[first] >= 2]
-    table = [(first, frames, clip.place, vocabulary.index(clip.attitude)) for clip, first, frames in spans]
-    first, frames, place, attitude = np.array(table, np.int64).reshape(-1, 4).T.copy()
-    neutral = settings.start == "neutral"
-    return Windows(corpus, scores, first=first, frames=frames, place=place, attitude=attitude, neutral_start=neutral)
+    if settings.windows == "random":
+        spans = [(clip, clip.first, min(settings.window_frames, clip.num_frames)) for clip, _, _ in spans]
+    table = [
+        (first, frames, clip.place, vocabulary.index(clip.attitude), clip.num_frames - frames)
+        for clip, first, frames in spans
+    ]
+    first, frames, place, attitude, room = np.array(table, np.int64).reshape(-1, 5).T.copy()
+    room *= settings.windows == "random"
+    of_each = {"first": first, "frames": frames, "place": place, "attitude": attitude, "room": room}
+    return Windows(corpus, scores, **of_each, neutral_start=settings.start == "neutral")
 
 
 def whole_clips(
@@ -93,7 +110,8 @@ def whole_clips(
 ) -> Windows:
     """Every clip as one window."""
     longest = max((clip.num_frames for clip in clips), default=0)
-    return training_windows(corpus, clips, scores, vocabulary, replace(settings, window_frames=longest))
+    whole = replace(settings, window_frames=longest, windows="grid")
+    return training_windows(corpus, clips, scores, vocabulary, whole)
 
 
 def cut(clip: ClipFrames, settings: TrainingSettings) -> list[tuple[ClipFrames, int, int]]:

@@ -1,1 +1,1 @@
-"""Speech recognisers, one file a backend, and the guard before them. What stage ``asr`` is made of."""
+"""Speech recognisers, one file a backend, and the guards before and behind them. What stage ``asr`` is made of."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.transcribers.transcript import SPEECH_RATE_HZ, Spans, Transcript, Word, settled
+from stages.transcribers.transcript import Spans, Word
 
 HALLUCINATION_SILENCE_S = 2.0  # silence around words that are unlikely to have been said
 
@@ -29,8 +29,8 @@ class Whisper:
         self._model = whisper.load_model(name or str(checkpoint), device, download_root=str(checkpoint.parent))
         self._half = device == "cuda"
 
-    def transcribe(self, samples: np.ndarray, spans: Spans, language: str, no_speech: float) -> Transcript:
-        """The words of one clip: float32 (sample,) at 16 kHz, full scale +-1.
+    def hear(self, samples: np.ndarray, spans: Spans, language: str, no_speech: float) -> tuple[list[list[Word]], str]:
+        """The words of each segment of a clip, float32 (sample,) at 16 kHz, full scale +-1, and their language.
 
         The language is an ISO 639-1 code, or empty to have it detected; ``no_speech`` is the probability of no speech
         above which half a minute is passed over, unless its words are likely.
@@ -45,9 +45,11 @@ class Whisper:
             temperature=0.0,
             fp16=self._half,
         )
-        words = (
-            Word(word["word"].strip(), float(word["start"]), float(word["end"]), float(word["probability"]))
-            for segment in said["segments"]
-            for word in segment["words"]
-        )
-        return Transcript(settled(words, len(samples) / SPEECH_RATE_HZ, spans), said["language"])
+        heard = [
+            [
+                Word(word["word"].strip(), *(float(word[key]) for key in ("start", "end", "probability")))
+                for word in words
+            ]
+            for words in (segment["words"] for segment in said["segments"])
+        ]
+        return heard, said["language"]

@@ -1,57 +1,38 @@
-"""Where a voice may be: the guard against recognisers that hear words in silence and in noise.
-
-WebRTC's voice activity detector (Gaussian mixtures on six bands, BSD; the copy inside pocketsphinx) takes any steady
-noise for a voice. Speech is never steady: the level of syllables and of the gaps between them differs by far more than
-that of a fan, a hum or a hiss, so sound of constant level is no speech, whatever the detector says.
-"""
+"""Where a voice is: the guard against recognisers that hear words in silence, in noise and in music."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.transcribers.transcript import SPEECH_RATE_HZ, Spans
 
-STRICTNESS = 2  # of WebRTC's 0..3; 3 misses the soft ends of words
-FRAME_S = 0.03
-MARGIN_S = 0.3  # around a voice: soft beginnings and ends, and the error of word times
-LEVEL_WINDOW_SAMPLES = SPEECH_RATE_HZ // 10  # long enough to average noise, shorter than a syllable
-MIN_LEVEL_RANGE_DB = 6.0  # of a clip's windows, 5th to 95th percentile; steady noise has 2, quiet rooms 3, speech 20
-FLOOR_POWER = 1e-9  # -90 dB full scale: below it there is nothing to compare
+BEGINS, ENDS = 0.5, 0.35  # probability of a voice from and to which it lasts, Silero's own
+CHUNK_S = 512 / SPEECH_RATE_HZ  # of Silero's network
+EARLIER_S = 0.05  # than noticed a voice begins; its end is noticed late
+PAUSE_S = 0.3  # less is a gap between syllables
 
 
-def voiced_spans(samples: np.ndarray) -> Spans:
-    """Spans in seconds that may hold speech, with a margin, of float32 (sample,) at 16 kHz, full scale +-1."""
-    if level_range_db(samples) < MIN_LEVEL_RANGE_DB:
-        return []
+def voiced_spans(probability: NDArray[np.floating[Any]], duration_s: float) -> Spans:
+    """Spans in s in which somebody speaks, with pauses between, from the probability (chunk,) of a voice."""
     spans: list[tuple[float, float]] = []
-    for frame in np.flatnonzero(_voiced(samples)):
-        start_s, end_s = frame * FRAME_S - MARGIN_S, (frame + 1) * FRAME_S + MARGIN_S
-        if spans and start_s <= spans[-1][1]:
+    for first, last in _stretches(probability):
+        start_s, end_s = max(first * CHUNK_S - EARLIER_S, 0.0), min(last * CHUNK_S, duration_s)
+        if spans and start_s - spans[-1][1] < PAUSE_S:
             start_s = spans.pop()[0]
-        spans.append((float(start_s), float(end_s)))
+        spans.append((start_s, end_s))
     return spans
 
 
-def level_range_db(samples: np.ndarray) -> float:
-    """How much the level of windows of 0.1 s varies: 95th less 5th percentile."""
-    count = len(samples) // LEVEL_WINDOW_SAMPLES
-    if count == 0:
-        return 0.0
-    windows = samples[: count * LEVEL_WINDOW_SAMPLES].reshape(count, -1)
-    power = np.mean(np.square(windows, dtype=np.float64), axis=1)
-    low, high = np.percentile(10 * np.log10(power + FLOOR_POWER), [5, 95])
-    return float(high - low)
-
-
-def as_pcm(samples: np.ndarray) -> bytes:
-    """Float samples as 16-bit PCM."""
-    return np.rint(samples * 32767).clip(-32768, 32767).astype("<i2").tobytes()
-
-
-def _voiced(samples: np.ndarray) -> np.ndarray:
-    """WebRTC's decision for every whole frame, bool (frame,)."""
-    from pocketsphinx import Vad
-
-    detector = Vad(STRICTNESS, SPEECH_RATE_HZ, FRAME_S)
-    pcm, size = as_pcm(samples), detector.frame_bytes
-    return np.array([detector.is_speech(pcm[at : at + size]) for at in range(0, len(pcm) - size + 1, size)], bool)
+def _stretches(probability: NDArray[np.floating[Any]]) -> Iterator[tuple[int, int]]:
+    """First chunk and the one after the last of every stretch with a voice."""
+    first = None
+    for chunk, now in enumerate([*probability, 0.0]):
+        if first is None and now >= BEGINS:
+            first = chunk
+        elif first is not None and now < ENDS:
+            yield first, chunk
+            first = None

@@ -15,6 +15,7 @@ from jobs import __main__ as listing
 from jobs import predict, train
 from jobs.study import __main__ as studies
 from jobs.study import random_set
+from jobs.votes.question import QUESTION
 
 JOBS = Path(listing.__file__).parent
 NO_COMMANDS = ("__init__", "__main__", "command")
@@ -26,6 +27,11 @@ NEXT = re.compile(rf"python -m jobs|expected|allowed|known|there (are|is)|[;,] (
 # Command -> command lines that cannot be right, with names of `world` in braces: `{a,b}` stands for a line with each;
 # `to` stands for `--out {out}`.
 BAD = {
+    "annotate": """
+        {absent,empty,note,garbage,unread,cut} --annotator ada | {manifest} --annotator ../ada
+        {manifest} --annotator ada --votes {note} | {manifest} --annotator ada --votes {bad_votes}
+        {manifest} --annotator ada --adjudicate --fewest 0 | {manifest} --annotator ada --port 65536
+    """,
     "build": """
         {absent,note,garbage,empty} {to} | {manifest} --out {note} | {manifest} --out {note}/below | {manifest} --out s3://
         {manifest} {to} --redo nose | {manifest} {to} --set nose.x=1 | {manifest} {to} --set blink.nose=1
@@ -35,6 +41,11 @@ BAD = {
         {manifest} {to} --stage {absent,note,garbage,empty}
     """,
     "check": "{absent,empty,note,unread} | s3://",
+    "consolidate": """
+        {absent,empty,note,garbage,unread,cut} {to} | {manifest} {to} | {manifest} {to} --fewest 0
+        {manifest} {to} --votes {note,absent,empty,bad_votes}
+        {manifest} --votes {votes} --out {note} | {manifest} --votes {votes} --out {note}/below
+    """,
     "describe": "noses",
     "download": """
         {absent,note,garbage,empty} | {manifest} --retry nose | {manifest} --set download.nose=1 | {manifest} --set nose
@@ -47,11 +58,33 @@ BAD = {
         --reference {data} --predicted {predicted} --split test --metrics fd_exp_eccv2022 --out {note} --address none
         --reference {data} --predicted {predicted} --metrics nose {to}
         --reference {data} --predicted {predicted} {predicted} {to}
+        --reference {data} --predicted {predicted} {to} --role speaker --address none
         --reference {data} --predicted {predicted} {to} --split val --address none
     """,
-    "export_vico": "{absent,empty,note,unread,cut,data} {to}",
-    "import_vico": "{absent,empty,note,garbled,headless} {to}",
+    "export_data": """
+        {data} --layout nose {to} | {data} --layout vico | {data} --layout hub | {data} --layout hub --repo u/n {to}
+        {absent,empty,note,unread,cut,data} --layout vico {to}
+        {absent,empty,note,unread,cut,data} --layout vico_challenge {to}
+        {absent,empty,note,unread,cut,data} --layout pairs {to} | {absent,empty,unread,cut} --layout webdataset {to}
+        {absent,empty,note,unread,data} --layout dualtalk {to} | {data} --layout l2l {to} | {data} --layout unils {to}
+        {data} --layout react2026 {to}
+        {absent,empty,note,unread,cut,data} --layout hub --repo u/n
+    """,
+    "import_data": """
+        {empty} --layout nose {to} | {garbled} --layout vico --challenge 2023 {to}
+        {absent,empty,note,garbled} --layout vico {to} | {absent,empty,note,headless} --layout vico_challenge {to}
+        {absent,empty,note} --layout pairs {to} | {absent,empty,note} --layout l2l {to}
+        {absent,empty} --layout seamless {to} | {absent,empty,note} --layout react2026 {to}
+        {absent,empty} --layout react2024 {to}
+    """,
     "make_demo": "--out {note} | --out {note}/below",
+    "mine": """
+        {absent,note,garbage,empty,manifest} {to} | {films} --out {note} | {films} --out {note}/below
+        {films} --out s3://b | {films} {to} --redo nose | {films} {to} --set nose.x=1 | {films} {to} --set spans.nose=1
+        {films} {to} --set spans | {films} {to} --set spans.clips=nose | {films} {to} --set spans.min_s=long
+        {films} {to} --set windows.window_s=0 | {films} {to} --set spans.max_s=0 | {films} {to} --set spans.min_s=-1
+        {films} {to} --set encounters.backend=nose | {films} {to} --set blink.nose=1
+    """,
     "predict": """
         {absent,empty,unread_run,other_run,garbage_run,cut_run} {data} {to} | {data} {to}
         {run} {absent,empty,unread,cut,note} {to} | {run} {data} --out {note} | {run} {data} --split val {to}
@@ -65,33 +98,72 @@ BAD = {
         {predicted} --data {data} {to} --renderer pirender | {predicted} --data {data} {to} --split val
         {predicted} --data {data} {to} --renderer pirender --weights nose
         {predicted} --data {data} {to} --renderer pirender --weights {absent}
+        {predicted} --data {data} {to} --restore {absent,empty,note,garbage}
     """,
-    "retry": "{absent,empty,note} --class failed | {data} --class nose",
+    "repair": "{absent,empty,note,unread,cut} | s3://",
+    "respond": """
+        {absent,empty,note} --listener {note} --run {run} --attitude neutral {to}
+        {note} --listener {absent,empty} --run {run} --attitude neutral {to} | {note} --listener {note} --run {run} {to}
+        {note} --listener {note} --run {absent,empty,unread_run,other_run,garbage_run,cut_run} {to}
+        {note} --listener {note} --run {run} --attitude neutral {to} --samples 0
+    """,
+    "retry": "{data} --class failed --clips {absent} | {absent,empty,note} --class failed | {data} --class nose",
     "setup": "",  # takes nothing
     "status": "{absent,empty,note,unread_ledger} | s3://",
+    "subset": """
+        {absent,empty,note,unread,cut} --where "num_frames > 1" {to} | {data} --where nose {to} | {data} --where "" {to}
+        {data} --where "num_frames > 1" --out {note} | {data} --where "num_frames > 1" --out {note}/below
+        {data} --where "num_frames > 1" --out {data} | {data} --where "num_frames > 1" --out s3://b/c
+        {data} --where "listener_blink > 1" {to} | {data} --where "num_frames < 1" {to}
+    """,
     "train": """
         {absent,empty,note,unread} --listener random {to} | {cut} --listener random {to} --num-workers 0
         {data} --listener nose {to} | {data} --listener vico_lstm --preset nose {to}
-        {data} --listener vico_lstm --set nose=1 {to} | {data} --listener vico_lstm --set nose {to}
+        {data} --listener vico_lstm --role speaker {to} | {data} --listener vico_lstm --set nose=1 {to}
+        {data} --listener vico_lstm --set nose {to}
         {data} --listener random --out {note}
         {data} --listener vico_lstm --set epochs=many {to} | {data} --listener vico_lstm --out {run}
         {data} --listener vico_lstm {to} --resume | {data} --listener vico_lstm --out {unread_run} --resume
         {data} --listener vico_lstm --out {garbage_run} --resume --num-workers 0
     """,
+    "train_renderer": """
+        {absent,empty,note,unread,cut,data} --preset small {to} | {data} {to} | {data} {to} --preset nose
+        {data} {to} --preset small --set nose=1 | {data} {to} --preset small --set nose
+        {data} {to} --preset small --set side_px=100 | {data} {to} --preset small --weights {absent,garbage}
+        {data} {to} --preset small --set features={absent,garbage} | {data} {to} --preset small --set identity=arcface
+        {data} {to} --resume | {data} --out {unread_run,other_run} --resume | {data} --out {run} --preset small
+        {data} {to} --preset small --clips nobody | {data} --out {note} --preset small
+    """,
+    "view": """
+        {absent,empty,note,unread,cut} | {data} {absent,empty,note,unread,cut} | {data} --static {note}
+        {data} --static {data} | {data} --static {out} --clips nobody | s3:// | {data} --port 65536
+        {data} --manifest {absent,note,garbage}
+    """,
     "weights": "fetch nose | check nose | fetch pirender nose",
-    "bench": "--only noses | --only stages --video {absent} | --only stages --video {note} --end 2",
+    "bench": """
+        --only noses | --only stages --video {absent} | --only stages --video {note} --end 2
+        --only mine --video {absent} | --only noses --against {absent} | --only mine --against {absent,empty,note}
+        --fill {absent,empty,note} | --film {absent} 0 1 | --film {note} 2 1 | --film {note} nose 1
+        --only gpu --device tpu | --only gpu --video {absent}
+    """,
     "study.compare_fitters": "{absent,empty,unread,note} {data} | {data} {absent} | {cut} {cut}",
     "study.learn_basis": """
         {absent,empty,unread,data} --name n {to} | {absent}.csv --name n {to} | {headless}/test.csv --name n {to}
         {faces}/absent.csv --name n {to} | {faces}/film.csv --name n {to} | {faces}/picture.csv --name n {to}
         {faces}/numbers.csv --name n {to}
     """,
+    "study.measure_mouths": "{absent,empty,note}",
     "study.measure_speech": """
         {absent,empty,note,speech,unread_speech} | {empty} --set nose.x=1 | {empty} --set asr.nose=1
         {empty} --set asr.backend=whisper --set asr.model=base.en | {empty} --write {absent}
     """,
     "study.random_set": "--out {note} | --out {note}/below | {to} --clips 0 | {to} --clips 9 --frames 9",
-    "study.simulate": "--clips 0 | --stages 0",
+    "study.real_numbers": """
+        {absent,empty,note,unread} {to} | {data} {to} --minutes 0 | {data} {to} --seeds 0 | {data} {to} --docs {empty}
+        {data} {to} --listeners nose
+    """,
+    "study.simulate": "--clips 0 | --stages 0 | --ray --made-up",
+    "study.who_is_who": "{absent,empty,note}",
 }  # fmt: skip
 
 
@@ -123,7 +195,13 @@ FILES = {  # what is wrong in `world`, beside what is cut in half or copied
     "speech/a.wav": NOTE,
     "speech/a.json": '{"text": "nothing"}',
     "unread_speech/a.json": "{",
+    "bad_votes/ada.jsonl": "{\n{\n",
+    "votes/ada.jsonl": f'{{"question": "{QUESTION}"}}\n'
+    '{"number": 1, "utc": "", "uuid": "u", "clip_id": "a_000000_000001", "round": "first", "fingerprint": "f", '
+    '"valid": false, "failed": ["two_people"], "in_frame": null, "out_frame": null, "side": null, "attitude": null, '
+    '"unsure": false, "note": "", "seconds": 1}\n',
     "clips.csv": "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split\na,0,1,left,,p,q,train\n",
+    "films": '[dataset]\nname = "bad"\n[[sources]]\nid = "a"\npath = "note"\nlicence = "none"\n',
     "manifest": '[dataset]\nname = "bad"\nclips = "clips.csv"\n'
     '[[sources]]\nid = "a"\npath = "note"\nlicence = "none"\n',
 }

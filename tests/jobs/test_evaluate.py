@@ -21,6 +21,7 @@ from jobs import evaluate
 from pipeline import run
 from pipeline.media.encode import VideoWriter
 from pipeline.weights import CACHE_VARIABLE, find_weights
+from schemas.errors import UserError
 from schemas.score import CLIP_SCORE_SCHEMA
 from stages.evaluate import evaluation
 from stages.evaluate.comparison import Measurement
@@ -179,6 +180,25 @@ def test_the_same_evaluation_again_writes_the_same(world: Path, written: Path, t
     assert all(first[key] == value for key, value in scores_of(tmp_path).items())
 
 
+def test_the_first_frame_of_films_and_coefficients_is_left_out_where_asked(world: Path, tmp_path: Path) -> None:
+    """The film differs from the reference in its first frame alone."""
+    (tmp_path / "films").mkdir()
+    for i, frames in enumerate((24, 26, 28, 26)):
+        with VideoWriter(tmp_path / "films" / f"clip_{i}.mp4", (SIDE_PX, SIDE_PX)) as writer:
+            for number in range(frames):
+                writer.write(numbered_frame(number if number else 99, (SIDE_PX, SIDE_PX)))
+    found = {}
+    for choice in ("count", "leave-out"):
+        options = ["--videos", tmp_path / "films", "--metrics", "psnr_piq", "fd_exp_eccv2022", "--first-frame", choice]
+        assert evaluated(world, tmp_path / choice, "--predicted", f"films={world / 'near'}", *options) == 0
+        rows = pq.read_table(tmp_path / choice / "scores.parquet").to_pylist()
+        assert {row["num_frames"] for row in rows} == {n - (choice == "leave-out") for n in (24, 26, 28)}
+        found[choice] = scores_of(tmp_path / choice)["films", "psnr_piq", "test", "all"]
+    assert found["leave-out"] > found["count"] + 1
+    text = {choice: (tmp_path / choice / "leaderboard.md").read_text() for choice in found}
+    assert "first frame of every clip is left out" in text["leave-out"] and "left out" not in text["count"]
+
+
 def test_videos_alone_are_a_run_and_their_lengths_are_checked(world: Path, tmp_path: Path, capsys) -> None:
     metrics = ["--metrics", "psnr_piq"]
     assert evaluated(world, tmp_path, *metrics, "--videos", world / "near_videos") == 0
@@ -229,35 +249,24 @@ def test_weights_that_cannot_be_read_are_named(
     assert f"{weights.root() / file}: {message}" in (said.err if status else said.out)
 
 
-GPUS = """
-import json, sys, tempfile, ray
+WITH_A_GPU = """
+import json, sys, ray
 from pipeline.run import spread
-from schemas.errors import UserError
 def seen(number):
     return ray.get_gpu_ids()
-def refuse(number):
-    raise UserError(f"item {number}: expected another, found this; say so")
-path = {"env_vars": {"PYTHONPATH": sys.argv[2]}}
-ray.init(address="local", num_cpus=2, num_gpus=int(sys.argv[1]), include_dashboard=False, runtime_env=path)
-found = [sorted(spread(seen, range(3), gpus=gpus)) for gpus in (0, 0.5)]
-try:
-    list(spread(refuse, [7]))
-except UserError as error:
-    found.append(str(error))
-print(json.dumps(found))
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False,
+         runtime_env={"env_vars": {"PYTHONPATH": sys.argv[1]}})
+print(json.dumps([sorted(spread(seen, range(3), gpus=gpus)) for gpus in (0, 0.5)]))
 ray.shutdown(wait_for_processes=True)
 """
 
 
-@pytest.mark.parametrize("gpus", [0, 1])
-def test_work_asks_for_gpus_where_the_cluster_has_some_and_its_errors_come_as_they_are(gpus: int) -> None:
-    command = [sys.executable, "-c", GPUS, str(gpus), str(ROOT)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_work_asks_for_gpus_where_the_cluster_has_some() -> None:
+    result = subprocess.run([sys.executable, "-c", WITH_A_GPU, str(ROOT)], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    none, half, error = json.loads(result.stdout.splitlines()[-1])
+    none, half = json.loads(result.stdout.splitlines()[-1])
     assert none == [[i, []] for i in range(3)]
-    assert half == [[i, [0] * gpus] for i in range(3)]
-    assert error == "item 7: expected another, found this; say so"
+    assert half == [[i, [0]] for i in range(3)]
 
 
 def test_only_clips_whose_metrics_run_networks_ask_for_a_gpu(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +288,29 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def test_work_that_is_spread_over_ray_comes_back_with_its_position() -> None:
+def refuse(number: int) -> None:
+    raise UserError(f"item {number}: expected another, found this; say so")
+
+
+def test_work_that_is_spread_over_ray_comes_back_with_its_position_and_errors_as_they_are() -> None:
     assert dict(run.spread(double, range(20))) == {i: 2 * i for i in range(20)}
+    assert dict(run.spread(double, range(3), gpus=0.5)) == {i: 2 * i for i in range(3)}  # a cluster without any
+    with pytest.raises(UserError, match="^item 7: expected another, found this; say so$"):
+        list(run.spread(refuse, [7]))
+
+
+def test_less_than_a_minute_of_clips_is_compared_without_a_ray_of_its_own(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(run, "connect", lambda address, workers: asked.append(address))
+    monkeypatch.setattr(run, "disconnect", lambda: None)
+    words = ["--reference", world / "reference", "--out", tmp_path, *both(world), "--metrics", "expl1_2023"]
+    for most in (313, 312):  # 24 + 26 + 28 + 26 frames of the reference, and as many of each run
+        monkeypatch.setattr(evaluate, "LITTLE_FRAMES", most)
+        assert evaluate.main([*map(str, words)]) == 0
+    assert asked == ["local"]
 
 
 def test_on_ray_every_clip_is_a_task_and_the_scores_are_the_same(world: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import tomllib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from jobs import reextract, render
+from jobs import evaluate, reextract, render
 from pipeline.build import Build, BuildOptions
 from pipeline.clock import HOP_SAMPLES, Span
 from pipeline.dataset.check import check_dataset
@@ -20,9 +23,14 @@ from pipeline.media.encode import VideoWriter, read_video
 from pipeline.media.reader import SourceReader
 from pipeline.part import run_here
 from pipeline.registry import find_stages
-from stages.evaluate.render.scene import closing, held, reference_frame
+from pipeline.weights import CACHE_VARIABLE, find_weights
+from schemas.score import REFERENCE_RUN
+from stages.evaluate.render.scene import TurnedAway, closing, held, reference_frame
+from stages.speakers.syncnet import Network
 from tests.labs.media import Recipe, make_source
 from tests.labs.rendering import SIDE_PX, Sitter, write_portraits, write_predictions
+from tests.labs.trainer import described
+from tests.stages.evaluate.metrics.test_embeddings import by_formula
 
 CLIP = "portrait_000000_000001"
 FRAMES = 30
@@ -82,6 +90,45 @@ def test_the_ordinary_stages_give_the_predicted_motion_back(data: Path, videos: 
             assert np.corrcoef(wanted[column][:, axis], found[column][:, axis])[0, 1] > 0.97
 
 
+def test_a_predicted_speaker_is_drawn_and_its_lips_are_set_against_the_sound(
+    sitter: Sitter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights of the published layout that mean nothing: that there is a score is what is known of it."""
+    acting = sitter.acting(27)
+    data = write_portraits(tmp_path / "data", {CLIP: acting})
+    predicted = write_predictions(tmp_path / "p", data, {CLIP: acting.motion}, role="speaker")
+    videos = tmp_path / "videos"
+    assert rendered(predicted, data, videos, "--workers", "1") == 0
+    (source,) = tomllib.loads((videos / reextract.MANIFEST).read_text())["sources"]
+    files = {role: (videos / source[role]).resolve() for role in ("speaker", "listener")}
+    assert files == {"speaker": videos / f"{CLIP}.mp4", "listener": data / f"media/{CLIP}/listener.mp4"}
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    weights = find_weights("syncnet_v2")
+    weights.root().mkdir(parents=True)
+    torch.save(by_formula(Network).state_dict(), weights.root() / "syncnet_v2.model")
+    asked = ["--reference", data, "--predicted", f"run={predicted}", "--videos", f"run={videos}", "--address", "none"]
+    asked += ["--metrics", "av_*", "psnr_piq", "fd_exp_eccv2022", "--out", tmp_path / "scores"]
+    assert evaluate.main([str(word) for word in asked]) == 0
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    found = {(score["run"], score["metric"]): score for score in scores["scores"] if score["attitude"] == "all"}
+    assert scores["data"] == "portrait, talking" and not scores["not_computed"]
+    for run in ("run", REFERENCE_RUN):
+        assert found[run, "av_confidence_syncnet"]["value"] > 0
+        assert 0 <= found[run, "av_offset_syncnet"]["value"] <= 15
+        assert found[run, "av_offset_syncnet"]["num_frames"] == 17  # places of 22 frames at 25 fps
+    assert found["run", "fd_exp_eccv2022"]["value"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_re_extraction_packs_the_heavy_columns_that_its_data_set_packs(
+    data: Path, videos: Path, tmp_path: Path
+) -> None:
+    assert "pack" not in load_manifest(videos / reextract.MANIFEST).settings
+    packing = described(data, tmp_path / "data", lambda c: c.update(pack={"include": ["speaker_landmarks"]}))
+    shutil.copytree(videos, tmp_path / "videos")
+    manifest = load_manifest(reextract.write_manifest(tmp_path / "videos", packing))
+    assert manifest.settings["pack"] == {"include": ["speaker_landmarks"]}
+
+
 def test_labels_of_blinks_close_the_eyes(sitter: Sitter, data: Path, tmp_path: Path) -> None:
     still = {CLIP: sitter.still(FRAMES).motion}
     for name, blink in (("open", False), ("shut", True)):
@@ -124,6 +171,20 @@ def test_predictions_that_do_not_fit_are_refused(
     predicted = write_predictions(tmp_path / "p", data, {"nobody" if change == "unknown" else CLIP: motion})
     assert rendered(predicted, data, tmp_path / "out") == 2
     assert message in capsys.readouterr().err
+
+
+def test_predictions_that_lost_the_place_of_a_head_are_refused_with_the_command_to_run(
+    sitter: Sitter, predictions: Path, tmp_path: Path, capsys
+) -> None:
+    scene = sitter.still(FRAMES)
+    drift = np.outer(np.arange(FRAMES), [0, 0.5, 0])
+    moving = replace(scene, motion=replace(scene.motion, crop=scene.motion.crop + drift))
+    data = write_portraits(tmp_path / "data", {CLIP: moving})
+    assert rendered(predictions, data, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert f"clip {CLIP}: expected listener_crop" in said and "moves by 14.5 px" in said
+    assert f"python -m jobs.train {data} --listener LISTENER --set order=baseline73" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_predictions_or_data_is_refused(data: Path, predictions: Path, tmp_path: Path, capsys) -> None:
@@ -178,9 +239,36 @@ def test_videos_of_another_rate_are_refused(data: Path, tmp_path: Path, capsys) 
 
 def test_the_reference_is_the_first_frame_with_open_eyes() -> None:
     valid, blink = np.array([0, 1, 1, 1], bool), np.array([0, 1, 0, 0], bool)
-    assert reference_frame({"listener_coeffs_valid": valid, "listener_blink": blink}) == 2
-    assert reference_frame({"listener_coeffs_valid": valid}) == 1
-    assert reference_frame({"listener_coeffs_valid": valid, "listener_blink": np.ones(4, bool)}) == 1
+    row = {"clip_id": "x", "listener_coeffs_valid": valid, "listener_angle": np.zeros((4, 3))}
+    assert reference_frame({**row, "listener_blink": blink}) == 2
+    assert reference_frame(row) == 1
+    assert reference_frame({**row, "listener_blink": np.ones(4, bool)}) == 1
+
+
+def test_a_frame_in_profile_is_no_reference_while_another_shows_the_face() -> None:
+    angle = np.radians([[0, -60, 0], [0, 25, 0], [30, 19, 0], [0, 0, 0]])
+    row = {"clip_id": "x", "listener_coeffs_valid": np.ones(4, bool), "listener_angle": angle}
+    assert [reference_frame(row, np.radians(most)) for most in (90, 30, 20, 10)] == [0, 1, 2, 3]
+    row["listener_blink"] = np.array([0, 0, 1, 0], bool)
+    assert reference_frame(row, np.radians(20)) == 3
+    row["listener_coeffs_valid"] = np.array([1, 1, 0, 0], bool)
+    with pytest.raises(TurnedAway, match="x: expected a head turned by less than 20 degrees .* found 25") as refusal:
+        reference_frame(row, np.radians(20))
+    assert refusal.value.turn_rad == pytest.approx(np.radians(25))
+
+
+def test_a_clip_in_profile_is_left_out_and_the_others_are_drawn(sitter: Sitter, tmp_path: Path, capsys) -> None:
+    away = sitter.move(np.radians([[0, 50, 0]] * 2), np.zeros((2, 3)), np.zeros((2, 64)))
+    scenes = {"turned_000000_000001": away, CLIP: sitter.still(2)}
+    data = write_portraits(tmp_path / "data", scenes)
+    out = tmp_path / "videos"
+    both = write_predictions(tmp_path / "both", data, {clip: scene.motion for clip, scene in scenes.items()})
+    assert rendered(both, data, out) == 0
+    assert "turned_000000_000001.mp4: left out: turned_000000_000001: expected a head turned" in capsys.readouterr().out
+    assert [path.name for path in out.glob("*.mp4")] == [f"{CLIP}.mp4"]
+    alone = write_predictions(tmp_path / "alone", data, {"turned_000000_000001": away.motion})
+    assert rendered(alone, data, tmp_path / "none") == 2
+    assert "choose a picture that shows the whole face" in capsys.readouterr().err
 
 
 def test_frames_without_coefficients_hold_the_ones_before() -> None:

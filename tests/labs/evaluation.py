@@ -12,6 +12,7 @@ from stages.evaluate.metrics.definition import Clip, Input, Quantity, Whose
 
 WIDTHS = {Quantity.EXP: 12, Quantity.ANGLE: 3, Quantity.TRANS: 3, Quantity.IDENTITY: 10}
 EMBEDDINGS = {Quantity.INCEPTION: 16, Quantity.ARCFACE: 8, Quantity.VGGFACE2: 8, Quantity.HOPENET: 8}
+EMBEDDINGS[Quantity.SYNCNET] = 16  # half of what is seen, half of what is heard
 SIDE_PX = 66
 PARTS = {"pose": slice(0, 6), "exp": slice(6, 56), "all": slice(0, 56), "angle": slice(0, 3), "trans": slice(3, 6)}
 People = dict[str, list[np.ndarray]]

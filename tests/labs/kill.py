@@ -31,6 +31,8 @@ TALLY = """
         with (clip.source.parent / "tally").open("a") as tally:
             tally.write(f"{self.name} {clip.clip_id}\\n")
 """
+FORKED = multiprocessing.get_context("forkserver")  # processes to be killed, which have all imports behind them
+FORKED.set_forkserver_preload(["tests.labs.kill", "tests.labs.s3_server", "tests.labs.interrupted"])
 CLIPS = 70  # more than parts at a time: parts of two clips
 
 
@@ -60,12 +62,12 @@ class KillLab:
         """One data set from its first build to its last, in processes that are killed up to so many times."""
         self.lives += 1
         out = f"killed-{self.lives}"
-        server = multiprocessing.get_context("forkserver")
         for kill in range(max_kills + 1):
             whole, seen = settled(self.toy.folder / out), self.tally_size()
-            process = server.Process(target=build_here, args=(self.toy.folder, out))
+            process = FORKED.Process(target=build_here, args=(self.toy.folder, out))
             process.start()
-            process.join(timeout=None if kill == max_kills else self.random.uniform(0, 1.2 * self.seconds))
+            moment = self.random.uniform(0, 0.5 * self.seconds)  # what is left to do shrinks with every kill
+            process.join(timeout=None if kill == max_kills else moment)
             process.kill()
             process.join()
             self.nothing_again(whole, seen)
@@ -75,11 +77,11 @@ class KillLab:
             self.kills += 1
         self.as_if_undisturbed(out)
 
-    def live_on_ray(self, kills: Sequence[str]) -> None:
-        """One data set, built on Ray through these kills: of a worker, of the driver, of everything."""
+    def live_in_workers(self, address: str, kills: Sequence[str]) -> None:
+        """One data set, built at this address through these kills: of a worker, of the driver, of everything."""
         self.lives += 1
         out, checks, before = f"killed-{self.lives}", [], Snapshot.now()
-        build = RayBuild(self, out)
+        build = BuildInWorkers(self, out, address)
         for kill in kills:
             while self.tally_size() == build.size and build.driver.poll() is None:  # until a stage computes something
                 time.sleep(0.02)
@@ -94,7 +96,7 @@ class KillLab:
                 self.kills += 1
             checks.append((settled(self.toy.folder / out), self.tally_size()))
             if build.driver.poll() is not None:
-                build = RayBuild(self, out)
+                build = BuildInWorkers(self, out, address)
         assert build.driver.wait() == 0, (self.toy.folder / "build.log").read_text()
         until(lambda: not processes_with(build.mark), "the end of its processes", within_s=20)
         for folder in Snapshot.now().folders - before.folders:
@@ -149,17 +151,18 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-class RayBuild:
-    """``python -m jobs.build`` with a Ray of its own, in processes that can be told from all others by a mark."""
+class BuildInWorkers:
+    """``python -m jobs.build``, in processes that can be told from all others by a mark."""
 
-    def __init__(self, lab: KillLab, out: str) -> None:
+    def __init__(self, lab: KillLab, out: str, address: str) -> None:
         self.mark = uuid.uuid4().hex
         self.size = lab.tally_size()
-        command = [sys.executable, "-m", "jobs.build", *lab.toy.arguments(out)]
+        command = [sys.executable, "-m", "jobs.build", *lab.toy.arguments(out, "--address", address)]
         with (lab.toy.folder / "build.log").open("a") as log:
             alone = {"env": {**os.environ, "VICO_LAB": self.mark}, "start_new_session": True}
             self.driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, **alone)
 
     def workers(self) -> list[int]:
-        """The processes that compute."""
-        return [pid for pid, command in processes_with(self.mark).items() if "ray::MapWorker" in command]
+        """The processes that compute, of Ray or without it."""
+        names = ("ray::MapWorker", "pipeline.processes")
+        return [pid for pid, command in processes_with(self.mark).items() if any(name in command for name in names)]

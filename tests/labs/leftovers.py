@@ -81,9 +81,14 @@ class Snapshot:
         new = Snapshot.now().processes - self.processes
         for process in new.difference(*map(processes_with, _kept)) if new else ():
             command = command_of(process)
-            if command and not any(name in command for name in OF_PYTHON) and self._is_of_tests(process):
+            if command and not self._ends_by_itself(process) and self._is_of_tests(process):
                 found[process] = command
         return found
+
+    def _ends_by_itself(self, process: int) -> bool:
+        """Whether Python keeps it while this process lives; what its server has forked bears the server's name."""
+        ours = any(name in command_of(process) for name in OF_PYTHON)
+        return ours and not any("multiprocessing.forkserver" in command_of(parent) for parent in ancestors(process)[:1])
 
     def _is_of_tests(self, process: int) -> bool:
         """Whether this session started it, and not a process of a fixture that lives longer."""

@@ -12,12 +12,17 @@ from torch.nn import functional
 from schemas.coefficients import Layout
 from stages.train.listener import Batch, Sizes
 
-EXTRA = {"listener_blink": 1, "token_embedding": 12, "listener_identity": 80}
+ROWS, BANDS = 3, 10  # of a frame of a spectrogram
+EXTRA = {
+    "listener_blink": 1, "token_embedding": 12, "log_mel": BANDS,
+    "listener_identity": 80, "listener_face_identity": 128,
+}  # fmt: skip
 SIZES = Sizes(Layout("paper70"), audio=45, attitudes=3, extra=EXTRA)
-PER_FRAME = ("speaker", "listener", "audio", "mask", "listener_blink", "token_embedding")
+CROPPED = replace(SIZES, motion=Layout("baseline73"))
+PER_FRAME = ("speaker", "listener", "audio", "mask", "listener_blink", "token_embedding", "log_mel")
 
 
-def random_batch(frames: tuple[int, ...] = (50, 41, 30), seed: int = 0) -> Batch:
+def random_batch(frames: tuple[int, ...] = (50, 41, 30), seed: int = 0, width: int = 70) -> Batch:
     """Clips of some lengths, z-scored as it were; the last one has a frame that does not count."""
     generator = torch.Generator().manual_seed(seed)
     count, longest = len(frames), max(frames)
@@ -29,9 +34,9 @@ def random_batch(frames: tuple[int, ...] = (50, 41, 30), seed: int = 0) -> Batch
     mask[-1, frames[-1] // 2] = False
     inside = mask[..., None]
     spoken = draw(count, longest, 1) > 0
-    listener = draw(count, longest, 70) * inside
+    listener = draw(count, longest, width) * inside
     return Batch(
-        speaker=draw(count, longest, 70) * inside,
+        speaker=draw(count, longest, width) * inside,
         listener=listener,
         audio=draw(count, longest, 45) * inside,
         reference=listener[:, 0],
@@ -41,6 +46,8 @@ def random_batch(frames: tuple[int, ...] = (50, 41, 30), seed: int = 0) -> Batch
             "listener_blink": (draw(count, longest) > 1) & mask,
             "token_embedding": draw(count, longest, EXTRA["token_embedding"]) * inside * spoken,
             "listener_identity": draw(count, 80),
+            "log_mel": draw(count, longest, ROWS, BANDS) * inside[..., None],
+            "listener_face_identity": draw(count, 128),
         },
     )
 
@@ -70,6 +77,6 @@ def speaker_changed_from(batch: Batch, frame: int) -> Batch:
     def join(before: Tensor, after: Tensor) -> Tensor:
         return torch.cat([before[:, :frame], after[:, frame : before.shape[1]]], dim=1)
 
-    words = join(batch.extra["token_embedding"], other.extra["token_embedding"])
-    extra = {**batch.extra, "token_embedding": words}
+    heard = {name: join(batch.extra[name], other.extra[name]) for name in ("token_embedding", "log_mel")}
+    extra = {**batch.extra, **heard}
     return replace(batch, speaker=join(batch.speaker, other.speaker), audio=join(batch.audio, other.audio), extra=extra)

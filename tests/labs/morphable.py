@@ -67,7 +67,7 @@ def rotation_error_deg(angle: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def clip_of(points: dict[str, np.ndarray], folder: Path, clip_id: str = "source_0_1") -> Clip:
     """A clip with these landmarks; frames whose points are not finite are not valid."""
-    values: dict[str, object] = {"clip_id": clip_id}
+    values: dict[str, object] = {"clip_id": clip_id, "source_damaged": np.zeros(len(points["speaker"]), bool)}
     for role in ROLES:
         values[f"{role}_landmarks"] = points[role]
         values[f"{role}_landmarks_valid"] = np.isfinite(points[role]).all(axis=(1, 2))

@@ -93,9 +93,10 @@ class Jobs:
     address: str
     member: dict[str, str]
     stranger: dict[str, str]
+    enter: tuple[str, ...] = ()  # stands before the commands where they shall run on another host
 
     def __call__(self, verb: str, *words: str | Path, token: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [RAY, "job", verb, "--address", self.address, *words]
+        command = [*self.enter, RAY, "job", verb, "--address", self.address, *words]
         environment = self.member if token else self.stranger
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
 

@@ -17,13 +17,13 @@ from pipeline.dataset.write import write_dataset
 from pipeline.media.encode import VideoWriter, write_wav
 from pipeline.settings import as_plain
 from pipeline.weights import find_weights
-from schemas.column import Column, per_role
+from schemas.column import LISTENER, Column, per_role
 from schemas.dataset import PREDICTED, RANDOM, Maker, Predicted
 from stages.blink import Blink
 from stages.evaluate.render.face_mesh import MOUTH, RIGHT_EYE
 from stages.evaluate.render.lids import aspect
 from stages.evaluate.render.scene import Motion, Scene
-from stages.landmarks import Tracker
+from stages.faces.mesh import Tracker
 from stages.morphable.basis import Basis, load_basis
 from stages.morphable.fitters import FilmedTrack, LandmarkGn, Options
 from stages.threedmm import ThreeDMM
@@ -105,39 +105,41 @@ def eye_aspect(meshes: np.ndarray) -> np.ndarray:
     return np.array([aspect(points, RIGHT_EYE) for points in meshes])
 
 
-def write_portraits(root: Path, clips: Mapping[str, Scene]) -> Path:
-    """A data set whose listeners are these scenes, as their motion says; all pictures show the reference."""
+def write_portraits(root: Path, clips: Mapping[str, Scene], frames: Sequence[np.ndarray] = ()) -> Path:
+    """A data set whose listeners are these scenes, as their motion says; films show the reference, or ``frames``."""
     fit, blink = ThreeDMM(), Blink()
     columns = [c for c in (*MEDIA, *fit.writes(), *blink.writes()) if "eye" not in c.name]
-    rows = [_row(root, clip_id, scene) for clip_id, scene in clips.items()]
+    rows = [_row(root, clip_id, scene, frames) for clip_id, scene in clips.items()]
     weights = {name: find_weights(name).sha256 for name in fit.weights()}
     made = Maker("threedmm", fit.version, as_plain(fit.settings), weights)
     write_dataset(root, rows, columns, name="portrait", kind=RANDOM, stages={"threedmm": made})
     return root
 
 
-def write_predictions(root: Path, data: Path, motions: Mapping[str, Motion], blink: bool = False) -> Path:
+def write_predictions(
+    root: Path, data: Path, motions: Mapping[str, Motion], blink: bool = False, role: str = LISTENER
+) -> Path:
     """A prediction data set for a data set: these motions, closed eyes in the second half if asked for."""
-    wanted = [f"listener_{name}" for name in ("exp", "angle", "trans")] + ["listener_blink"] * blink
+    wanted = [f"{role}_{name}" for name in ("exp", "angle", "trans")] + [f"{role}_blink"] * blink
     columns = [c for c in (*ThreeDMM().writes(), *Blink().writes()) if c.name in wanted]
     rows = []
     for clip_id, motion in motions.items():
-        values = {f"listener_{n}": getattr(motion, n) for n in ("exp", "angle", "trans")}
+        values = {f"{role}_{n}": getattr(motion, n) for n in ("exp", "angle", "trans")}
         count = len(motion.exp)
-        rows.append(facts(clip_id, count) | values | {"listener_blink": np.arange(count) >= count // 2})
+        rows.append(facts(clip_id, count) | values | {f"{role}_blink": np.arange(count) >= count // 2})
     stages = read_description(data).stages
-    write_dataset(root, rows, columns, name="portrait", kind=PREDICTED, stages=stages, predicted=Predicted())
+    write_dataset(root, rows, columns, name="portrait", kind=PREDICTED, stages=stages, predicted=Predicted(role=role))
     return root
 
 
-def _row(root: Path, clip_id: str, scene: Scene) -> dict[str, Any]:
+def _row(root: Path, clip_id: str, scene: Scene, frames: Sequence[np.ndarray]) -> dict[str, Any]:
     folder, count = root / "media" / clip_id, len(scene.closed)
     folder.mkdir(parents=True)
     values = facts(clip_id, count)
     for role in ("speaker", "listener"):
         with VideoWriter(folder / f"{role}.mp4", (SIDE_PX, SIDE_PX)) as writer:
-            for _ in range(count):
-                writer.write(scene.picture)
+            for frame in frames or [scene.picture] * count:
+                writer.write(frame)
         motion = scene.motion
         values |= {f"{role}_{n}": getattr(motion, n) for n in ("exp", "angle", "trans", "crop", "identity")}
         values |= {f"{role}_coeffs_valid": np.ones(count, bool), f"{role}_blink": scene.closed > 0.5}

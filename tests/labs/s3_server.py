@@ -8,10 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
 from unittest import mock
 
+from pipeline.dataset.lock import Lease, locked
 from pipeline.dataset.storage import ObjectPath, location
 from tests.labs.ray_head import free_port, wait_for
+from tests.labs.toy_build import ToyProject
 
 KEY_ID, SECRET = "test-key-id", "a-secret-that-must-stand-nowhere"
 
@@ -51,3 +55,23 @@ def s3_server() -> Iterator[Server]:
             yield Server(port, {**ours, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
         finally:
             process.kill()
+
+
+# What a process does until it is killed. The environment holds credentials, which the server that forks may not have.
+
+
+def build_there(environment: dict[str, str], says: Connection, folder: Path, address: str) -> None:
+    """A build of a toy project."""
+    os.environ.update(environment)
+    root = location(address)
+    with locked(root, Lease(0.3, 1.0)):
+        says.send("begins")
+        ToyProject(folder).build(root)
+
+
+def upload_there(environment: dict[str, str], says: Connection, address: str) -> None:
+    """An upload of 60 MB."""
+    os.environ.update(environment)
+    root, content = location(address), os.urandom(60_000_000)
+    says.send("begins")
+    (root / "big.bin").write_bytes(content)

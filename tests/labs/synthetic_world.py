@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ class World:
     new_people: int = 8
     seed: int = 0
 
+    @cached_property
     def persons(self) -> list[Person]:
         """Those of train, val and test, then the new ones."""
         rng = np.random.default_rng([self.seed, 1])
@@ -129,7 +131,7 @@ class World:
     def listen(self, clip: WorldClip, draw: int = 0) -> Motion:
         """One way in which the clip's listener may have behaved; draw 0 is the one in the shards."""
         rng = np.random.default_rng([self.seed, 3, SPLITS.index(clip.split), int(clip.clip_id[-3:]), draw])
-        return draw_listener(rng, clip.speech, self.persons()[clip.listener], clip.attitude)
+        return draw_listener(rng, clip.speech, self.persons[clip.listener], clip.attitude)
 
     def write(self, root: Path) -> Path:
         rows = [self._row(clip) for clip in self.list_clips()]
@@ -138,7 +140,7 @@ class World:
 
     def _row(self, clip: WorldClip) -> dict[str, object]:
         rng = np.random.default_rng([self.seed, 4, SPLITS.index(clip.split), int(clip.clip_id[-3:])])
-        persons, frames = self.persons(), len(clip.speech.word)
+        persons, frames = self.persons, len(clip.speech.word)
         people = {"speaker_id": f"person_{clip.speaker}", "listener_id": f"person_{clip.listener}"}
         said = {"attitude": clip.attitude, "split": clip.split, "source_id": clip.clip_id, **people}
         row = facts(clip.clip_id, frames, **said) | {"acoustic": draw_acoustic(rng, clip.speech), **_text(clip.speech)}

@@ -1,20 +1,15 @@
-"""Toy stages and toy sources: builds that take milliseconds and go through the real engine, and a runner for them."""
+"""Toy stages and toy sources: builds that take milliseconds and go through the real engine."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.build import Build, BuildOptions, Runner
 from pipeline.dataset.storage import Location, ObjectPath
 from pipeline.ledger.report import RunReport
 from pipeline.manifest.load import load_manifest
-from pipeline.part import Done, Job, PartWorker, run_here
-from pipeline.plan import Part, Pipeline
+from pipeline.part import run_here
 from pipeline.registry import find_stages
 
 WAVE = '''"""A column that depends on the clip and on a setting; long clips are rejected."""
@@ -69,7 +64,6 @@ class Length(Stage):
         return {"length": np.int32(clip.num_frames)}
 '''
 
-FOR_EVER = 20  # workers for one part; the engine must have given up on a clip long before
 HEADER = "source,start_s,end_s,speaker_side,attitude,speaker_id,listener_id,split"
 ROWS = (
     "a,0,1,left,positive,p,q,train",
@@ -125,6 +119,24 @@ class ToyProject:
         return build.run(build.survey(), runner)
 
 
+class ToyOfSources(ToyProject):
+    """One without the toy stages, whose manifest says more of the second source; its clips are `rows`."""
+
+    rows: tuple[str, ...]
+    sources: str
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.stages = {}
+
+    @property
+    def manifest(self) -> Path:
+        path = write_manifest(self.folder / "toy.toml", {"a": "a.bin", "b": "b.bin"})
+        path.write_text(path.read_text().replace('path = "b.bin"\n', f'path = "b.bin"\n{self.sources}'))
+        self.write_clips(self.rows)
+        return path
+
+
 def write_manifest(
     path: Path, sources: Mapping[str, str], rows: Sequence[str] = (), more: str = "", place: str = "path"
 ) -> Path:
@@ -140,23 +152,6 @@ def build_own_stages(manifest: Path, out: Path) -> tuple[Build, RunReport]:
     """A build of the project's own stages with one worker in this process."""
     build = Build(load_manifest(manifest), out, find_stages(), BuildOptions())
     return build, build.run(build.survey(), run_here)
-
-
-def in_worker_processes(job: Job, pipeline: Pipeline, parts: Sequence[Part]) -> Iterator[list[Done]]:
-    """Without Ray, as Ray does: a worker process that dies is started again, without end of patience."""
-    for part in parts:
-        yield _until_done(job, [stage.name for stage in pipeline.stages], part)
-
-
-def _until_done(job: Job, stages: list[str], part: Part) -> list[Done]:
-    for _ in range(FOR_EVER):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker, suppress(BrokenProcessPool):
-            return worker.submit(_work, job, stages, part).result()
-    raise AssertionError(f"{part.name}: {FOR_EVER} workers died of it")
-
-
-def _work(job: Job, stages: list[str], part: Part) -> list[Done]:
-    return PartWorker(job, stages).run(part)
 
 
 def computed(report: RunReport) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,32 @@ CPU = Worker(torch.device("cpu"))
 SIZES = Sizes(Layout("paper70"), audio=45, attitudes=3)
 
 
-def small_set(root: Path, clips: int = 16, frames: int = 1400, seed: int = 0, fitter: str = "landmark_gn") -> Path:
-    """A data set of random numbers: 80 % of the clips are for training."""
+def small_set(
+    root: Path,
+    clips: int = 16,
+    frames: int = 1400,
+    seed: int = 0,
+    fitter: str = "landmark_gn",
+    stages: Sequence[str] = (),
+) -> Path:
+    """A data set of random numbers, with columns of opt-in ``stages``: 80 % of the clips are for training."""
     settings = {"fitter": fitter, "weights": "basis_media_v1"}  # random numbers need nobody's own weights
-    write_random_set(root, Extent(clips, frames, people=4, seed=seed), {"threedmm": settings})
+    extent = Extent(clips, frames, people=4, seed=seed)
+    write_random_set(root, extent, {"threedmm": settings, **{stage: {} for stage in stages}})
     return root
 
 
 def changed(root: Path, out: Path, column: str, change: Callable[[Any], Any], like: Column | None = None) -> Path:
     """A copy of a data set in which one column's value of every clip is changed; ``like`` is its new declaration."""
     shutil.copytree(root, out)
+    store = Store(out)
     for shard in read_description(out).shards:
         table = read_shard(out, shard)
         at = table.schema.get_field_index(column)
         field = like.field() if like else table.schema.field(at)
         values = pa.array([change(value) for value in table[column].to_pylist()], type=field.type)
-        write_shard(Store(out), shard.file, table.set_column(at, field, values), shard.fingerprint)
+        write_shard(store, shard.file, [table.set_column(at, field, values)], shard.fingerprint)
+    store.seal()
     return out
 
 

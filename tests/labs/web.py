@@ -76,13 +76,19 @@ def serve(pages: dict[str, Page]) -> Iterator[Web]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with listening(Handler) as web.port:
+        yield web
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Answer requests on loopback while the block runs; the port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        web.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield web
+            yield server.server_port
         finally:
             server.shutdown()
             thread.join()

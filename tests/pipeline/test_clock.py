@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, Span, VideoTimes, exact_div, map_to_grid
+from pipeline.clock import FPS, HOP_SAMPLES, SAMPLE_RATE_HZ, Span, VideoTimes, exact_div, frames_at, map_to_grid
 
 TICKS_S = [Fraction(1, 90_000), Fraction(1, 1000), Fraction(1, 12_800), Fraction(1001, 30_000), Fraction(1, 25)]
 
@@ -66,6 +66,15 @@ def test_a_source_at_30_fps_is_taken_frame_by_frame_and_at_29_97_one_is_shown_tw
     assert grid.source_frame.tolist() == list(range(60, 150))
     grid = map_to_grid(Span(Fraction(0), Fraction(99)), steady(Fraction(30_000, 1001), 3000))
     assert np.flatnonzero(np.diff(grid.source_frame) == 0).tolist() == [500, 1501, 2502]
+
+
+@given(st.integers(min_value=1, max_value=40), st.sampled_from([1, 24, 25, 30, 50, 60]))
+def test_a_frame_of_another_clock_shows_the_nearest_of_the_clip_and_of_two_the_earlier(count: int, fps: int) -> None:
+    times, found = [Fraction(k, FPS) for k in range(count)], frames_at(count, fps)
+    assert abs(len(found) - Fraction(count * fps, FPS)) <= Fraction(1, 2) or len(found) == 1
+    for k, frame in enumerate(found):
+        instant = Fraction(k, fps)
+        assert frame == min(range(count), key=lambda i, instant=instant: (abs(times[i] - instant), i))
 
 
 def test_one_frame_is_exactly_1470_samples() -> None:

@@ -43,7 +43,24 @@ def test_every_entry_has_a_licence_a_source_and_a_way_to_get_it() -> None:
 
 
 def test_what_the_packages_carry_is_what_the_registry_says() -> None:
-    resolve_all([name for name, weights in registry.registry().items() if weights.package])
+    resolve_all([name for name, weights in registry.registry().items() if weights.package and not weights.is_gone])
+
+
+def test_what_is_fetched_takes_the_place_of_a_package_that_is_gone_or_holds_another_file(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve({"/net.bin": file(BODY)}) as web:
+        weights = entry(web.url("/net.bin"), package="somebodys_upload")
+        assert weights.is_gone and weights.root() == cache / "net"
+        (tmp_path / "somebodys_upload").mkdir()
+        (tmp_path / "somebodys_upload" / "net.bin").write_bytes(BODY)
+        monkeypatch.syspath_prepend(tmp_path)
+        assert not weights.is_gone and fetch(weights) == [tmp_path / "somebodys_upload" / "net.bin"]
+        assert not web.asked
+        (tmp_path / "somebodys_upload" / "net.bin").write_bytes(b"other numbers")
+        with pytest.raises(WeightsError, match="found .*; python -m jobs.weights fetch net"):
+            weights.paths()
+        assert fetch(weights) == weights.paths() == [cache / "net" / "net.bin"]
 
 
 def test_a_file_is_fetched_checked_and_left_without_traces(cache: Path) -> None:

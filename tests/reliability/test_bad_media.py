@@ -11,26 +11,21 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pipeline.clock import Span
-from pipeline.media.reader import MEDIA_REASONS, MediaError, ReadingLimits, SourceReader
 from tests.labs.media import ffmpeg_binary
-from tests.labs.mutants import Specimen, Targets, every, make_seeds
+from tests.labs.mutants import Specimen, Targets, every, make_seeds, read_whole
 from tests.labs.ray_head import ROOT
 from tests.labs.witness import WRITTEN, FolderWitness, PortWitness, witnesses
 
-LIMITS = ReadingLimits(wall_s=60, cpu_s=60, threads=1)
-HANGS_S = 120.0  # for one file, on however busy a machine: every request to the reader has its own limit of 60 s
 FAMILIES = ("flipped", "cut", "grafted", "lying", "nested", "misnamed", "leading")
 SAMPLE = 40
 
@@ -68,28 +63,9 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         yield Yard(folder, canary, every(seeds, Targets(canary, port.port)), touched, written, port)
 
 
-def outcome(yard: Yard, specimen: Specimen) -> str:
-    """What reading everything of a bad file comes to: "read" or a reason. Anything else is an error of ours."""
-    path = yard.folder / specimen.name
-    path.write_bytes(specimen.data)
-    started = time.monotonic()
-    try:
-        with SourceReader(path, LIMITS) as reader:
-            reader.info()
-            list(reader.frames(reader.frame_times().pts, size=(64, 36)))
-            reader.audio(Span(Fraction(0), Fraction(1)))
-        return "read"
-    except MediaError as error:
-        assert error.reason in MEDIA_REASONS and path.name in error.detail, specimen.name
-        return error.reason
-    finally:
-        path.unlink()
-        assert time.monotonic() - started < HANGS_S, f"{specimen.name} hangs"
-
-
 def outcomes(yard: Yard, specimens: Sequence[Specimen]) -> Counter[str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        count = Counter(pool.map(lambda specimen: outcome(yard, specimen), specimens))
+        count = Counter(pool.map(partial(read_whole, yard.folder), specimens))
     yard.check([specimen.name for specimen in specimens])
     return count
 

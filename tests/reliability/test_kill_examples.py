@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import random
 import secrets
 import shutil
@@ -16,7 +15,7 @@ import pytest
 
 from pipeline.dataset.lock import locked
 from pipeline.ledger.diary import read_diary
-from tests.labs.kill import as_if_undisturbed, files_of, settled
+from tests.labs.kill import FORKED, as_if_undisturbed, files_of, settled
 from tests.labs.toy_build import build_own_stages, write_manifest
 
 KILLS = 50
@@ -24,6 +23,7 @@ KILLS_A_LIFE = 8  # of one data set; a clip that is in work at the tenth would b
 LATER_S = 0.5  # at most, after the moment that the diaries tell: within a stage, a file, a rename
 STAGES = 'stages = ["clip", "acoustic", "landmarks"]\n'
 FILM = "media/a_dyadic/grid_pair1_bbaf2n_brbk7n.mp4"  # CC BY 4.0 (GRID corpus)
+HEAVY = ("torch", "mediapipe.python.solutions.face_mesh", "scipy.signal", "pyloudnorm", "soxr")
 CLIPS = [f"grid_pair1,{second},{second + 1},left,neutral,p,q,train" for second in range(6)]
 
 
@@ -38,7 +38,7 @@ def build_and_kill(manifest: Path, out: Path, after: float = math.inf, later_s: 
     Returns its exit status. Nothing that stood in a whole file before is begun again.
     """
     whole, before = settled(out), begun(out)
-    process = multiprocessing.get_context("spawn").Process(target=build, args=(manifest, out))
+    process = FORKED.Process(target=build, args=(manifest, out))
     process.start()
     try:
         while process.is_alive() and begun(out).total() < before.total() + after:
@@ -59,8 +59,9 @@ def begun(out: Path) -> Counter[tuple[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(2400)  # some sixty starts of a process with all models
+@pytest.mark.timeout(2400)  # some sixty starts of all models
 def test_fifty_kills_of_real_clips_lose_nothing_and_repeat_nothing(tmp_path: Path, shared: Path) -> None:
+    FORKED.set_forkserver_preload(["tests.reliability.test_kill_examples", *HEAVY])  # if it does not run yet
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")
     chance, kills, lives = random.Random(seed), 0, 0

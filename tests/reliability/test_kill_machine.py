@@ -76,13 +76,16 @@ def test_a_disk_that_becomes_read_only_stops_the_build_and_the_data_set_stays_so
     assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed")
 
 
-@pytest.mark.slow
-def test_a_full_disk_on_ray_ends_with_status_2_and_a_sentence(toy: ToyProject, disk: Mount, capsys) -> None:
+@pytest.mark.parametrize("address", ["none", pytest.param("local", marks=pytest.mark.slow)], ids=["no Ray", "Ray"])
+def test_a_full_disk_in_workers_ends_with_status_2_and_a_sentence(
+    toy: ToyProject, disk: Mount, capsys, address
+) -> None:
+    command = toy.arguments("out", "--address", address)
     disk("size=360k")
-    assert build.main(toy.arguments("out")) == 2
+    assert build.main(command) == 2
     assert "No space left on device" in capsys.readouterr().err
     disk("size=8m")
-    assert build.main(toy.arguments("out")) == 0
+    assert build.main(command) == 0
     assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed")
 
 

@@ -15,7 +15,8 @@ from pipeline.ledger.diary import read_diary
 from pipeline.ledger.report import RunReport
 from pipeline.ledger.survey import Survey, read_ledger
 from pipeline.part import run_here
-from tests.labs.toy_build import ROWS, ToyProject, computed, in_worker_processes
+from pipeline.processes import run_parts
+from tests.labs.toy_build import ROWS, ToyProject, computed
 
 VICTIM = "b_000000_000002"
 LIMITS = {"stage_s": 60.0, "frame_s": 0.0, "memory_gb": 0.4}
@@ -58,7 +59,7 @@ def poisoned(folder: Path, deed: str, rows: tuple[str, ...] = ROWS) -> ToyProjec
 
 
 def build(toy: ToyProject, out: str | Location = "out", **limits: float) -> RunReport:
-    return toy.build(out, BuildOptions({"limits": {**LIMITS, **limits}}), in_worker_processes)
+    return toy.build(out, BuildOptions({"limits": {**LIMITS, **limits}}), run_parts)
 
 
 def lost_alone(report: RunReport, root: Location, outcome: str, reason: str) -> None:
@@ -136,15 +137,16 @@ def first_batch(folder: Path, stage: str, runner: Runner) -> RunReport:
 @pytest.mark.parametrize(
     ("deed", "outcome", "runner"),
     [
-        (SEGFAULT, "crashed", in_worker_processes),
+        (SEGFAULT, "crashed", run_parts),
         ("raise ValueError('boom')", "failed", run_here),
         ("return None", "failed", run_here),
     ],
     ids=["segfault", "error", "rubbish"],
 )
 def test_a_bad_clip_in_a_batch_costs_no_other_clip_of_the_batch(tmp_path, deed: str, outcome: str, runner) -> None:
-    report = first_batch(tmp_path, BATCHED.replace("DEED", deed).replace("VICTIM", "a_000000_000001"), runner)
-    rows = {clip: row.outcome for clip, _, stage, row in report.after.rows if stage == "poison"}
+    first_batch(tmp_path, BATCHED.replace("DEED", deed).replace("VICTIM", "a_000000_000001"), runner)
+    ledger = read_ledger(Store(tmp_path / "out"))
+    rows = {row["clip_id"]: row["outcome"] for row in ledger if row["stage"] == "poison"}
     assert rows == {"a_000000_000001": outcome, "a_000001_000002": "ok"}
 
 

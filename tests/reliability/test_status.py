@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 from jobs import retry, status
 from pipeline.ledger import progress
 from schemas.outcome import OUTCOMES
-from tests.labs.kill import build_here
+from tests.labs.kill import FORKED, build_here
 from tests.labs.ray_head import ROOT, free_port, membership, running, until, wait_for
 from tests.labs.toy_build import PEAK, ROWS, WAVE, ToyProject, computed
 
@@ -47,7 +46,7 @@ def test_status_follows_a_build_through_its_work_its_death_and_its_end(toy: ToyP
     toy.add_stage("wave", SLOW.replace("sleep(0.3)", "sleep(300 * (clip.clip_id == 'a_000002_000003'))"))
     toy.write_clips([f"a,{n},{n + 1},left,,p,q,train" for n in range(40)])
     assert status.main([str(out)]) == 2
-    process = multiprocessing.get_context("forkserver").Process(target=build_here, args=(toy.folder, "out"))
+    process = FORKED.Process(target=build_here, args=(toy.folder, "out"))
     process.start()
     printed = ""
     while "in work: a_000002_000003 (wave)" not in printed:

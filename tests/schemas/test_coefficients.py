@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from schemas.coefficients import ORDERS, PUBLISHED, Layout, MixedCoefficientsError, one_provenance
+from schemas.coefficients import ORDERS, PUBLISHED, Layout, MixedCoefficientsError, Provenance, Space, one_provenance
 from schemas.dataset import BUILT, Description, Maker
 
 FRAMES = 5
@@ -50,9 +50,18 @@ def test_the_orders_are_the_published_ones() -> None:
     assert paper[[0, 63, 64, 66, 67, 69]].tolist() == [1, 1, 2, 2, 3, 3]
 
 
-def test_expression_and_pose_are_all_of_a_papers_frame() -> None:
-    assert layout("paper70", 10).expression_and_pose == (slice(0, 10), slice(10, 16))
-    assert Layout("pirender73").expression_and_pose == (slice(0, 64), slice(64, 70))
+def test_expression_and_pose_are_all_of_a_frame() -> None:
+    assert layout("paper70", 10).expression_and_pose == (slice(0, 10), [*range(10, 16)])
+    assert Layout("pirender73").expression_and_pose == (slice(0, 64), [*range(64, 73)])
+    assert Layout("baseline73").expression_and_pose == (slice(3, 67), [0, 1, 2, *range(67, 73)])
+
+
+@pytest.mark.parametrize(("fitter", "order"), [("landmark_gn", "paper70"), ("deep3d", "baseline73")])
+def test_the_order_of_a_space_holds_the_crop_where_it_moves(fitter: str, order: str) -> None:
+    per_frame = {part: ("frame", width) for part, width in PUBLISHED.items()}
+    assert Space(Provenance(fitter, 1, ()), per_frame).order == order
+    without = {part: axes for part, axes in per_frame.items() if part != "crop"}
+    assert Space(Provenance(fitter, 1, ()), without).order == "paper70"
 
 
 def test_ten_dimensions_are_never_taken_for_64_nor_a_70_without_a_crop_for_a_73() -> None:

@@ -17,6 +17,7 @@ from pipeline.settings import resolve
 from schemas.errors import UserError
 from stages.acoustic import CODE, PAPER, Acoustic
 from stages.acoustics import vico45_code, vico45_paper
+from stages.acoustics.mel import mel_filters
 
 C0, ENERGY, LOUDNESS = 0, 42, 44  # columns of vico45-paper
 WHOLE_RMS = 40  # column of vico45-code
@@ -92,6 +93,28 @@ def test_paper_features_are_those_of_librosa() -> None:
         librosa.feature.zero_crossing_rate(sound, hop_length=1470)[:, :40],
     ]
     np.testing.assert_allclose(paper(sound)[:, :LOUDNESS], np.concatenate(expected).T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bands", "rate_hz", "fft_samples"), [(128, 44_100, 2048), (80, 16_000, 400)])
+def test_mel_bands_are_those_of_librosa_to_the_last_bit(bands: int, rate_hz: int, fft_samples: int) -> None:
+    from librosa.filters import mel
+
+    np.testing.assert_array_equal(
+        mel_filters(bands, rate_hz, fft_samples), mel(sr=rate_hz, n_fft=fft_samples, n_mels=bands)
+    )
+
+
+@pytest.mark.parametrize("num_frames", [2, 9, 31, 150])
+def test_paper_cepstra_energy_and_crossings_are_librosas_to_the_last_bit(num_frames: int) -> None:
+    from librosa.feature import mfcc, rms, zero_crossing_rate
+
+    sound = babble(num_frames)
+    sound[::7] = -1e-11  # counts as zero, which is positive
+    expected = mfcc(y=sound, sr=44100, n_mfcc=14, hop_length=1470), rms(y=sound, hop_length=1470)
+    rows, crossings = paper(sound), zero_crossing_rate(sound, hop_length=1470)
+    np.testing.assert_array_equal(rows[:, :14], expected[0].T[:num_frames])
+    np.testing.assert_array_equal(rows[:, ENERGY], expected[1][0, :num_frames])
+    np.testing.assert_array_equal(rows[:, ENERGY + 1], crossings[0, :num_frames].astype(np.float32))
 
 
 @pytest.mark.parametrize("weighting", ["K-weighting", "DeMan"])

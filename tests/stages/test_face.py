@@ -68,6 +68,7 @@ def source_of(folder: Path, film: Film, num_frames: int = NUM_FRAMES) -> Path:
 def process(stage: Face, source: Path, span: Span, folder: Path, speaker_side: str = "left") -> Found:
     """The stage's columns of one clip, checked as the store checks them."""
     columns = {"clip_id": "clip", "speaker_side": speaker_side, "audio_level_dbfs": -20.0}
+    columns |= {"sound_damaged": np.zeros(span.num_frames, bool)}
     clip = Clip(columns, span, source, folder, folder / "scratch")
     try:
         clip.values["source_frame"] = map_to_grid(span, clip.reader().frame_times()).source_frame
@@ -171,6 +172,7 @@ def test_unusable_clips_say_why(film_of: Film, reason: str, detail: str, stage: 
     with pytest.raises(Reject, match=detail) as caught:
         process(stage, source_of(tmp_path, film_of), WHOLE, tmp_path)
     assert caught.value.reason == reason
+    assert list(caught.value.frames) == ([18] if reason == "shot_cut" else [])
     assert reason in Face.rejects
     assert not list((tmp_path / "scratch").glob("*.mp4"))
 
@@ -178,16 +180,20 @@ def test_unusable_clips_say_why(film_of: Film, reason: str, detail: str, stage: 
 def test_a_silent_pair_is_rejected_after_the_picture(stage: Face, film: Path, tmp_path: Path) -> None:
     for level_dbfs, reason in ((-75.0, "silence"), (None, "no_audio")):
         columns = {"clip_id": "clip", "speaker_side": "left", "audio_level_dbfs": level_dbfs}
-        clip = Clip(columns | {"source_frame": np.arange(NUM_FRAMES, dtype=np.int32)}, WHOLE, film, tmp_path, tmp_path)
+        columns |= {"source_frame": np.arange(NUM_FRAMES, dtype=np.int32), "sound_damaged": np.zeros(NUM_FRAMES, bool)}
+        clip = Clip(columns, WHOLE, film, tmp_path, tmp_path)
         with pytest.raises(Reject) as caught:
             stage.process(clip)
         clip.close()
         assert caught.value.reason == reason
 
 
-def test_an_unknown_policy_is_refused_with_those_that_exist() -> None:
+def test_settings_that_cannot_be_are_refused_with_what_can() -> None:
     with pytest.raises(UserError, match="per_frame"):
         resolve("face", Face.Settings, {"policy": "wobbly"})
+    with pytest.raises(UserError, match="detect_every: found 0, allowed: 1 or more"):
+        resolve("face", Face.Settings, {"detect_every": 0})
+    assert resolve("face", Face.Settings, {"silence_dbfs": -90}).silence_dbfs == -90.0
 
 
 @pytest.mark.shared

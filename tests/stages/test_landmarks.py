@@ -19,7 +19,8 @@ from pipeline.clock import FPS, Span
 from pipeline.media.encode import VideoWriter, read_video
 from pipeline.media.reader import SourceReader
 from pipeline.stage import Reject
-from stages.landmarks import Landmarks, Tracker
+from stages.faces.mesh import Tracker
+from stages.landmarks import Landmarks
 
 ROOT = Path(__file__).parents[2]
 SIDE_PX = 384
@@ -48,6 +49,7 @@ def clip_of(folder: Path, speaker: list[np.ndarray], listener: list[np.ndarray] 
             for frame in frames:
                 writer.write(frame)
     values = {"clip_id": "source_0_1", "speaker_video": "speaker.mp4", "listener_video": "listener.mp4"}
+    values = {**values, "source_damaged": np.zeros(len(speaker), bool)}
     span = Span(Fraction(0), Fraction(len(speaker), FPS))
     return Clip(values, span, folder / "source.mp4", folder, folder / "scratch")
 
@@ -68,6 +70,15 @@ def distance_px(points: np.ndarray, others: np.ndarray) -> float:
     return float(np.linalg.norm((points - others)[..., :2], axis=-1).mean())
 
 
+def test_points_are_the_numbers_of_mediapipes_message() -> None:
+    tracker, picture = Tracker(min_detection=0.5, min_presence=0.9), face()[:, :300]
+    found = tracker.look(np.ascontiguousarray(picture))
+    tracker._mesh.reset()
+    (said,) = tracker._mesh.process(np.ascontiguousarray(picture)).multi_face_landmarks
+    numbers = np.array([(point.x, point.y, point.z) for point in said.landmark], np.float32)
+    assert found is not None and np.array_equal(found, numbers * np.float32([300, SIDE_PX, 300]))
+
+
 def test_every_column_has_its_declared_type_and_shape(stage: Landmarks, tmp_path: Path) -> None:
     values = stage.process(clip_of(tmp_path, [face()] * 4))
     assert list(values) == [column.name for column in stage.writes()]
@@ -84,6 +95,25 @@ def test_the_points_lie_where_they_lie_in_the_picture(stage: Landmarks, tmp_path
     for iris in (RIGHT_IRIS, LEFT_IRIS):  # the darkest thing around is the pupil
         x, y = points[iris, :2].round().astype(int)
         assert face()[y - 2 : y + 3, x - 2 : x + 3].mean() < 0.6 * face()[y + 30 : y + 40, x - 5 : x + 5].mean()
+
+
+def test_clips_followed_side_by_side_give_the_columns_of_each_alone(
+    stage: Landmarks, tmp_path: Path, device: str
+) -> None:
+    moving = [face((2.0 * k, 0)) for k in range(4)]
+    clips = [
+        clip_of(tmp_path / "a", moving),
+        clip_of(tmp_path / "b", moving, [wall()] * 4),
+        clip_of(tmp_path / "c", moving[:2], moving[::-1][:2]),
+    ]
+    together = Landmarks()
+    together._side_by_side = together.side_by_side(device)
+    found = together.process_part(clips)
+    assert isinstance(found[1], Reject) and found[1].reason == "face_not_tracked"
+    for clip, values in ((clips[0], found[0]), (clips[2], found[2])):
+        assert isinstance(values, dict)
+        for name, alone in stage.process(clip).items():
+            np.testing.assert_allclose(values[name], alone, rtol=0, atol=0.5)
 
 
 @pytest.mark.shared
@@ -151,6 +181,18 @@ def test_frames_without_a_face_are_not_valid_and_hold_no_numbers(tmp_path: Path)
     assert np.isnan(values["listener_landmarks"][~expected]).all()
     assert np.isfinite(values["listener_landmarks"][expected]).all()
     assert values["speaker_landmarks_valid"].all()
+
+
+def test_damaged_frames_are_not_valid_though_a_face_is_seen(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, [face()] * 6)
+    clip.values["source_damaged"][2:4] = True
+    values = made(min_valid=0.5).process(clip)
+    for role in ("speaker", "listener"):
+        assert values[f"{role}_landmarks_valid"].tolist() == [True, True, False, False, True, True]
+        np.testing.assert_array_equal(np.isnan(values[f"{role}_landmarks"]).all(axis=(1, 2)), [0, 0, 1, 1, 0, 0])
+    clip.values["source_damaged"][:] = True
+    with pytest.raises(Reject, match="face_not_tracked"):
+        made(min_valid=0.5).process(clip)
 
 
 def test_a_face_that_turns_up_elsewhere_is_found_in_the_same_frame(stage: Landmarks, tmp_path: Path) -> None:

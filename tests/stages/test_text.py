@@ -13,7 +13,9 @@ import pytest
 from pipeline.plan import Pipeline
 from pipeline.registry import find_stages
 from pipeline.weights import WeightsError, find_weights
-from stages.text import WINDOW_TOKENS, Text, frame_tokens, load_encoder, shared_time
+from stages.text import WINDOW_TOKENS, Text, frame_tokens, shared_time
+from stages.transcribers.bert import BertEncoder
+from stages.transcribers.hidden import hidden
 
 SENTENCE = "she had your dark suit in unbelievably greasy water"
 
@@ -42,7 +44,9 @@ def checked(stage: Text, values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def test_vectors_are_those_of_transformers_own_way_from_text_to_vectors(stage: Text) -> None:
     import torch
-    from transformers import AutoModel, AutoTokenizer
+
+    with hidden("torchvision"):  # which transformers would load, of another build than torch's, perhaps
+        from transformers import AutoModel, AutoTokenizer, BertModel  # noqa: F401
 
     folder = find_weights("all_minilm_l6_v2").paths()[0].parent
     ours = checked(stage, stage.process(Said(SENTENCE)))
@@ -53,11 +57,34 @@ def test_vectors_are_those_of_transformers_own_way_from_text_to_vectors(stage: T
     np.testing.assert_allclose(ours["token_embedding"], theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "word", ["naïve", "ÜMLÄUT!", "50%", "café-bar", "今日は", "[MASK]", "z" * 150, "don't", "\u00ad", ""]
+)
+def test_a_words_tokens_are_those_of_transformers(stage: Text, word: str) -> None:
+    from transformers import BertTokenizerFast
+
+    vocabulary = find_weights("all_minilm_l6_v2").paths()[1]
+    expected = BertTokenizerFast(vocab=str(vocabulary), do_lower_case=True).tokenize(word)
+    assert stage._tokenizer.encode(word, add_special_tokens=False).tokens == expected
+
+
 def test_the_same_word_means_something_else_in_another_sentence(stage: Text) -> None:
     texts = "we sat in the grass on the river bank", "he took the cash to the bank", "she owes it to the bank"
     banks = (stage.process(Said(text))["token_embedding"][-1] for text in texts)
     river, money, loan = (bank / np.linalg.norm(bank) for bank in banks)
     assert money @ loan > money @ river + 0.1
+
+
+def test_texts_of_many_clips_pass_together_as_each_alone(stage: Text, device: str) -> None:
+    together = Text()
+    together.setup(device)
+    together._together = True
+    clips = [Said(SENTENCE), Said(""), Said("no"), Said(" ".join([SENTENCE] * 60), 0.01, 0.02), Said("oh " + SENTENCE)]
+    for clip, found in zip(clips, together.process_part(clips), strict=True):
+        alone = stage.process(clip)
+        assert isinstance(found, dict) and found["token_text"] == alone["token_text"]
+        np.testing.assert_array_equal(found["frame_token"], alone["frame_token"])
+        np.testing.assert_allclose(found["token_embedding"], alone["token_embedding"], atol=1e-4)
 
 
 def test_nothing_said_is_no_token_and_a_pause_in_every_frame(stage: Text) -> None:
@@ -88,19 +115,21 @@ def test_the_tokens_of_a_word_share_its_time_by_their_letters() -> None:
 
 
 def test_a_text_longer_than_berts_positions_is_read_in_windows_that_agree(stage: Text) -> None:
-    ids = stage._tokenizer.convert_tokens_to_ids(stage._tokenizer.tokenize(" ".join([SENTENCE] * 80)))
-    found = stage._embed(stage._tokenizer.convert_ids_to_tokens(ids))
+    text = stage._tokenizer.encode(" ".join([SENTENCE] * 80), add_special_tokens=False)
+    ids, found = text.ids, stage._embed(text.tokens)
     half, quarter = WINDOW_TOKENS // 2, WINDOW_TOKENS // 4
     seam, end = half + quarter, 2 * half + quarter
-    windows = [stage._encode(ids[at : at + WINDOW_TOKENS]) for at in (0, half)]
+    windows = stage._encode([ids[at : at + WINDOW_TOKENS] for at in (0, half, 2 * half)])
     assert len(found) == len(ids) > 2 * WINDOW_TOKENS - half and np.isfinite(found).all()
     np.testing.assert_allclose(found[:seam], windows[0][:seam], atol=1e-5)
     np.testing.assert_allclose(found[seam:end], windows[1][quarter:seam], atol=1e-5)
+    np.testing.assert_allclose(found[end : 3 * half], windows[2][quarter:half], atol=1e-5)
 
 
 def random_bert(folder: Path) -> Any:
     """A random BERT with pre-training heads, saved into a folder as bert-base-uncased is published."""
-    from transformers import BertConfig, BertForPreTraining
+    with hidden("torchvision"):
+        from transformers import BertConfig, BertForPreTraining
 
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     bert = BertForPreTraining(config).eval()
@@ -113,6 +142,7 @@ def random_bert(folder: Path) -> Any:
 def test_a_bert_in_the_published_layout_loads_by_path_and_sets_the_columns_width(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
+    from transformers import BertTokenizerFast
 
     bert, file = random_bert(tmp_path), tmp_path / "model.safetensors"
     old_names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -124,10 +154,19 @@ def test_a_bert_in_the_published_layout_loads_by_path_and_sets_the_columns_width
     stage.setup("cpu")
     found = checked(stage, stage.process(Said(SENTENCE)))
     assert found["token_embedding"].shape[1] == 32
-    ids = stage._tokenizer(SENTENCE, return_tensors="pt")
+    ids = BertTokenizerFast(vocab=str(tmp_path / "vocab.txt"), do_lower_case=True)(SENTENCE, return_tensors="pt")
     with torch.inference_mode():
         reference = bert.bert(**ids).last_hidden_state[0, 1:-1]
     np.testing.assert_allclose(found["token_embedding"], reference.numpy(), atol=1e-5)
+
+
+def test_a_shorter_text_beside_a_longer_one_is_read_as_alone(tmp_path: Path) -> None:
+    random_bert(tmp_path)
+    encoder = BertEncoder(tmp_path)
+    long, short = [101, *range(2000, 2030), 102], [101, 2500, 2501, 102]
+    together = encoder.hidden([long, short])
+    for ids, found in zip((long, short), together, strict=True):
+        np.testing.assert_allclose(found[: len(ids)], encoder.hidden([ids])[0], atol=1e-5)
 
 
 def test_a_file_that_lacks_weights_is_refused_and_not_filled_with_random_ones(tmp_path: Path) -> None:
@@ -137,7 +176,16 @@ def test_a_file_that_lacks_weights_is_refused_and_not_filled_with_random_ones(tm
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if "layer.1." not in k}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"no BERT encoder: encoder\.layer\.1"):
-        load_encoder(tmp_path)
+        BertEncoder(tmp_path)
+
+
+@pytest.mark.parametrize("other", [{"hidden_act": "relu"}, {"position_embedding_type": "relative_key"}])
+def test_an_encoder_of_another_kind_is_refused(tmp_path: Path, other: dict[str, str]) -> None:
+    random_bert(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **other}))
+    with pytest.raises(WeightsError, match="expected a BERT with gelu and absolute positions"):
+        BertEncoder(tmp_path)
 
 
 def test_another_model_makes_another_column_and_another_fingerprint(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Boards: numbers that may be ranked, because they share definition, data, split, attitude, space, scale, resolution.
 
-Our runs stand on the board of their own key; a published number joins them only where nothing differs. Papers name a
-fitter but no hash of its weights, so that of a space the fitter alone is compared. Without a rank stand numbers with a
+Our runs stand on the board of their own key; a published number joins them where nothing that it states differs. What
+it leaves out (the size of pictures, the fitter) keeps it from no board, and a flag says so. Papers name a fitter but no
+hash of its weights, so that of a space the fitter alone is compared. Without a rank stand numbers with a
 flag that says they were copied, averaged over sets or cannot be right, and ours beside published ones that differ.
 """
 
@@ -12,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from schemas.score import ALL, REFERENCE_RUN, Comparable, Score
+from schemas.score import ALL, NOT_STATED, REFERENCE_RUN, Comparable, Score, ScoreSpace
 from stages.evaluate.leaderboard.published import Metrics, PublishedScore
 from stages.evaluate.metrics.definition import Direction
 
@@ -52,7 +53,9 @@ def make_boards(scores: Sequence[Score], published: Sequence[PublishedScore], me
     for score in scores:
         if score.run != REFERENCE_RUN:
             rows[score.key].append(_standing(score))
-    ours = {named_fitter(key): key for key in rows}
+    ours: dict[tuple[str, str, str], list[Comparable]] = defaultdict(list)
+    for key in rows:
+        ours[_place(key)].append(key)
     for number in published:
         if number.method == "GT" and number.value is not None:
             goals.setdefault(number.key, number.value)
@@ -63,8 +66,10 @@ def make_boards(scores: Sequence[Score], published: Sequence[PublishedScore], me
             flags=number.flags,
             ranked=number.may_be_ranked and number.method != "GT",
         )
-        rows[ours.get(number.key, number.key)].append(row)
-    for key in rows.keys() - set(ours.values()):
+        joined = [key for key in ours.get(_place(number.key), []) if not why_apart(key, number.key)]
+        for key in joined or [number.key]:
+            rows[key].append(row)
+    for key in rows.keys() - {key for keys in ours.values() for key in keys}:
         rows[key] += _beside(key, scores)
     order = {id: position for position, id in enumerate(metrics)}
     boards = [_board(key, found, metrics[key.metric].better, goals.get(key)) for key, found in rows.items()]
@@ -77,9 +82,9 @@ def _standing(score: Score) -> Standing:
 
 def _beside(key: Comparable, scores: Sequence[Score]) -> list[Standing]:
     """Our runs on the same split and attitude as a board of the published, without a rank."""
-    place, rows = (key.metric, key.split, key.attitude), []
+    rows = []
     for score in scores:
-        if (score.key.metric, score.key.split, score.key.attitude) == place and score.run != REFERENCE_RUN:
+        if _place(score.key) == _place(key) and score.run != REFERENCE_RUN:
             flags = ((f"not comparable: other {', '.join(why_apart(score.key, key))}", score.key.data),)
             rows.append(replace(_standing(score), flags=flags, ranked=False))
     return rows
@@ -88,6 +93,10 @@ def _beside(key: Comparable, scores: Sequence[Score]) -> list[Standing]:
 def named_fitter(key: Comparable) -> Comparable:
     """A key as a paper could state it: the fitter without version and hash."""
     return replace(key, space=key.space.as_published())
+
+
+def _place(key: Comparable) -> tuple[str, str, str]:
+    return key.metric, key.split, key.attitude
 
 
 def _board(key: Comparable, rows: Sequence[Standing], better: Direction, goal: float | None) -> Board:
@@ -101,6 +110,7 @@ def _board(key: Comparable, rows: Sequence[Standing], better: Direction, goal: f
 
 
 def why_apart(ours: Comparable, theirs: Comparable) -> list[str]:
-    """The fields in which two keys differ, their places in a table (split, attitude) aside."""
+    """The fields in which two keys differ, their places in a table (split, attitude) aside, where both state them."""
     stated, names = named_fitter(ours), ("data", "space", "scale", "pooling", "resolution")
-    return [name for name in names if getattr(stated, name) != getattr(theirs, name)]
+    unstated = (NOT_STATED, ScoreSpace(NOT_STATED))
+    return [n for n in names if getattr(theirs, n) not in unstated and getattr(stated, n) != getattr(theirs, n)]

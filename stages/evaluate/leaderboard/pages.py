@@ -36,8 +36,9 @@ WORDS = {
     "intervals": "Brackets hold the 95 % interval of a bootstrap over clips; with fewer than about ten clips it is too "
     "narrow.",
     "published": "Numbers are ranked only among those that share definition, data set, split, attitude, space, scale, "
-    "pooling and resolution. Without a rank stand numbers that were copied, averaged over sets, contradict their "
-    "neighbours or cannot be read; the note says which.",
+    "pooling and resolution; what a paper does not state keeps it from no table, and a note says so. Without a rank "
+    "stand numbers that were copied, averaged over sets, contradict their neighbours, cannot be read or may have "
+    "another definition; the note says which.",
 }
 SPECIAL = re.compile(r"([\\`*\[\]|<>~&]|\b_|_\b)")  # what means something inside a line; words keep their underscores
 Links = Mapping[str, Mapping[str, str]]  # clip -> whose -> file, relative to the page

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.settings import read_text
 from schemas.clip import ATTITUDES
 from schemas.errors import UserError
-from schemas.score import ALL, Comparable, ScoreSpace
+from schemas.score import ALL, NOT_STATED, Comparable, ScoreSpace
 from stages.evaluate.metrics.definition import Direction
 from stages.evaluate.metrics.registry import definitions
 
@@ -25,16 +25,17 @@ UNPUBLISHED = "not published"
 UNRANKED = (  # what may be said of a number that keeps it from being ranked among others
     *("average contradicts its rows", "contradicts another table", "contradicts its rows", "copied across test sets"),
     *("copied from another paper", "doubtful scan", "mean of test and ood", "not a method", "repeated"),
-    "other definition in the same column",
+    *("candidate definition", "other definition in the same column"),
 )
 FLAGS = (  # all that may be said
     *UNRANKED,
-    *("contradicts the text", "other scale than elsewhere in the paper", "re-extracted", "reimplementation"),
-    *("speaker, not listener", "unknown fitter", "unmodified baseline"),
+    *("contradicts the text", "implementation inferred", "other scale than elsewhere in the paper", "re-extracted"),
+    *("reimplementation", "resolution not stated", "speaker, not listener", "unknown fitter", "unmodified baseline"),
 )
 
 TABLE_KEYS = ("id", "paper", "table", "title", "data", "space", "resolution", "columns", "rows")
 PLACE = ("method", "split", "attitude")  # of a row of numbers, before them
+OTHER_TABLE_KEYS = ("flags", "candidates", "teams")
 RULE_KEYS = (*PLACE, "columns", "note")
 
 
@@ -49,6 +50,7 @@ class Metric:
     scale: float
     pooling: str
     sees_pictures: bool
+    network: str = ""  # that looks at them: its weights' name
 
 
 Entry = Mapping[str, Any]
@@ -57,7 +59,11 @@ Metrics = Mapping[str, Metric]
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedScore:
-    """One printed number; ``value`` is None where it cannot be read. ``flags`` are pairs of flag and note."""
+    """One printed number; ``value`` is None where it cannot be read. ``flags`` are pairs of flag and note.
+
+    A number whose definition is not published comes again under each of our definitions that it may have, flagged as a
+    candidate. ``team`` says whether its row is a team of a challenge.
+    """
 
     table: str
     source: str
@@ -66,6 +72,7 @@ class PublishedScore:
     key: Comparable
     value: float | None
     flags: tuple[tuple[str, str], ...]
+    team: bool = False
 
     @property
     def may_be_ranked(self) -> bool:
@@ -81,7 +88,7 @@ def read_published(path: Path = PUBLISHED) -> tuple[dict[str, Metric], list[Publ
         raise UserError(f"{path}: not TOML: {error}") from None
     _check_keys(content, (), str(path), ("papers", "metrics", "tables"))
     metrics = {
-        d.id: Metric(d.id, d.name, d.direction, d.formula, d.scale, d.pooling.value, d.sees_pictures)
+        d.id: Metric(d.id, d.name, d.direction, d.formula, d.scale, d.pooling.value, d.sees_pictures, d.weights)
         for d in definitions().values()
     }
     for id, entry in content.get("metrics", {}).items():
@@ -119,25 +126,35 @@ def _scores(table: Entry, papers: Entry, metrics: Metrics, path: Path) -> Iterat
             flags = tuple((rules[i]["flag"], rules[i].get("note", "")) for i in holding)
             if printed == UNREADABLE and "doubtful scan" not in dict(flags):
                 raise UserError(f"{where}: row {row}: a number that cannot be read needs the flag 'doubtful scan'")
-            yield PublishedScore(
-                table=table["id"],
-                source=f"{papers[table['paper']]}, Table {table['table']}",
-                column=column,
-                method=place["method"],
-                key=_key(table, metrics[metric], column, place),
-                value=None if printed == UNREADABLE else float(printed),
-                flags=flags,
-            )
+            for one in (metric, *table.get("candidates", {}).get(column, [])):
+                key = _key(table, metrics[one], column, place)
+                implied = [("resolution not stated", "")] if key.resolution == NOT_STATED else []
+                implied += [("candidate definition", metrics[metric].meaning)] if one != metric else []
+                yield PublishedScore(
+                    table=table["id"],
+                    source=f"{papers[table['paper']]}, Table {table['table']}",
+                    column=column,
+                    method=place["method"],
+                    key=key,
+                    value=None if printed == UNREADABLE else float(printed),
+                    flags=(*flags, *implied),
+                    team=table.get("teams", False),
+                )
     if idle := [rules[i] for i in range(len(rules)) if i not in used]:
         raise UserError(f"{where}: flags that hold for no number: {idle}")
 
 
 def _check_table(table: Entry, papers: Entry, metrics: Metrics, where: str) -> None:
-    _check_keys(table, TABLE_KEYS, where, ("flags",))
+    _check_keys(table, TABLE_KEYS, where, OTHER_TABLE_KEYS)
     if table["paper"] not in papers:
         raise UserError(f"{where}: unknown paper {table['paper']!r}; known: {', '.join(papers)}")
-    if unknown := [metric for metric in table["columns"].values() if metric not in metrics]:
+    candidates = [metric for ids in table.get("candidates", {}).values() for metric in ids]
+    if unknown := [metric for metric in (*table["columns"].values(), *candidates) if metric not in metrics]:
         raise UserError(f"{where}: unknown metrics {', '.join(unknown)}; define them under [metrics]")
+    if unknown := set(table.get("candidates", {})) - set(table["columns"]):
+        raise UserError(f"{where}: candidates of unknown columns {', '.join(sorted(unknown))}")
+    if not table["resolution"] and any(metrics[metric].sees_pictures for metric in table["columns"].values()):
+        raise UserError(f"{where}: resolution: expected the pictures' side in px or {NOT_STATED!r}, found ''")
     for rule in table.get("flags", []):
         _check_keys(rule, ("flag",), f"{where}: flags", RULE_KEYS)
         if rule["flag"] not in FLAGS:
@@ -163,8 +180,8 @@ def _holds(rule: Entry, place: Mapping[str, str], column: str) -> bool:
 
 def _key(table: Entry, metric: Metric, column: str, place: Mapping[str, str]) -> Comparable:
     side = table["resolution"]
-    resolution = f"{side}x{side}" if side and metric.sees_pictures else ""
-    space = "" if metric.sees_pictures else table["space"]
+    resolution = side if side == NOT_STATED else f"{side}x{side}"
+    space = metric.network if metric.sees_pictures else table["space"]
     if list(table["columns"].values()).count(metric.id) > 1:  # what people were asked of
         space = column
     return Comparable(
@@ -175,7 +192,7 @@ def _key(table: Entry, metric: Metric, column: str, place: Mapping[str, str]) ->
         space=ScoreSpace(space),
         scale=metric.scale,
         pooling=metric.pooling,
-        resolution=resolution,
+        resolution=resolution if metric.sees_pictures else "",
     )
 
 

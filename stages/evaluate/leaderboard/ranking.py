@@ -1,5 +1,7 @@
 """The challenge's rankings of teams, from a table of their scores, applied to our runs.
 
+On the challenge's own data its teams take part with what was printed of them.
+
 Three rules circulate. 2023, as its code has it: the sum of a team's places in all metrics, where teams that tie share
 the mean of their places, cut to a whole number: both of two winners are first. 2022: how often a team is first. And the
 sum of places counted from 0: the printed scores of HSP (MM 2023, Table 1: 7, 9, 15) are consistent with it when teams
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.score import ALL, REFERENCE_RUN, Score
+from stages.evaluate.leaderboard.published import PublishedScore
 
 Table = Mapping[str, Mapping[str, float]]  # team -> metric -> score
 
@@ -35,7 +38,10 @@ CHALLENGE = {  # a challenge metric -> the definition that computes it
     "PoseL1": "posel1_2023",
     "ExpFD": "expfd_frechet_pooled",
     "PoseFD": "posefd_frechet_pooled",
+    "AVConf": "av_confidence_syncnet",  # of talking heads, as the next
+    "AVOffset": "av_offset_syncnet",
 }
+DATA_2022, DATA_2023 = "vico challenge 2022", "vico challenge 2023"  # names of the data sets that the challenges scored
 CHALLENGE_2022 = {  # of 2022 the FD were L1 distances, which are what "feature distance" had meant until then
     **{name: CHALLENGE[name] for name in ("SSIM", "CPBD", "PSNR", "FID", "CSIM")},
     "ExpFD": "expfd_l1_2022",
@@ -87,26 +93,45 @@ def first_places(table: Table) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One of the challenge's rules over our runs, and the metrics that could take part."""
+    """One of the challenge's rules over our runs, the metrics that could take part, and what the teams come to."""
 
     rule: str
     split: str
     metrics: tuple[str, ...]
     results: Mapping[str, int]
+    teams: Mapping[str, int]  # of the challenge, where the data are its own
 
 
-def challenge_rankings(scores: Sequence[Score], split: str) -> list[Ranking]:
-    """The challenge's rules, over the metrics that every run has; empty for fewer than two runs."""
+def challenge_rankings(scores: Sequence[Score], split: str, published: Sequence[PublishedScore] = ()) -> list[Ranking]:
+    """The challenge's rules, over the metrics that every run and every team has; empty where one would be alone.
+
+    Teams take part with their printed numbers where our scores are of the data set that they were scored on. Two sums
+    of places may only be compared where the same teams are in the table, so that no printed sum is set beside ours.
+    """
     runs = list(dict.fromkeys(score.run for score in scores if score.run != REFERENCE_RUN))
     found = {(s.run, s.key.metric): s.value for s in scores if s.key.split == split and s.key.attitude == ALL}
     rankings = []
-    for rule, names, apply in (
-        ("2023: sum of places, smallest wins", CHALLENGE, sums_of_places),
-        ("2023 as printed: sum of places from 0, smallest wins", CHALLENGE, sums_of_places_from_zero),
-        ("2022: number of first places, largest wins", CHALLENGE_2022, first_places),
+    for rule, data, names, apply in (
+        ("2023: sum of places, smallest wins", DATA_2023, CHALLENGE, sums_of_places),
+        ("2023 as printed: sum of places from 0, smallest wins", DATA_2023, CHALLENGE, sums_of_places_from_zero),
+        ("2022: number of first places, largest wins", DATA_2022, CHALLENGE_2022, first_places),
     ):
-        shared = [name for name, metric in names.items() if all((run, metric) in found for run in runs)]
-        if len(runs) > 1 and shared:
-            table = {run: {name: found[run, names[name]] for name in shared} for run in runs}
-            rankings.append(Ranking(rule, split, tuple(shared), apply(table)))
+        table = {run: {name: found[run, id] for name, id in names.items() if (run, id) in found} for run in runs}
+        teams = _teams(published, data, split) if any(score.key.data == data for score in scores) else {}
+        table |= teams
+        shared = tuple(name for name in names if all(name in numbers for numbers in table.values()))
+        if len(table) > 1 and runs and shared:
+            results = apply({who: {name: numbers[name] for name in shared} for who, numbers in table.items()})
+            ours, theirs = ({name: results[name] for name in some} for some in (runs, teams))
+            rankings.append(Ranking(rule, split, shared, ours, theirs))
     return rankings
+
+
+def _teams(published: Sequence[PublishedScore], data: str, split: str) -> dict[str, dict[str, float]]:
+    """The printed numbers of a challenge's teams, by the challenge's names of metrics."""
+    teams: dict[str, dict[str, float]] = {}
+    for number in published:
+        place = (number.key.data, number.key.split, number.key.attitude)
+        if number.team and number.value is not None and place == (data, split, ALL):
+            teams.setdefault(f"{number.method} (published)", {})[number.column] = number.value
+    return teams

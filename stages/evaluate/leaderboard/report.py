@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from schemas.column import other_role, plain_fields
 from schemas.dataset import Predicted
-from schemas.score import ALL, FORMAT_VERSION, REFERENCE_RUN, ClipScore, Comparable, Difference, Score
+from schemas.score import ALL, FORMAT_VERSION, NOT_STATED, REFERENCE_RUN, ClipScore, Comparable, Difference, Score
 from stages.evaluate.evaluation import EvaluatedRun, Evaluation, Spread
 from stages.evaluate.leaderboard.boards import Board, Standing, make_boards
 from stages.evaluate.leaderboard.published import Metric, read_published
@@ -19,7 +20,7 @@ from stages.evaluate.leaderboard.ranking import Ranking, challenge_rankings
 from stages.evaluate.metrics.definition import Definition, Whose
 from stages.evaluate.metrics.registry import find_definition
 from stages.evaluate.runs import Policy
-from stages.evaluate.scoring import score_all
+from stages.evaluate.scoring import data_name, score_all
 
 ZERO = 1e-9  # what a sum of float64 leaves of nothing
 
@@ -131,7 +132,10 @@ class Report:
             "splits": list(self.splits),
             "policy": asdict(self.policy),
             "seed": self.seed,
-            "runs": [{"name": n, "predicted": asdict(who) if (who := self.about[n]) else {}} for n in self.names],
+            "runs": [
+                {"name": n, "predicted": asdict(who, dict_factory=plain_fields) if (who := self.about[n]) else {}}
+                for n in self.names
+            ],
             "notes": self.notes,
             "scores": [score.to_json() for score in self.scores],
             "differences": [difference.to_json() for difference in self.differences],
@@ -174,33 +178,35 @@ def make_report(done: Evaluation, spread: Spread, seed: int) -> Report:
     """Scores, boards and rankings of an evaluation."""
     found = score_all(done, spread, seed)
     metrics, published = read_published()
+    first_frame = [] if done.request.policy.first_frame == "count" else ["the first frame of every clip is left out"]
     runs = [one for one in done.runs if one.run.name != REFERENCE_RUN]
     return Report(
-        data=done.description.name,
+        data=data_name(done),
         fitter=str(done.fitter or ""),
         splits=done.request.splits,
         policy=done.request.policy,
         seed=seed,
         names=[one.run.name for one in runs],
         about={one.run.name: one.run.about for one in runs},
-        notes=[*found.notes, *(note for one in done.runs for note in one.notes)],
+        notes=[*first_frame, *found.notes, *(note for one in done.runs for note in one.notes)],
         scores=found.scores,
         differences=found.differences,
         clip_scores=[row for one in runs for row in one.clip_scores()],
         not_computed={**done.not_computed, **found.undefined},
         boards=make_boards(found.scores, published, metrics),
-        rankings=[ranking for split in done.request.splits for ranking in challenge_rankings(found.scores, split)],
+        rankings=[one for split in done.request.splits for one in challenge_rankings(found.scores, split, published)],
         metrics=metrics,
-        films=_films(runs),
+        films=_films(runs, done.request.role),
     )
 
 
-def _films(runs: Sequence[EvaluatedRun]) -> Films:
+def _films(runs: Sequence[EvaluatedRun], role: str) -> Films:
     """The clips of which a run has a video: of its first sample."""
     films: Films = {}
     for one in runs:
         for task in (clip.task for clip in one.clips if clip.task.sample == 0 and Whose.PREDICTED in clip.task.videos):
-            own = {w.value: task.videos[w] for w in (Whose.REFERENCE, Whose.SPEAKER) if w in task.videos}
+            people = {Whose.REFERENCE: Whose.REFERENCE.value, Whose.SPEAKER: other_role(role)}
+            own = {name: task.videos[whose] for whose, name in people.items() if whose in task.videos}
             films.setdefault(task.clip_id, own)[one.run.name] = task.videos[Whose.PREDICTED]
     return dict(sorted(films.items()))
 
@@ -208,4 +214,6 @@ def _films(runs: Sequence[EvaluatedRun]) -> Films:
 def board_place(key: Comparable) -> str:
     """Where a board's numbers come from, in words."""
     attitude = "all attitudes" if key.attitude == ALL else key.attitude
-    return ", ".join(filter(None, (key.data, key.split, attitude, str(key.space), key.resolution)))
+    told = {"fitter": str(key.space), "size": key.resolution}
+    made = [f"{what} {text}" if text == NOT_STATED else text for what, text in told.items()]
+    return ", ".join(filter(None, (key.data, key.split, attitude, *made)))

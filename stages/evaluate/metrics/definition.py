@@ -19,19 +19,19 @@ from functools import partial
 import numpy as np
 
 from schemas.coefficients import STAGE as FITTING
+from schemas.column import other_role
 
 
 class Whose(Enum):
     """The person, and where his numbers come from."""
 
-    PREDICTED = "predicted"  # the listener of a prediction
-    REFERENCE = "reference"  # the listener of the data set
-    SPEAKER = "speaker"  # of the data set
+    PREDICTED = "predicted"  # the listener of a prediction, or the speaker where that is whom it predicts
+    REFERENCE = "reference"  # the same of the data set
+    SPEAKER = "speaker"  # of the data set; where speakers are predicted, the one who listens
 
-    @property
-    def role(self) -> str:
-        """In the names of columns."""
-        return "speaker" if self is Whose.SPEAKER else "listener"
+    def role(self, predicted: str) -> str:
+        """In the names of columns, where a role is predicted."""
+        return other_role(predicted) if self is Whose.SPEAKER else predicted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Origin:
     of_samples: bool = False  # stacked over all samples of a run, (frame, sample, ...)
     network: str = ""  # that sees it in the pictures: its weights' name in ``manifests/weights.toml``
     width: int = 0  # numbers a frame that the network makes
+    heard: bool = False  # the network also hears the clip's sound
 
 
 _fitted = partial(Origin, stage=FITTING)
@@ -66,6 +67,9 @@ class Quantity(Enum):
     INCEPTION = Origin(meaning="what FID compares (frame, 2048)", network="inception_2015_12_05", width=2048)
     ARCFACE = Origin(meaning="who it is (frame, 512)", network="arcface_r100_ms1mv3", width=512)
     VGGFACE2 = Origin(meaning="who it is (frame, 512)", network="facenet_vggface2", width=512)
+    SYNCNET = Origin(
+        meaning="lips and voice (place, 2048), a place a frame at 25 fps", network="syncnet_v2", width=2048, heard=True
+    )
     HOPENET = Origin(meaning="how the head is turned (frame, 2048)", network="hopenet_robust_alpha1", width=2048)
 
     def __str__(self) -> str:
@@ -104,9 +108,9 @@ class Input:
     def __str__(self) -> str:
         return f"{self.whose.value}.{self.quantity}"
 
-    def columns(self) -> list[str]:
-        """The columns of a data set that make it up."""
-        return [f"{self.whose.role}_{name}" for name in self.quantity.value.columns]
+    def columns(self, predicted: str) -> list[str]:
+        """The columns of a data set that make it up, where a role is predicted."""
+        return [f"{self.whose.role(predicted)}_{name}" for name in self.quantity.value.columns]
 
     def of_reference(self) -> Input:
         """The same of the reference, where it is the prediction's."""
@@ -156,6 +160,7 @@ class Definition:
     function: Callable[..., float]  # of arrays; NaN where the metric is not defined (no blink has no duration)
     perfect: float | None  # value of a data set scored against itself; None where it is the reference's own value
     warning: str = ""  # what a reader has to know before comparing numbers
+    role: str = ""  # of those whom it says something of, if not of both
     unpaired: Callable[..., float] | None = None
     """What a bootstrap calls where only the first input is drawn and the rest stay whole, as clusters of the reference
     do; None where all inputs are drawn together."""

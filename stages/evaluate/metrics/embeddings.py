@@ -13,7 +13,7 @@ from stages.evaluate.metrics.definition import Quantity
 from stages.evaluate.metrics.validation import check_pictures
 
 BATCH_FRAMES = 32
-NETWORKS = tuple(quantity for quantity in Quantity if quantity.value.network)
+NETWORKS = tuple(quantity for quantity in Quantity if quantity.value.network and not quantity.value.heard)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Q
 from stages.evaluate.metrics.validation import check_pair
 
 _ECCV2022 = "Zhou et al., ECCV 2022 (ViCo), Table 3"
+_DIM = "Boese0601/Dyadic-Interaction-Modeling"
 _ELP = "Song et al., ICCV 2023 (ELP), section 4.1: 'the L2 distance', although it is called Frechet distance"
 
 
@@ -69,6 +70,21 @@ def _l2(quantity: Quantity, kind: str, meaning: str, function: Callable[..., flo
     )
 
 
+def _mse(quantity: Quantity) -> Definition:
+    return _distance(
+        id=f"mse_{quantity}_per_clip",
+        name=f"MSE {quantity}",
+        published_as=f"MSE of {_DIM}",
+        formula=f"mean over frames and dimensions of {quantity} of (predicted - reference)^2, mean over clips",
+        source=f"mymetrics.py of {_DIM}; DualTalk (CVPR 2025) and UniLS print an MSE of FLAME's numbers",
+        scale=1.0,
+        pooling=Pooling.CLIPS,
+        inputs=quantity.pair,
+        function=mean_squared_difference,
+        warning="of whose coefficients decides on the value: compare only the same space",
+    )
+
+
 _PARTS = (Quantity.ANGLE, Quantity.EXP, Quantity.TRANS)
 _2022 = {"scale": 1.0, "published_as": "ViCo challenge 2022"}
 _2023 = {"scale": 1.0, "published_as": "ViCo challenge 2023; HSP Table 1"}
@@ -84,4 +100,5 @@ DEFINITIONS = (
     _l1(Quantity.EXP, id="expl1_2023", name="ExpL1", **_2023),
     _l1(Quantity.POSE, id="posel1_2023", name="PoseL1", **_2023),
     *(_l2(quantity, *norm) for quantity in (Quantity.EXP, Quantity.POSE) for norm in _NORMS),
+    *(_mse(quantity) for quantity in (Quantity.EXP, Quantity.POSE)),
 )

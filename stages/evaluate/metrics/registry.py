@@ -13,8 +13,8 @@ from stages.evaluate.metrics.definition import Definition
 
 FOLDER = Path(__file__).resolve().parent
 FIRST = (  # files whose metrics tables print first, in this order; the others follow by name
-    *("feature_distance", "frechet", "variety", "synchrony", "blinks"),
-    *("image_quality", "sharpness", "identity", "lip_distance"),
+    *("feature_distance", "frechet", "variety", "synchrony", "reactions", "blinks"),
+    *("image_quality", "sharpness", "identity", "lip_distance", "lip_sync"),
 )
 
 

@@ -3,7 +3,8 @@
 Conventions: Coefficients and embeddings are (frame, dimension), several samples of them (frame, sample, dimension). All
 are properties of one data set. A still listener has none; noise has a lot: the reference's own value is the goal.
 
-Source: Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. V-D circulates in three
+Source: Ng et al., "Learning to Listen", CVPR 2022; Song et al., ICCV 2023 (ELP), section 4.1. FDD: Xing et al.,
+"CodeTalker", CVPR 2023. V-D circulates in three
 definitions: ``mymetrics.py`` and ``eval_utils.py`` of Boese0601/Dyadic-Interaction-Modeling, and
 ``evaluate_listener.py`` of sanjayss34/lm-listener. SI-D: ``eval_utils.py``. Diversity: Zhang et al., "SadTalker", CVPR
 2023, whose method MFR-Net (MM 2023, section 4.2.1) follows: "standard deviation of the head motion feature embeddings
@@ -19,7 +20,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from stages.evaluate.metrics.definition import Definition, Direction, Pooling, Quantity
-from stages.evaluate.metrics.validation import MismatchError, check, check_sets
+from stages.evaluate.metrics.validation import MismatchError, check, check_pair, check_sets
 
 LOG_FLOOR = 1e-6  # inside the logarithm of SI-D, as published; one cluster gives -1.4e-6 and not 0
 SI_D_PRESETS = {  # quantity, number of clusters -> who publishes numbers with it
@@ -66,6 +67,13 @@ def sample_spread(samples: np.ndarray) -> float:
     """Standard deviation over samples (frame, sample, dimension), mean over frames and dimensions."""
     check(samples, ndim=3)
     return float(samples.astype(np.float64).std(axis=1).mean())
+
+
+def dynamics_difference(predicted: np.ndarray, reference: np.ndarray) -> float:
+    """FDD of one clip: how much the deviation along time of the numbers' squares differs, mean over dimensions."""
+    check_pair(predicted, reference, ndim=2)
+    moved = [np.square(clip.astype(np.float64)).std(axis=0) for clip in (reference, predicted)]
+    return float(abs((moved[0] - moved[1]).mean()))
 
 
 def cluster_entropy(predicted: Sequence[np.ndarray], reference: Sequence[np.ndarray], k: int) -> float:
@@ -183,6 +191,25 @@ def _sample_spread(quantity: Quantity, samples: Quantity) -> Definition:
     )
 
 
+def _fdd(quantity: Quantity) -> Definition:
+    return Definition(
+        id=f"fdd_{quantity}_squared",
+        name=f"FDD {quantity} (absolute)",
+        formula=f"|mean over dimensions of {quantity} of the difference of std along time of the numbers' squares|, "
+        "mean over clips",
+        source="Xing et al., CVPR 2023 (CodeTalker), section 4.1; cal_metric.py of Doubiiu/CodeTalker",
+        scale=1.0,
+        pooling=Pooling.CLIPS,
+        direction=Direction.LOWER,
+        inputs=quantity.pair,
+        min_frames=2,
+        function=dynamics_difference,
+        perfect=0.0,
+        warning="the paper's is of the upper face's vertices less a neutral face's, with a sign: here dimensions stand "
+        "for vertices, and 0 for neutral",
+    )
+
+
 DEFINITIONS = (
     *_v_d(Quantity.EXP),
     *_v_d(Quantity.POSE),
@@ -191,4 +218,5 @@ DEFINITIONS = (
     _diversity(Quantity.ANGLE, id="diversity_fitted_angle", unit="rad"),
     _sample_spread(Quantity.EXP, Quantity.EXP_SAMPLES),
     _sample_spread(Quantity.POSE, Quantity.POSE_SAMPLES),
+    _fdd(Quantity.EXP),
 )

@@ -38,24 +38,29 @@ class Fusion:
     """Pastes a still background into generated pictures, one after the other.
 
     ``still`` uint8 RGB (height, width, 3) is the reference picture, or `without_person` of it, and ``known`` bool
-    (height, width) where it is background: equation 4 of the reference.
+    (height, width) where it is background: equation 4 of the reference. ``paper`` is the equations and no more.
     """
 
-    def __init__(self, still: np.ndarray, known: np.ndarray) -> None:
-        self._still, self._known = still.astype(np.float32), known
-        self._recent: deque[np.ndarray] = deque(maxlen=MEDIAN_FRAMES)
+    def __init__(self, still: np.ndarray, known: np.ndarray, *, paper: bool = False) -> None:
+        self._still, self._known, self._paper = still, known, paper
+        self._recent: deque[np.ndarray] = deque()
+        self._seen = np.zeros(known.shape, np.uint8)  # in how many of the recent frames a pixel was background
 
     def fuse(self, generated: np.ndarray, background: np.ndarray) -> np.ndarray:
         """The next generated picture, uint8 RGB (height, width, 3), with the still background.
 
         ``background`` bool (height, width) is where it is background. The median of equation 5 comes two frames late;
-        pixels that the person has just reached stay the person's, which the paper does not say.
+        pixels that the person has just reached stay the person's, which the paper does not say: there the background
+        lies over an edge of a head that moves, for two frames.
         """
         self._recent.append(background)
-        median = 2 * np.sum(self._recent, axis=0) > len(self._recent)  # eq. 5
-        common = (median & background & self._known).astype(np.float32)
-        mask = cv2.GaussianBlur(common, (SEAM_PX, SEAM_PX), 0)[..., None]  # eq. 6
-        return np.rint((1 - mask) * generated + mask * self._still).astype(np.uint8)  # eq. 7
+        self._seen += background
+        if len(self._recent) > MEDIAN_FRAMES:
+            self._seen -= self._recent.popleft()
+        median = self._seen > len(self._recent) // 2  # eq. 5
+        common = (median & self._known if self._paper else median & background & self._known).astype(np.float32)
+        mask = cv2.GaussianBlur(common, (SEAM_PX, SEAM_PX), 0)  # eq. 6
+        return cv2.blendLinear(generated, self._still, 1 - mask, mask)  # eq. 7
 
 
 def without_person(picture: np.ndarray, background: np.ndarray) -> np.ndarray:

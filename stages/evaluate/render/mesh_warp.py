@@ -1,29 +1,31 @@
 """The embedded renderer: the reference picture, warped by the morphable model's mesh under predicted coefficients.
 
 Nothing is learnt or invented but a dark mouth: skin and hair are the reference's, moved. The face is warped triangle by
-triangle and its surroundings by a grid that its outline moves; eyeballs and teeth show through the mesh's holes. What
+triangle and its surroundings go along smoothly; eyeballs and teeth show through the mesh's holes. What
 the reference does not show (the other side of a turned head, wrinkles, light that changes) does not appear.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from stages.evaluate.render.face_mesh import OUTLINE, mesh_of, triangles
+from stages.evaluate.render.face_mesh import OUTLINE, Rigid, mesh_of, triangles
 from stages.evaluate.render.fusion import Fusion, Segmenter, without_person
 from stages.evaluate.render.lids import shut, unrolled
 from stages.evaluate.render.openings import Openings
+from stages.evaluate.render.rim import Rim
 from stages.evaluate.render.scene import Scene
 from stages.evaluate.render.surroundings import Surroundings
 from stages.evaluate.render.warp import TriangleWarp, sample
 from stages.morphable.basis import Basis
 
+MOST_TURN_RAD = math.radians(20)  # of a reference; a head that turns back from further has a cheek of streaks
 NEAR_SHARE = 1.25  # of the face's outline, within which all is the head
 REACH_PX = 4  # around the segmented person: hair, and what it tints
-BEHIND = -1e6  # px, depth of the surroundings: the face is in front of all of it
 
 
 class MeshWarp:
@@ -52,10 +54,9 @@ class Portrait:
         self._background = _away_from(points, background)
         self._fusion = Fusion(without_person(reference, self._background), np.ones_like(self._background))
         self._surroundings = Surroundings(points, len(reference))
+        self._rim = Rim(points)
         self._openings = Openings(reference, points)
-        face, around = triangles(), self._surroundings.triangles
-        names = np.concatenate([OUTLINE, len(points) + np.arange(len(self._surroundings.vertices))])
-        self._warp = TriangleWarp(np.concatenate([names[around], face]), len(reference))
+        self._warp = TriangleWarp(triangles(), len(reference))
 
     def draw(self, points: np.ndarray, closed: float = 0.0) -> np.ndarray:
         """The picture, uint8 RGB (side, side, 3), with the mesh at (478, 3) in px.
@@ -63,13 +64,13 @@ class Portrait:
         ``closed`` is how far a blink closes the eyes beyond what the mesh says, 0 to 1.
         """
         points = shut(points, closed)
-        around = self._surroundings.move(points[list(OUTLINE), :2])
-        vertices = np.concatenate([points[:, :2], around])
-        depth = np.concatenate([points[:, 2], np.full(len(around), BEHIND)])
-        source = np.concatenate([unrolled(self._points, points), self._surroundings.vertices])
-        places = self._warp.source_map(source, vertices, depth)
-        face = self._openings.draw(sample(self._reference, places), points)
-        return self._fusion.fuse(face, sample(self._background.astype(np.float32), places) > 0.5)
+        moved = Rigid.between(self._points, points)
+        source = self._rim.covered(unrolled(self._points, points), points)
+        places = self._surroundings.places(source[list(OUTLINE)], points, moved)
+        self._warp.draw(places, source, points[:, :2], points[:, 2])
+        face = self._openings.draw(sample(self._reference, places), points, moved)
+        background = sample(self._background.view(np.uint8), places, cv2.INTER_NEAREST)
+        return self._fusion.fuse(face, background.view(bool))
 
 
 def _away_from(points: np.ndarray, background: np.ndarray) -> np.ndarray:

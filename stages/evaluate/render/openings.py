@@ -12,11 +12,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from stages.evaluate.render.face_mesh import EYES, MOUTH, Eye, Slit
+from stages.evaluate.render.face_mesh import EYES, LEFT_EYE, MOUTH, RIGHT_EYE, Eye, Rigid, Slit
 from stages.evaluate.render.lids import aspect, down, width_px
 
 BEHIND_SHARE = 0.35  # of an eye's width, by which `inside` reaches beyond its opening
-SKULL = (33, 263, 2)  # outer corners of the eyes and the foot of the nose: they move with the upper teeth
+TEETH_FORWARD = 0.4  # of the mouth's width, from its corners to the teeth: 2 cm
 NUM_SKIN = 468  # points before those of the irises
 FRACTION_BITS = 4  # of a pixel, in which OpenCV takes polygons
 
@@ -56,14 +56,17 @@ class Openings:
     """The holes of one reference picture: uint8 RGB (side, side, 3) and its mesh (478, 3)."""
 
     def __init__(self, picture: np.ndarray, points: np.ndarray) -> None:
-        self._points = points
+        self._points, self._teeth = points, _teeth_plane(points)
         self._inside = picture.copy()
         for eye in EYES:
             _continue_eyeball(self._inside, points, eye)
         _fill_mouth(self._inside, points)
 
-    def draw(self, face: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """A face (side, side, 3), warped by the mesh, with the holes of the mesh at (478, 3) filled."""
+    def draw(self, face: np.ndarray, points: np.ndarray, moved: Rigid) -> np.ndarray:
+        """A face (side, side, 3), warped by the mesh, with the holes of the mesh at (478, 3) filled.
+
+        ``moved`` is how the skull got here from the reference.
+        """
         drawn = face.copy()
         for slit in (*EYES, MOUTH):
             polygon = _polygon(points, slit)
@@ -71,7 +74,7 @@ class Openings:
             if min(box.size) == 0:
                 continue
             mask = _mask(polygon, box)
-            behind = self._behind(slit, points, box)
+            behind = self._behind(slit, points, moved, box)
             if slit is MOUTH:
                 light = cv2.GaussianBlur(mask, (0, 0), LIP_SHADOW_REACH * width_px(points, slit))
                 behind *= 1 - LIP_SHADOW * (1 - light[..., None])
@@ -79,9 +82,9 @@ class Openings:
             front[...] = np.clip(np.rint(front + mask[..., None] * (behind - front)), 0, 255).astype(np.uint8)
         return drawn
 
-    def _behind(self, slit: Slit, points: np.ndarray, box: _Box) -> np.ndarray:
+    def _behind(self, slit: Slit, points: np.ndarray, moved: Rigid, box: _Box) -> np.ndarray:
         """The part of `inside` that lies behind an opening, float32 (height, width, 3)."""
-        back = self._eyeball(slit, points) if isinstance(slit, Eye) else self._skull(points)
+        back = self._eyeball(slit, points) if isinstance(slit, Eye) else self._skull(moved)
         back[:, 2] += back[:, :2] @ np.array([box.left, box.top], float)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         behind = cv2.warpAffine(self._inside, back, box.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
@@ -94,10 +97,19 @@ class Openings:
         back[:, 2] = self._points[eye.iris, :2] - back[:, :2] @ points[eye.iris, :2]
         return back
 
-    def _skull(self, points: np.ndarray) -> np.ndarray:
-        """The way back (2, 3) to the reference for the mouth's inside."""
-        three = list(SKULL)
-        return cv2.getAffineTransform(points[three, :2].astype(np.float32), self._points[three, :2].astype(np.float32))
+    def _skull(self, moved: Rigid) -> np.ndarray:
+        """The way back (2, 3) to the reference for the mouth's inside: the plane of the teeth goes with the skull."""
+        here, there = (plane[:, :2].astype(np.float32) for plane in (moved(self._teeth), self._teeth))
+        return cv2.getAffineTransform(here, there)
+
+
+def _teeth_plane(points: np.ndarray) -> np.ndarray:
+    """Three points (3, 3) of the plane through the front teeth, upright as the face of the mesh (478, 3) is."""
+    right, left = points[MOUTH.upper[0]], points[MOUTH.upper[-1]]
+    eyes = (points[RIGHT_EYE.upper[0]] + points[LEFT_EYE.upper[0]]) / 2
+    out = np.cross(left - right, eyes - (left + right) / 2)
+    out *= np.sign(out[2]) / np.linalg.norm(out)
+    return np.stack([right, left, eyes]) + TEETH_FORWARD * width_px(points, MOUTH) * out
 
 
 def _continue_eyeball(inside: np.ndarray, points: np.ndarray, eye: Eye) -> None:

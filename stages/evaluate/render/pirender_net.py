@@ -1,7 +1,8 @@
 """PIRenderer's generator: a face in a picture, edited by a window of 3DMM coefficients.
 
 Ren et al., "PIRenderer: Controllable Portrait Image Generation via Semantic Neural Rendering", ICCV 2021, section 3, in
-the sizes of the published checkpoint (``config/face.yaml``), whose parameters load by their own names. Three networks:
+the sizes of the published checkpoint (``config/face.yaml``), whose parameters load by their own names, or in others.
+Three networks:
 
 * mapping: a window (73, 27) of coefficients becomes a descriptor (256) that steers the other two through AdaIN;
 * warping: an hourglass finds a flow at a quarter of the picture's size and the source picture is warped along it;
@@ -14,6 +15,7 @@ that was normalised for ``align_corners=True`` with False, and a fine residual b
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,17 +25,42 @@ from torch.nn import functional
 
 COEFFICIENTS = 73  # expression 64, angle 3, translation 3, crop 3
 WINDOW_FRAMES = 27  # the frame and 13 on either side
-SIDE_PX = 256
-DESCRIPTOR = 256
+SIDE_PX = 256  # that the published weights were trained with; any multiple of `SIDE_STEP_PX` will do
 MAPPING_LAYERS, MAPPING_DILATION = 3, 3
-WARP_BASE, WARP_DOWN, WARP_UP = 32, 5, 3
+WARP_DOWN, WARP_UP = 5, 3
+SIDE_STEP_PX = 2**WARP_DOWN
 UP_LEVELS = range(WARP_DOWN - 1, WARP_DOWN - 1 - WARP_UP, -1)
-EDIT_BASE, EDIT_LAYERS, EDIT_BLOCKS = 64, 3, 2
-MOST_CHANNELS = 256
+EDIT_LAYERS, EDIT_BLOCKS = 3, 2
 STYLE_HIDDEN = 128  # of the networks that turn the descriptor into means and scales
 SLOPE = 0.1  # of the leaky rectifiers
+FIRST_AND_LAST = (
+    "warpping_net.hourglass.encoder.input_layer",
+    "editing_net.encoder.first.model.0",
+    f"warpping_net.hourglass.encoder.encoder{WARP_DOWN - 1}.conv_1",
+    f"editing_net.encoder.down{EDIT_LAYERS - 1}.model.0",
+)  # layers whose outputs tell the widths
 
 Padding = Literal["zeros", "border"]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of the three networks; the defaults are the published ones."""
+
+    descriptor: int = 256
+    warp: int = 32  # of the warping network's first layer; each step down doubles it, up to `most`
+    edit: int = 64  # the same of the editing network
+    most: int = 256
+
+    @staticmethod
+    def of(state: Mapping[str, Tensor]) -> Widths:
+        """Those of a generator's parameters; the published ones where the parameters are not a generator's."""
+        try:
+            first = [state[f"{name}.weight"] for name in ("mapping_net.first.0", *FIRST_AND_LAST)]
+        except KeyError:
+            return Widths()
+        descriptor, warp, edit, deepest, edited = (len(weight) for weight in first)
+        return Widths(descriptor, warp, edit, max(deepest, edited))
 
 
 @dataclass(frozen=True)
@@ -52,26 +79,30 @@ class Generator(nn.Module):
     (Huang et al., ACM MM 2022, "Image Boundary Inpainting").
     """
 
-    def __init__(self, padding: Padding = "zeros") -> None:
+    def __init__(self, padding: Padding = "zeros", widths: Widths = Widths()) -> None:
         super().__init__()
-        self.mapping_net = _Mapping()
-        self.warpping_net = _Warping(padding)  # so spelt in the checkpoint
-        self.editing_net = _Editing()
+        self.mapping_net = _Mapping(widths)
+        self.warpping_net = _Warping(padding, widths)  # so spelt in the checkpoint
+        self.editing_net = _Editing(widths)
 
-    def forward(self, source: Tensor, window: Tensor) -> Rendered:
+    def forward(self, source: Tensor, window: Tensor, warp_only: bool = False) -> Rendered:
+        """With ``warp_only``, as its training begins, the warped picture is the result."""
         descriptor = self.mapping_net(window)
         flow, warped = self.warpping_net(source, descriptor)
+        if warp_only:
+            return Rendered(warped, warped, flow)
         return Rendered(self.editing_net(source, warped, descriptor), warped, flow)
 
 
 class _Mapping(nn.Module):
     """Residual dilated convolutions over the window, none of them padded, then the mean over what is left of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv1d(COEFFICIENTS, DESCRIPTOR, 7))
+        width = widths.descriptor
+        self.first = nn.Sequential(nn.Conv1d(COEFFICIENTS, width, 7))
         for number in range(MAPPING_LAYERS):
-            convolution = nn.Conv1d(DESCRIPTOR, DESCRIPTOR, 3, dilation=MAPPING_DILATION)
+            convolution = nn.Conv1d(width, width, 3, dilation=MAPPING_DILATION)
             self.add_module(f"encoder{number}", nn.Sequential(nn.LeakyReLU(SLOPE), convolution))
 
     def forward(self, window: Tensor) -> Tensor:
@@ -84,9 +115,9 @@ class _Mapping(nn.Module):
 class _AdaIn(nn.Module):
     """Instance normalisation with mean and scale out of the descriptor (Huang and Belongie, ICCV 2017)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, widths: Widths) -> None:
         super().__init__()
-        self.mlp_shared = nn.Sequential(nn.Linear(DESCRIPTOR, STYLE_HIDDEN), nn.ReLU())
+        self.mlp_shared = nn.Sequential(nn.Linear(widths.descriptor, STYLE_HIDDEN), nn.ReLU())
         self.mlp_gamma = nn.Linear(STYLE_HIDDEN, channels)
         self.mlp_beta = nn.Linear(STYLE_HIDDEN, channels)
 
@@ -111,10 +142,10 @@ class _LayerNorm(nn.Module):
 class _WarpDown(nn.Module):
     """Halves the size."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, widths: Widths) -> None:
         super().__init__()
-        self.norm_0, self.conv_0 = _AdaIn(inputs), nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-        self.norm_1, self.conv_1 = _AdaIn(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm_0, self.conv_0 = _AdaIn(inputs, widths), nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+        self.norm_1, self.conv_1 = _AdaIn(outputs, widths), nn.Conv2d(outputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
         x = self.conv_0(_active(self.norm_0(x, descriptor)))
@@ -124,12 +155,12 @@ class _WarpDown(nn.Module):
 class _WarpUp(nn.Module):
     """Doubles the size, with a shortcut that does so too."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, widths: Widths) -> None:
         super().__init__()
         doubling = {"stride": 2, "padding": 1, "output_padding": 1}
-        self.norm_0, self.conv_0 = _AdaIn(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm_1, self.conv_1 = _AdaIn(outputs), nn.ConvTranspose2d(outputs, outputs, 3, **doubling)
-        self.norm_s, self.conv_s = _AdaIn(inputs), nn.ConvTranspose2d(inputs, outputs, 3, **doubling)
+        self.norm_0, self.conv_0 = _AdaIn(inputs, widths), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm_1, self.conv_1 = _AdaIn(outputs, widths), nn.ConvTranspose2d(outputs, outputs, 3, **doubling)
+        self.norm_s, self.conv_s = _AdaIn(inputs, widths), nn.ConvTranspose2d(inputs, outputs, 3, **doubling)
 
     def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
         shortcut = self.conv_s(_active(self.norm_s(x, descriptor)))
@@ -140,17 +171,17 @@ class _WarpUp(nn.Module):
 class _Hourglass(nn.Module):
     """The warping network's trunk: five steps down, three up, each beside what it had on the way down."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        widths = [min(WARP_BASE * 2**level, MOST_CHANNELS) for level in range(WARP_DOWN + 1)]
+        steps = [min(widths.warp * 2**level, widths.most) for level in range(WARP_DOWN + 1)]
         self.encoder, self.decoder = nn.ModuleDict(), nn.ModuleDict()
-        self.encoder["input_layer"] = nn.Conv2d(3, WARP_BASE, 7, padding=3)
+        self.encoder["input_layer"] = nn.Conv2d(3, steps[0], 7, padding=3)
         for level in range(WARP_DOWN):
-            self.encoder[f"encoder{level}"] = _WarpDown(widths[level], widths[level + 1])
+            self.encoder[f"encoder{level}"] = _WarpDown(steps[level], steps[level + 1], widths)
         for level in UP_LEVELS:
-            inputs = widths[level + 1] * (1 if level == WARP_DOWN - 1 else 2)
-            self.decoder[f"decoder{level}"] = _WarpUp(inputs, widths[level])
-        self.channels = 2 * widths[WARP_DOWN - WARP_UP]
+            inputs = steps[level + 1] * (1 if level == WARP_DOWN - 1 else 2)
+            self.decoder[f"decoder{level}"] = _WarpUp(inputs, steps[level], widths)
+        self.channels = 2 * steps[WARP_DOWN - WARP_UP]
 
     def forward(self, picture: Tensor, descriptor: Tensor) -> Tensor:
         levels = [self.encoder["input_layer"](picture)]
@@ -165,10 +196,10 @@ class _Hourglass(nn.Module):
 class _Warping(nn.Module):
     """The flow and the source picture along it."""
 
-    def __init__(self, padding: Padding) -> None:
+    def __init__(self, padding: Padding, widths: Widths) -> None:
         super().__init__()
         self.padding = padding
-        self.hourglass = _Hourglass()
+        self.hourglass = _Hourglass(widths)
         channels = self.hourglass.channels
         self.flow_out = nn.Sequential(_LayerNorm(channels), nn.LeakyReLU(SLOPE), nn.Conv2d(channels, 2, 7, padding=3))
 
@@ -186,10 +217,10 @@ class _Warping(nn.Module):
 class _Fine(nn.Module):
     """A fine residual block. Its first convolution and normalisation have weights that nothing uses."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, widths: Widths) -> None:
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(channels, channels, 3, padding=1), _AdaIn(channels)
-        self.conv2, self.norm2 = nn.Conv2d(channels, channels, 3, padding=1), _AdaIn(channels)
+        self.conv1, self.norm1 = nn.Conv2d(channels, channels, 3, padding=1), _AdaIn(channels, widths)
+        self.conv2, self.norm2 = nn.Conv2d(channels, channels, 3, padding=1), _AdaIn(channels, widths)
 
     def forward(self, x: Tensor, descriptor: Tensor) -> Tensor:
         return x + self.norm2(self.conv2(x), descriptor)
@@ -203,18 +234,19 @@ def _stack(*layers: nn.Module) -> nn.Sequential:
 class _Editing(nn.Module):
     """Three steps down from source and warped picture, three up by the descriptor, each beside a jump across."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        widths = [min(EDIT_BASE * 2**level, MOST_CHANNELS) for level in range(EDIT_LAYERS + 1)]
+        steps = [min(widths.edit * 2**level, widths.most) for level in range(EDIT_LAYERS + 1)]
         self.encoder, self.decoder = nn.ModuleDict(), nn.ModuleDict()
-        self.encoder["first"] = _stack(*_convolved(6, widths[0], 7))
+        self.encoder["first"] = _stack(*_convolved(6, steps[0], 7))
         for level in range(EDIT_LAYERS):
-            outer, inner = widths[level : level + 2]
+            outer, inner = steps[level : level + 2]
             self.encoder[f"down{level}"] = _stack(*_convolved(outer, inner), nn.AvgPool2d(2))
-            self.decoder[f"res{level}"] = nn.ModuleDict({f"res{block}": _Fine(inner) for block in range(EDIT_BLOCKS)})
+            blocks = {f"res{block}": _Fine(inner, widths) for block in range(EDIT_BLOCKS)}
+            self.decoder[f"res{level}"] = nn.ModuleDict(blocks)
             self.decoder[f"up{level}"] = _stack(*_convolved(inner, outer))
             self.decoder[f"jump{level}"] = _stack(*_convolved(outer, outer))
-        self.decoder["final"] = _stack(nn.Conv2d(widths[0], 3, 7, padding=3), nn.Tanh())
+        self.decoder["final"] = _stack(nn.Conv2d(steps[0], 3, 7, padding=3), nn.Tanh())
 
     def forward(self, source: Tensor, warped: Tensor, descriptor: Tensor) -> Tensor:
         levels = [self.encoder["first"](torch.cat([source, warped], 1))]

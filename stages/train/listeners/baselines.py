@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.stage import setting
-from stages.train.listener import Batch, Listener, Prediction, TrainingSettings
+from schemas.column import LISTENER, SPEAKER
+from stages.train.listener import Batch, Deviation, Listener, Prediction, TrainingSettings, published
 from stages.train.listeners.elp import Elp
 
 
@@ -35,7 +36,19 @@ class Random(Listener):
     paper = "Zhou et al., Responsive Listening Head Generation, ECCV 2022 (Random)"
     stochastic = True
     learned = False
+    roles = {LISTENER: {}, SPEAKER: {}}
     Settings = RandomSettings
+    deviations = (
+        Deviation(
+            "ViCo, table 3", "small perturbations of the reference frame; how small is not said",
+            "one deviation of the training clips (`noise`): the printed errors are those of so much",
+        ),
+        Deviation(
+            "ELP, section 4.1", "random frames of the training data, perturbed",
+            "ViCo's: the reference frame, perturbed; so the head stays that of the portrait",
+        ),
+    )  # fmt: skip
+    presets = {"paper": published(deviations)}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         noise = torch.randn(batch.speaker.shape, generator=generator, device=batch.speaker.device)
@@ -43,22 +56,40 @@ class Random(Listener):
         return Prediction(batch.reference[:, None] + self.settings.noise * noise)
 
 
+@dataclass(frozen=True)
+class RelativeSettings(TrainingSettings):
+    relative: bool = setting(True, "the motion since the first frame instead of the coefficients themselves")
+
+
 class Simulation(Listener):
     """The motion of a listener of the training clips, drawn at random (Zhou et al., ECCV 2022, Table 3).
 
-    Paper: "repeating the motion patterns sampled from D_train". A clip that is too short runs back and forth, so that
-    nothing jumps; its frames without valid coefficients are left out.
+    A clip that is too short runs back and forth, so that nothing jumps; its frames without valid coefficients are left
+    out.
     """
 
     name = "simulation"
     paper = "Zhou et al., Responsive Listening Head Generation, ECCV 2022 (Simulation)"
     stochastic = True
     learned = False
+    Settings = RelativeSettings
+    deviations = (
+        Deviation(
+            "table 3", "motion patterns sampled from the training clips are repeated",
+            "relative to their first frame, from the reference on: faces at rest and places differ",
+            {"relative": False},
+        ),
+        Deviation(
+            "table 3", "how a pattern is repeated that is shorter than the clip is not said",
+            "forth and back, so that nothing jumps",
+        ),
+    )  # fmt: skip
+    presets = {"paper": published(deviations)}
 
     def remember(self, clips: Sequence[Batch]) -> None:
         known = [clip for clip in clips if clip.mask.any()]
         motions = [clip.listener[0][clip.mask[0]] for clip in known]  # (frame, coefficients)
-        self.patterns = [motion - motion[0] for motion in motions]
+        self.patterns = [motion - motion[0] if self.settings.relative else motion for motion in motions]
         self.attitudes = [int(clip.attitude) for clip in known]
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
@@ -67,7 +98,7 @@ class Simulation(Listener):
             patterns = self._fitting(attitude)
             drawn = torch.randint(len(patterns), (), generator=generator, device=generator.device)
             moves.append(repeated(patterns[int(drawn)], batch.speaker.shape[1]))
-        return Prediction(batch.reference[:, None] + torch.stack(moves))
+        return Prediction(torch.stack(moves) + batch.reference[:, None] * self.settings.relative)
 
     def _fitting(self, attitude: int) -> list[Tensor]:
         """The patterns from which one is drawn."""
@@ -87,18 +118,21 @@ class SimulationAttitude(Simulation):
         return [p for p, label in zip(self.patterns, self.attitudes, strict=True) if label == attitude] or self.patterns
 
 
-@dataclass(frozen=True)
-class MirrorSettings(TrainingSettings):
-    relative: bool = setting(True, "the motion since the first frame instead of the coefficients themselves")
-
-
 class Mirror(Listener):
     """The listener does what the speaker does (Zhou et al., ECCV 2022, Table 5, "Mirroring")."""
 
     name = "mirror"
     paper = "Zhou et al., Responsive Listening Head Generation, ECCV 2022 (Mirroring)"
     learned = False
-    Settings = MirrorSettings
+    Settings = RelativeSettings
+    deviations = (
+        Deviation(
+            "table 5", "the speaker is simply mirrored",
+            "its motion since the first frame, from the reference on: faces at rest and places differ",
+            {"relative": False},
+        ),
+    )  # fmt: skip
+    presets = {"paper": published(deviations)}
 
     def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
         speaker = torch.stack([held(*clip) for clip in zip(batch.speaker, batch.mask, strict=True)])
@@ -107,9 +141,15 @@ class Mirror(Listener):
 
 
 @dataclass(frozen=True)
-class NearestSettings(TrainingSettings):
-    window_frames: int = setting(64, "frames of a segment")
-    stride_frames: int = setting(32, "frames from the start of a training segment to that of the next")
+class NearestSettings(RelativeSettings):
+    window_frames: int = setting(64, "frames of a segment", least=1)
+    stride_frames: int = setting(32, "frames from the start of a training segment to that of the next", least=1)
+
+
+NEAREST = Deviation(
+    "ELP, section 4.1, after Ng et al.", "the nearest neighbour's motion is what is said",
+    "motions since a clip's first frame, from the reference on: faces at rest and places differ", {"relative": False},
+)  # fmt: skip
 
 
 class Nearest(Listener):
@@ -134,7 +174,7 @@ class Nearest(Listener):
             if clip.mask.any():
                 speaker, motion = (held(values[0], clip.mask[0]) for values in (clip.speaker, clip.listener))
                 keys += self._segments(self.key(speaker, clip.audio[0]))
-                motions += self._segments(motion - motion[0])
+                motions += self._segments(motion - motion[0] * self.settings.relative)
         self.keys = torch.stack(keys)  # (segment, frame, feature)
         self.motions = torch.stack(motions)  # (segment, frame, coefficients)
 
@@ -143,7 +183,7 @@ class Nearest(Listener):
         for speaker, audio, mask in zip(batch.speaker, batch.audio, batch.mask, strict=True):
             queries = self.key(held(speaker, mask), audio).split(self.settings.window_frames)
             moves.append(torch.cat([self._answer(query) for query in queries]))
-        return Prediction(batch.reference[:, None] + torch.stack(moves))
+        return Prediction(batch.reference[:, None] * self.settings.relative + torch.stack(moves))
 
     def _segments(self, values: Tensor) -> list[Tensor]:
         """Segments of a training clip; one that is shorter than a segment runs back and forth."""
@@ -158,13 +198,15 @@ class Nearest(Listener):
 
 
 class NnMotion(Nearest):
-    """By the speaker's z-scored motion since the first frame of the clip."""
+    """By the speaker's z-scored motion since the first frame of the clip, or where not ``relative`` as it is."""
 
     name = "nn_motion"
     paper = "Ng et al., Learning to Listen, CVPR 2022 (NN motion)"
+    deviations = (NEAREST,)
+    presets = {"paper": published(deviations)}
 
     def key(self, speaker: Tensor, audio: Tensor) -> Tensor:
-        return speaker - speaker[0]
+        return speaker - speaker[0] * self.settings.relative
 
 
 class NnAudio(Nearest):
@@ -172,6 +214,15 @@ class NnAudio(Nearest):
 
     name = "nn_audio"
     paper = "Ng et al., Learning to Listen, CVPR 2022 (NN audio)"
+    roles = {LISTENER: {}, SPEAKER: {}}
+    deviations = (
+        NEAREST,
+        Deviation(
+            "Ng et al., baselines", "the sound's embedding by a pretrained VGGish is compared",
+            "the 45 acoustic features: no further weights",
+        ),
+    )  # fmt: skip
+    presets = {"paper": published(deviations)}
 
     def key(self, speaker: Tensor, audio: Tensor) -> Tensor:
         return audio
@@ -181,17 +232,17 @@ class DlsRandom(Elp):
     """Random codes of the discrete latent space (Song et al., ICCV 2023, "DLS-Random").
 
     The decoders are those of ``elp``, so this one is trained as ``elp`` is; in prediction all codes are equally
-    probable, whatever the speaker does. The attitude opens its code space all the same (the paper's row "DLS-Rand.+U").
+    probable, whatever the speaker does. The attitude opens its code space all the same (the paper's row "DLS-Rand.+U";
+    "DLS-Rand.+V" is ``space=shared``): the label's, also where ``elp`` would hear it.
     """
 
     name = "dls_random"
     paper = "Song et al., Emotional Listener Portrait, ICCV 2023 (DLS-Random)"
     causal = True  # the speaker is not looked at
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> Prediction:
+    def _codes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         shape = (*batch.mask.shape, self.settings.heads, self.settings.codes)
-        motion, blink = self._decode(batch.speaker.new_zeros(shape), batch, batch.attitude, generator)
-        return Prediction(motion, blink.sigmoid())
+        return batch.speaker.new_zeros(shape), batch.attitude
 
 
 def repeated(motion: Tensor, frames: int) -> Tensor:

@@ -15,6 +15,7 @@ from jobs.bench import metrics as metric_speed
 from jobs.bench import reference_metrics
 from jobs.bench import stages as stage_speed
 from jobs.bench import trainer as trainer_speed
+from jobs.bench.results import Results, changes
 from jobs.study.random_set import Extent
 from stages.evaluate.metrics import image_quality, sharpness
 from stages.evaluate.metrics.definition import Quantity
@@ -38,12 +39,14 @@ def test_both_ways_have_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_table_sums_the_metrics_and_divides(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"FRAMES": 2, "ROUNDS": 1, "FRAMES_OF_SLOW": 1, "TEST_SET_CLIPS": 1}.items():
         monkeypatch.setattr(metric_speed, name, value)
-    lines = metric_speed.metric_table().splitlines()
+    table, times = metric_speed.metric_table()
+    lines = table.splitlines()
     rows = {line.split("  ")[0]: [float(cell) for cell in line.split()[-3:]] for line in lines[1:5]}
     published, ours = (sum(rows[name][k] for name in ("PSNR", "SSIM", "CPBD")) for k in (0, 1))
     assert rows["all three"][:2] == pytest.approx([published, ours], abs=0.03)
     assert rows["all three"][2] == pytest.approx(published / ours, rel=0.05)
     assert "metrics of motion on 1 clips of 360 frames" in lines[-1]
+    assert times["PSNR"] == pytest.approx(rows["PSNR"][1], abs=0.01) and len(times) == 7
 
 
 def test_made_up_clips_have_what_every_metric_of_motion_needs() -> None:
@@ -65,9 +68,11 @@ def test_the_cells_of_the_table() -> None:
 
 def test_the_table_has_a_row_a_listener_and_the_time_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_speed, "NAMES", (("vico_lstm", "paper"), ("pchg", "")))
-    lines = trainer_speed.trainer_table(TINY, TINY).splitlines()
+    table, times = trainer_speed.trainer_table(TINY, TINY)
+    lines = table.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["vico_lstm", "pchg"]
     assert "train split of 16 clips of 1400 frames together takes" in lines[4]
+    assert [*times] == ["vico_lstm paper, cpu, a window", "pchg , cpu, a window", "epoch of vico_lstm, cpu"]
 
 
 def test_the_table_sums_the_stages_and_divides_by_the_chain() -> None:
@@ -80,9 +85,18 @@ def test_the_table_sums_the_stages_and_divides_by_the_chain() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_measures_every_stage(capsys) -> None:
-    assert bench.main(["--clips", "2", "--only", "stages"]) == 0
+@pytest.mark.timeout(900)
+def test_the_benchmark_measures_every_stage_and_finds_nothing_slower_than_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_speed, "FULL_HD", (960, 540))  # what is measured is shown, not how fast it is
+    out = tmp_path / "bench.json"
+    assert bench.main(["--clips", "2", "--only", "stages", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     for name in ("clip", "face", "landmarks", "acoustic", "blink", "all stages", "all steps"):
         assert re.search(rf"^{name} .*\d", printed, flags=re.MULTILINE), name
     assert "Ray's share of a build with one worker" in printed
+    assert re.search(r"by the default workers: .* [\d.]+ x as fast as the published programs in one process", printed)
+    found = Results.read(out)
+    assert found.sections["stages"].ratio(stage_speed.BY_DEFAULT) > 1
+    assert not any(change.is_slower for change in changes(found, found))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.study.measure_speech import measure, plain_words, recordings, renew, table, word_errors
+from pipeline.weights import WeightsError, resolve_all
 from stages.asr import Asr
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "speech.md"
@@ -41,11 +42,15 @@ def test_the_table_of_one_recogniser_is_renewed_and_nothing_else() -> None:
 @pytest.mark.shared
 def test_the_docs_hold_the_word_error_rate_that_is_measured(shared: Path) -> None:
     stage = Asr()
+    try:
+        resolve_all(stage.weights())
+    except WeightsError as error:
+        pytest.skip(f"the package with the weights is gone: {error}")
     stage.setup("cpu")
     scores = measure(stage, shared / "media/c_speech")
     assert [score.recording.name for score in scores] == [r.name for r in recordings(shared / "media/c_speech")]
     print(table(scores))
-    (documented,) = re.findall(r"pocketsphinx -->.*?word error rate ([\d.]+)%", DOCUMENT.read_text(), re.DOTALL)
+    (documented,) = re.findall(r"ctranslate2 tiny.en -->.*?word error rate ([\d.]+)%", DOCUMENT.read_text(), re.DOTALL)
     measured = sum(score.errors for score in scores) / sum(len(score.recording.words) for score in scores)
     # Another processor rounds otherwise and may hear a word or two otherwise.
     assert 100 * measured == pytest.approx(float(documented), abs=4), "python -m jobs.study.measure_speech --write"

@@ -9,7 +9,14 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.build import BuildOptions
+from pipeline.build import Build, BuildOptions
+from pipeline.dataset.read import read_description
+from pipeline.dataset.store import Store, how_to_write
+from pipeline.manifest.load import load_manifest
+from pipeline.manifest.write import PairClip, write_pairs
+from pipeline.part import run_here
+from pipeline.registry import find_stages
+from schemas.column import Column
 from schemas.errors import UserError
 from tests.labs.toy_build import ToyProject, computed
 
@@ -100,6 +107,41 @@ def test_shards_are_bounded_in_size_sorted_and_numbered(toy: ToyProject) -> None
     assert [path.name for path in (toy.folder / "out" / "shards").iterdir()] == ["train-00000-of-00001.parquet"]
 
 
+def test_shards_and_the_ledger_are_what_arrow_writes_of_the_whole_table_at_once(toy: ToyProject) -> None:
+    toy.write_clips([f"a,{n},{n + 1 + n % 2},left,{'neutral' * (n % 3 > 0)},p,q,train" for n in range(70)])
+    toy.build()
+    shard = toy.folder / "out" / "shards" / "train-00000-of-00001.parquet"
+    told = {"row_group_size": 32, **how_to_write(pq.read_schema(shard))}
+    ledger = {"write_page_checksum": True}
+    for path, options in ((shard, told), (toy.folder / "out" / "ledger" / "clips.parquet", ledger)):
+        table = pq.ParquetFile(path).read().combine_chunks()
+        pq.write_table(table, toy.folder / "whole.parquet", **options)
+        assert path.read_bytes() == (toy.folder / "whole.parquet").read_bytes()
+
+
+def test_real_numbers_stand_byte_by_byte_apart_and_words_in_dictionaries(toy: ToyProject) -> None:
+    schema = pa.schema(
+        [
+            pa.field("clip_id", pa.string()),
+            Column("points", "float32", ("frame", 4, 3)).field(),
+            Column("level", "float64").field(),
+            Column("words", pa.struct([("text", pa.string()), ("start_s", pa.float32())]), ("word",)).field(),
+        ]
+    )
+    said = [{"text": word, "start_s": 0.25} for word in ("yes", "yes", "no")]
+    row = {"clip_id": "a", "points": np.arange(24.0).reshape(2, 4, 3).tolist(), "level": 0.5, "words": said}
+    path = toy.folder / "columns.parquet"
+    Store(toy.folder).write_rows(path, pa.Table.from_pylist([row], schema))
+    group = pq.read_metadata(path).row_group(0)
+    kinds = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
+    assert len(kinds) == 5
+    for name, column in kinds.items():
+        is_real = column.physical_type in ("FLOAT", "DOUBLE")
+        assert ("BYTE_STREAM_SPLIT" in column.encodings) == is_real, name
+        assert column.has_dictionary_page != is_real, name
+    assert pq.read_table(path).to_pylist() == [row]
+
+
 def test_the_card_counts_as_the_papers_table_2_and_lists_what_is_missing(toy: ToyProject) -> None:
     clips = ("0,1,left,positive,p,q", "1,2,right,positive,q,p", "2,3.5,left,negative,p,r", "4,9,left,negative,p,r")
     toy.write_clips([f"a,{clip},train" for clip in clips])
@@ -110,3 +152,16 @@ def test_the_card_counts_as_the_papers_table_2_and_lists_what_is_missing(toy: To
     assert "| total | 1 | 2 | 3 | 3 | 3 | 0 min 3.5 s |" in card
     assert "| a_000004_000009 | wave | rejected | too_long | 150 frames, at most 60 |" in card
     assert "| a | a.bin | none |" in card
+
+
+def test_the_card_counts_films_and_not_the_pairs_that_were_cut_from_them(toy: ToyProject) -> None:
+    files = {"speaker": toy.folder / "a.bin", "listener": toy.folder / "b.bin", "audio": toy.folder / "a.bin"}
+    labels = ("positive", "p", "q", "train")
+    pairs = [PairClip(f"clip{i}", 30, files, labels, "none", film) for i, film in enumerate(("film", "film", ""))]
+    write_pairs(toy.folder / "pairs.toml", {"name": "pairs", "clips": "pairs.csv"}, pairs)
+    codes = find_stages(list(toy.stages.values()), folder=toy.folder / "none")
+    build = Build(load_manifest(toy.folder / "pairs.toml"), toy.folder / "out", codes, BuildOptions())
+    build.run(build.survey(), run_here)
+    assert "| total | 2 | 1 | 1 | 2 | 3 | 0 min 3.0 s |" in (toy.folder / "out" / "README.md").read_text()
+    sources = read_description(toy.folder / "out").sources
+    assert [sources[f"clip{i}"].video for i in range(3)] == ["film", "film", ""]

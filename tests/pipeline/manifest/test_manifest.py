@@ -67,6 +67,25 @@ def test_ids_are_six_digits_of_whole_seconds_rounded_outwards(start: str, end: s
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (f"{0.34 + 0.5!r}", "0.84"),  # 0.8400000000000001
+        (f"{1000.84 - 1000!r}", "0.84"),  # 0.8400000000000318
+        (f"{0.1 + 0.2!r}", "0.3"),
+        (f"{25 / 30!r}", "0.833333333"),
+    ],
+)
+def test_seconds_that_a_program_computed_are_the_number_that_they_plainly_are(
+    toy: ToyProject, written: str, meant: str
+) -> None:
+    clips = []
+    for end_s, start_s in ((written, f"{0.1 + 0.2 - 0.3!r}"), (meant, "0")):  # 5.551115123125783e-17
+        (toy.folder / "clips.csv").write_text(f"{HEADER}\na,{start_s},{end_s},left,positive,p,q,train\n")
+        clips += load_manifest(toy.manifest).clips
+    assert clips[0] == clips[1] and clips[0].columns() == clips[1].columns()
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (HEADER.replace(",split", "") + "\n", "line 1: missing column 'split'"),
@@ -154,6 +173,7 @@ def test_settings_go_from_default_to_manifest_to_command_line(toy: ToyProject) -
     [
         ("wave.gian=1", "unknown setting 'gian'; settings of 'wave': gain"),
         ("wave.gain=high", "expected float, found 'high'"),
+        ("wave.gain=-1", r"\[stages.wave\] gain: found -1, allowed: 0 or more"),
         ("wav.gain=1", "unknown stage 'wav'; stages: peak, wave"),
         ("gain=1", "expected stage.key=value"),
     ],
@@ -177,6 +197,11 @@ def test_a_pair_of_cropped_videos_is_a_source_whose_clips_have_no_side(toy: ToyP
     [
         (PAIR, "a,0,1,left,positive,p,q,train", "line 2, column 'speaker_side': found 'left', allowed: '' in a pair"),
         (BASE, "a,0,1,,positive,p,q,train", "line 2, column 'speaker_side': found '', allowed: left, right"),
+        (
+            f'{BASE}video = "film"\n',
+            "a,0,1,left,positive,p,q,train",
+            "video: found 'film', allowed: only in a source",
+        ),
         (PAIR.replace("b.bin", "c.bin"), "a,0,1,,positive,p,q,train", "listener: found 'c.bin', allowed: an existing"),
     ],
 )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +19,8 @@ from PIL import Image
 
 from pipeline.clock import SAMPLE_RATE_HZ, Span, map_to_grid
 from pipeline.media.reader import MediaError, ReadingLimits, SourceInfo, SourceReader
+from pipeline.media.source import MediaSource
+from pipeline.media.video import read_crops, read_frame_times, read_frames
 from tests.labs.media import Recipe, clicks, make_source, read_number, reference_frames, remux
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 20}
@@ -106,6 +112,49 @@ def test_clicks_come_out_at_their_sample(readers: Readers, name: str) -> None:
 def expected_sound(name: str, start_s: Fraction, num_samples: int) -> np.ndarray:
     """The clicks of a recipe, from a time that counts from its first frame."""
     return clicks(np.arange(num_samples) / SAMPLE_RATE_HZ + float(start_s), RECIPES[name].click_times_s)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_times_around_a_span_are_those_of_the_whole_source(readers: Readers, name: str) -> None:
+    whole = readers(name).frame_times()
+    for start_s, end_s in ((Fraction(0), Fraction(1)), (Fraction(3, 2), Fraction(9, 4)), (Fraction(1), Fraction(99))):
+        span = Span(start_s, min(end_s, whole.time_s(-1)))
+        times, is_key = readers(name).times_around(span)
+        first = int(np.flatnonzero(whole.pts == times.pts[0])[0])
+        assert np.array_equal(times.pts, whole.pts[first : first + len(times.pts)])
+        assert times.time_s(0) <= max(span.start_s, whole.time_s(0)) and times.time_s(-1) >= span.end_s
+        assert np.array_equal(map_to_grid(span, times).pts, map_to_grid(span, whole).pts)
+        assert is_key[0] or not is_key.any()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_keyframes_alone_are_the_pictures_that_they_are_among_all_frames(readers: Readers, name: str) -> None:
+    whole = readers(name).frame_times()
+    times, is_key = readers(name).times_around(Span(Fraction(0), whole.time_s(-1)))
+    if not is_key.any():
+        assert name in ("AVI with B-frames", "VP8 with hidden frames")  # packets do not tell
+        return
+    read = [rgb.copy() for _, rgb in readers(name).frames(times.pts[is_key], keyframes=True)]
+    among_all = [rgb for _, rgb in readers(name).frames(times.pts[is_key])]
+    assert np.array_equal(read, among_all) and len(read) >= 2
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_glance_is_a_frame_soon_after_its_time(readers: Readers, name: str) -> None:
+    reader, times = readers(name), readers(name).frame_times()
+    wanted = np.arange(0, len(times.pts) - 8, 7)
+    info = reader.info()
+    numbers = [read_number(rgb) for _, rgb in reader.glances(times.pts[wanted], (info.width, info.height))]
+    assert all(0 <= number - index <= 8 for number, index in zip(numbers, wanted, strict=True))
+    assert list(reader.glances(times.pts[:0], (info.width, info.height))) == []
+
+
+@pytest.mark.parametrize("name", CLICKING)
+def test_sound_that_need_not_be_exact_is_within_the_clock_of_its_container(readers: Readers, name: str) -> None:
+    span = Span(Fraction(11, 10), Fraction(26, 10))
+    exact, quick = (readers(name).audio(span, exact=exact) for exact in (True, False))
+    match = [float(np.dot(np.roll(quick, -lag), exact)) for lag in range(-100, 101)]
+    assert abs(int(np.argmax(match)) - 100) <= SAMPLE_RATE_HZ / 1000
 
 
 def test_sound_at_44_1_khz_in_16_bits_is_copied_bit_by_bit(readers: Readers) -> None:
@@ -252,6 +301,115 @@ def test_outside_the_picture_its_edge_is_repeated(readers: Readers) -> None:
     assert np.abs(crops[2].astype(int) - frame[80, 0]).max() < 12
 
 
+def cropped_after_keeping(
+    path: Path, regions: list[list[float]] | None, kept_bytes: int, boxes: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Crops (frame, box, 32, 32, 3) of 30 frames after a reading that kept them, and how many of them it could keep.
+
+    The regions are told after five frames.
+    """
+    with path.open("rb", buffering=0) as file:
+        source = MediaSource(file, ReadingLimits(memory_bytes=5 * kept_bytes))  # no limit outside of the child
+        ((_, pts),) = read_frame_times(source)
+        times = [int(time) for time in pts[:30]]
+        for position, _ in enumerate(read_frames(source, times, None, keep=True)):
+            if position == 5:
+                source.kept.regions = regions
+        asked = np.repeat(boxes[None], len(times), axis=0).tolist()
+        num_kept = sum(source.kept.hold(time, of_frame, 32) for time, of_frame in zip(times, asked, strict=True))
+        crops = np.stack([crops for _, crops in read_crops(source, times, asked, 32, "rgb24")])
+        assert not any(source.kept.hold(time, of_frame, 32) for time, of_frame in zip(times, asked, strict=True))
+    return crops, num_kept
+
+
+NEAR = [[10.0, 20, 101, 90], [20, 0, 400, 400]]  # regions of the upright picture
+
+
+@pytest.mark.parametrize("kind", ["as it is", "ten bits", "turned", "wide pixels", "odd sides"])
+def test_what_was_kept_gives_the_crops_of_what_is_decoded_anew(kind: str, readers: Readers, tmp_path: Path) -> None:
+    path = readers("ten bits" if kind == "ten bits" else "30 fps, PCM").path
+    if kind == "turned":
+        path = remux(path, tmp_path / "turned.mp4", "-display_rotation", "90")
+    elif kind == "wide pixels":
+        path = make_source(tmp_path / "wide", Recipe(".mp4", {**X264, "aspect": "8/3"}, num_frames=30))
+    elif kind == "odd sides":
+        odd = {"vcodec": "ffv1", "pix_fmt": "yuv420p", "vf": "crop=191:107:0:0:exact=1"}
+        path = make_source(tmp_path / "odd", Recipe(".mkv", odd, num_frames=30))
+    inside = np.array([[20.5, 30.25, 60.5, 70.25], [80, 10, 95, 25], [70, 60, 500, 490]])
+    anew, none_kept = cropped_after_keeping(path, None, 0, inside)
+    assert none_kept == 0
+    all_of_them, some = range(len(anew), len(anew) + 1), range(1, 20)
+    for regions, kept_bytes, expected in (
+        (None, 10**8, all_of_them),  # whole
+        (None, 800_000, some),
+        (NEAR, 10**8, all_of_them),
+        (NEAR, 400_000, some),
+        (NEAR[:1], 10**8, range(1)),  # of no use: the other boxes lie outside
+    ):
+        crops, num_kept = cropped_after_keeping(path, regions, kept_bytes, inside)
+        assert num_kept in expected, (regions, kept_bytes)
+        assert np.array_equal(crops, anew)
+
+
+def test_crops_of_frames_that_were_kept_need_no_source(readers: Readers, tmp_path: Path) -> None:
+    film = tmp_path / "film.mov"
+    film.write_bytes(readers("30 fps, PCM").path.read_bytes())
+    with SourceReader(film) as reader:
+        pts = np.repeat(reader.frame_times().pts, 2)
+        boxes = np.tile(np.array([[30.5, 20, 80.5, 70], [100, 10, 170, 80]]), (len(pts), 1, 1))
+        decoded = [crops for _, crops in reader.crops(pts, boxes, 64, pixels="yuv420p")]
+        for position, _ in reader.frames(pts, (96, 54), keep=True):
+            if position == 20:
+                reader.keep_only(np.array([[10.0, 10, 100, 100], [90, 0, 192, 108]]))
+        os.truncate(film, 0)
+        kept = [crops for _, crops in reader.crops(pts, boxes, 64, pixels="yuv420p")]
+        with pytest.raises(MediaError):
+            list(reader.crops(pts, boxes, 64))  # what was cropped once is not kept any longer
+    assert np.array_equal(kept, decoded)
+
+
+CROPPED_AS_ON_AN_OLD_PROCESSOR = """
+import ctypes, sys
+from pathlib import Path
+import av
+from tests.pipeline.media.test_media import pixels_of
+(library,) = (Path(av.__file__).parents[1] / "av.libs").glob("libavutil*")
+ctypes.CDLL(str(library)).av_force_cpu_flags(0)
+print(pixels_of(Path(sys.argv[1])))
+"""
+
+
+def pixels_of(path: Path) -> str:
+    """A hash of crops in whole and in broken pixels, and of frames made smaller."""
+    with path.open("rb", buffering=0) as file:
+        source = MediaSource(file, ReadingLimits())
+        ((_, pts),) = read_frame_times(source)
+        times, boxes = [int(time) for time in pts[:3]], [[(20.0, 8.0, 110.0, 98.0), (3.3, 5.1, 60.3, 62.1)]] * 3
+        pictures = [*read_crops(source, times, boxes, 64, "yuv420p"), *read_frames(source, times, (96, 54))]
+        return sha256(b"".join(pixels.tobytes() for _, pixels in pictures)).hexdigest()
+
+
+@pytest.mark.parametrize("matrix", ["smpte170m", "bt709"])
+def test_pixels_do_not_depend_on_what_the_processor_can_do(matrix: str, tmp_path: Path) -> None:
+    film = make_source(tmp_path / "film", Recipe(".mp4", {**X264, "colorspace": matrix}, num_frames=5))
+    call = [sys.executable, "-c", CROPPED_AS_ON_AN_OLD_PROCESSOR, str(film)]
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip() == pixels_of(film)
+
+
+def test_squares_in_whole_pixels_give_what_pillow_makes_of_the_same_planes(tmp_path: Path) -> None:
+    lossless = {"vcodec": "ffv1", "pix_fmt": "yuv420p"}
+    film = make_source(tmp_path / "film", Recipe(".mkv", lossless, num_frames=40, size=(960, 540)))
+    with av.open(str(film)) as container:
+        luma = list(container.decode(video=0))[37].to_ndarray()[:540]
+    with SourceReader(film) as reader:
+        pts = reader.frame_times().pts[[37]]
+        for x1, y1, x2, y2 in [(0, 0, 540, 540), (202, 110, 448, 356), (700, 400, 730, 430)]:
+            ((_, crops),) = reader.crops(pts, np.array([[[x1, y1, x2, y2]]], float), 128, pixels="yuv420p")
+            expected = Image.fromarray(luma).resize((128, 128), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2))
+            difference = np.abs(crops[0, :128].astype(int) - np.asarray(expected))
+            assert difference[1:-1, 1:-1].max() <= 1
+
+
 def test_pixels_do_not_depend_on_the_number_of_threads(readers: Readers) -> None:
     path = readers("open GOP").path
     box = np.array([[[30.3, 5.1, 130.3, 105.1]]])
@@ -262,6 +420,11 @@ def test_pixels_do_not_depend_on_the_number_of_threads(readers: Readers) -> None
             results.append([crops for _, crops in reader.crops(pts, np.repeat(box, 30, axis=0), 64)])
             results[-1] += [rgb for _, rgb in reader.frames(pts, size=(96, 54))]
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_decoders_begin_no_frame_before_the_last_is_done() -> None:
+    """Of damaged films libav conceals what is lost with what other threads have got so far: not twice the same."""
+    assert ReadingLimits().threads == 1
 
 
 @pytest.mark.parametrize("colours", ["bt601", "bt709"])

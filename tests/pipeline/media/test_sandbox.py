@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def reason_of(path: Path, limits: ReadingLimits | None = None) -> str:
     assert path.name in caught.value.detail
     assert caught.value.reason in MEDIA_REASONS
     return caught.value.reason
+
+
+def test_a_reason_is_the_same_whatever_else_this_process_has_open(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.flv").write_bytes(film.read_bytes()[:50])
+    told = []
+    for open_ones in (0, 3):
+        with ExitStack() as stack:
+            for _ in range(open_ones):
+                stack.enter_context(film.open("rb"))  # the source's descriptor is another one
+            with SourceReader(tmp_path / "cut.flv") as reader, pytest.raises(MediaError) as caught:
+                reader.info()
+            told.append(caught.value.detail)
+    assert told[0] == told[1]
 
 
 PLAYLISTS = {
@@ -138,6 +152,22 @@ def test_a_decoder_that_crashes_is_an_error_and_the_reader_starts_anew(film: Pat
         os.kill(child_of(reader), signal.SIGSEGV)
         with pytest.raises(MediaError, match="decoder_crashed: .*SIGSEGV"):
             list(reader.frames(pts))
+        assert len(list(reader.frames(pts[:3]))) == 3
+
+
+def test_a_reader_that_somebody_kills_goes_on_where_it_was(film: Path) -> None:
+    with SourceReader(film) as reader:
+        pts = reader.frame_times().pts
+        undisturbed = [rgb for _, rgb in reader.frames(pts)]
+        found = []
+        for position, rgb in reader.frames(pts):
+            found.append(rgb)
+            if position in (0, 50, 98):
+                os.kill(child_of(reader), signal.SIGKILL)
+        assert np.array_equal(found, undisturbed)
+        with pytest.raises(MediaError, match="decoder_crashed: .*SIGKILL"):
+            for _ in reader.frames(pts):
+                os.kill(child_of(reader), signal.SIGKILL)
         assert len(list(reader.frames(pts[:3]))) == 3
 
 

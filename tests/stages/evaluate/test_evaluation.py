@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from schemas.coefficients import MixedCoefficientsError
+from schemas.column import other_role
+from schemas.dataset import Predicted
 from schemas.errors import UserError
 from schemas.score import ALL, REFERENCE_RUN, Score, ScoreSpace
 from stages.evaluate.evaluation import Evaluation, Request, evaluate, in_this_process
@@ -204,6 +207,35 @@ def test_a_clip_too_short_for_a_metric_does_not_count(tmp_path: Path) -> None:
     assert "120 frames" in done.not_computed["run", "wtlcc_exp_4s_peak"]
 
 
+def test_what_wants_several_clips_and_has_one_does_not_blame_the_clips_frames(tmp_path: Path) -> None:
+    one = write_data_set(tmp_path / "one", [moving_clip("a", 100, 0)])
+    _, done = run(one, one, "frdvs_exp_react")
+    assert "one clip alone" in done.not_computed["run", "frdvs_exp_react"]
+
+
+def test_the_first_frame_counts_for_every_run_or_for_none(reference: Path, tmp_path: Path) -> None:
+    """A run that holds the frame it was given has nothing wrong there, and everywhere else .2."""
+
+    def all_but_the_first(name: str, values: np.ndarray) -> np.ndarray:
+        return values + np.where(np.arange(len(values)) > 0, 0.2, 0.0)[:, None]
+
+    predicted = write_prediction(tmp_path / "given", clips(), all_but_the_first)
+    metrics, frames, films = ("fd_exp_eccv2022", "expfd_frechet_pooled"), 150 + 130, 2
+    counted, _ = run(reference, predicted, *metrics)
+    assert value(counted, metrics[0]).value == pytest.approx(20 * (frames - films) / frames, rel=1e-4)
+    left_out, _ = run(reference, predicted, *metrics, first_frame="leave-out")
+    for metric in metrics:
+        assert (value(counted, metric).num_frames, value(left_out, metric).num_frames) == (frames, frames - films)
+    assert value(left_out, metrics[0]).value == pytest.approx(20, rel=1e-4)
+    assert value(left_out, metrics[1]).value == pytest.approx(64 * 0.2**2, rel=1e-3)  # a shift, and nothing else
+
+
+def test_a_clip_of_which_no_frame_is_left_is_named(tmp_path: Path) -> None:
+    short = write_data_set(tmp_path / "short", [moving_clip("blip", 1, seed=1), *clips()])
+    with pytest.raises(UserError, match="no frame is left of blip; let the first one count"):
+        run(short, short, "fd_exp_eccv2022", first_frame="leave-out")
+
+
 def test_pairs_of_runs_are_compared_on_the_same_clips(reference: Path, tmp_path: Path) -> None:
     paths = shifted(tmp_path / "near", 0.1), shifted(tmp_path / "far", 0.3)
     runs = tuple(open_run(path.name, path, None) for path in paths)
@@ -219,3 +251,42 @@ def test_pairs_of_runs_are_compared_on_the_same_clips(reference: Path, tmp_path:
 def test_the_name_of_the_reference_is_taken(reference: Path) -> None:
     with pytest.raises(UserError, match="the name is the reference's own"):
         open_run(REFERENCE_RUN, reference, None)
+
+
+def test_a_predicted_speaker_is_compared_with_the_speaker_and_stands_on_a_board_of_its_own(tmp_path: Path) -> None:
+    """The same numbers with the roles exchanged give the same scores: the other person is the one who listens."""
+    told = {
+        role: write_data_set(tmp_path / role, made)
+        for role, made in {"listener": clips(), "speaker": swapped()}.items()
+    }
+    near = write_prediction(tmp_path / "near", clips(), lambda name, values: values + 0.1)
+    said = [replace(clip, values=exchanged(clip.values)) for clip in moved(0.1)]
+    speaking = write_data_set(tmp_path / "speaking", said, predicted=Predicted(listener="x", role="speaker"))
+    metrics = tuple(find_definition(name) for name in SEQUENCES)
+    found = {}
+    for role, predicted in {"listener": near, "speaker": speaking}.items():
+        runs = (open_run("run", predicted, None),)
+        request = Request(reference=told[role], runs=runs, metrics=metrics, splits=("test", "ood"), role=role)
+        scores = score_all(evaluate(request, in_this_process), in_this_process, seed=0).scores
+        found[role] = {(s.run, s.key.metric, s.key.split, s.key.attitude): s.value for s in scores}
+        assert {score.key.data for score in scores} == {"lab" if role == "listener" else "lab, talking"}
+    assert found["speaker"] == pytest.approx(found["listener"]) and len(found["listener"]) > len(SEQUENCES)
+
+
+def exchanged(values: dict[str, Any]) -> dict[str, Any]:
+    """Each person's columns under the other role."""
+    names = {name: other_role(name.partition("_")[0]) + "_" + name.partition("_")[2] for name in values}
+    return {names[name]: value for name, value in values.items()}
+
+
+def swapped() -> list[LabClip]:
+    return [replace(clip, values=exchanged(clip.values)) for clip in clips()]
+
+
+def moved(by: float) -> list[LabClip]:
+    """The listeners of all clips, as `write_prediction` writes them."""
+    own = ("listener_exp", "listener_angle", "listener_trans", "listener_blink")
+    return [
+        replace(clip, values={n: v + by if n != "listener_blink" else v for n, v in clip.values.items() if n in own})
+        for clip in clips()
+    ]

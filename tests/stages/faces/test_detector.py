@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from jobs.bench.facenet import batched_nms, import_facenet
 from pipeline.media.reader import SourceReader
 from stages.faces.boxes import best_first, iou, non_maximum_suppression
-from stages.faces.detector import FaceDetector, Faces, ladder_face_px
+from stages.faces.detector import FaceDetector, Faces, ladder_face_px, summed, summed_by_opencv
 from stages.faces.scan import MIN_FACE_PX
 
 BOX_TOLERANCE_PX = 0.5
@@ -54,6 +55,13 @@ def test_a_frame_gets_the_same_faces_alone_and_in_a_batch(detector: FaceDetector
     for together, frame in zip(detector.detect(frames, 40), frames, strict=True):
         (alone,) = detector.detect(frame[None], 40)
         np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.01)
+
+
+def test_sums_made_on_a_device_are_opencvs_to_the_last_bit(device: str) -> None:
+    white = np.full((1, 2900, 2950, 3), 255, np.uint8)  # more than 31 bits hold
+    for frames in (np.stack([two_faces(0), two_faces(20)]), white):
+        ours = summed(torch.from_numpy(frames).to(device)).cpu()
+        assert torch.equal(ours, summed_by_opencv(frames))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8, 3), (2, 11, 300, 3), (1, 120, 160, 3)])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from stages.train.listener import Batch, Sizes
 from tests.labs.listeners import SIZES
 from tests.labs.trainer import listener, small_set
 
@@ -36,12 +38,27 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_set(tmp_path_factory.mktemp("trainer") / "set")
 
 
-def small(name: str, preset: str = "", **settings: Any) -> Any:
+def small(name: str, preset: str = "", sizes: Sizes = SIZES, **settings: Any) -> Any:
     """A listener with fresh weights, in evaluation mode; elp's decoder does not start at zero, as after training."""
-    model = listener(name, SIZES, preset, **{**SMALL.get(name, {}), **settings})
-    if name == "elp":
+    model = listener(name, sizes, preset, **{**SMALL.get("elp" if name == "dls_random" else name, {}), **settings})
+    if name in ("elp", "dls_random"):
         torch.nn.init.normal_(model.motion.second.weight, std=0.1)
     return model
+
+
+def reaches(model: Any, batch: Batch, **changed: Any) -> bool:
+    """Whether something of the batch, replaced, changes what a listener says, with the same draws."""
+    other = replace(batch, extra={**batch.extra, **changed.pop("extra", {})}, **changed)
+    with torch.no_grad():
+        one, two = (model.predict(b, draws()) for b in (batch, other))
+    blinks = (one.blink, two.blink)
+    same_blink = None in blinks or torch.equal(*blinks)
+    return not (torch.equal(one.motion, two.motion) and same_blink)
+
+
+def weights(model: Any) -> set[str]:
+    """First names of a listener's parameters."""
+    return {name.split(".")[0] for name, _ in model.named_parameters()}
 
 
 def draws(seed: int = 0) -> torch.Generator:

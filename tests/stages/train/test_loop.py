@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from pipeline.dataset.read import read_clips
+from pipeline.weights import file_sha256
 from schemas.errors import UserError
 from stages.train.loop import ahead, train
+from stages.train.prediction import Predictor
 from stages.train.run_folder import continue_run
 from tests.labs.trainer import CPU, changed, planned, rows_of, small_set, trained, weights_of
 
@@ -99,11 +103,53 @@ os._exit(0)  # gloo's threads may outlive their group, and abort an interpreter 
             assert found == pytest.approx(expected, rel=tolerance)
 
 
-def test_held_out_listeners_are_not_trained_on_and_z_scores_do_not_know_them(root: Path, tmp_path: Path) -> None:
-    run = planned(root, tmp_path / "run", validation_share=0.5).read()
-    assert run.held_out
-    without = planned(root, tmp_path / "all", validation_share=0.0).read()
-    assert not without.held_out and without.scores != run.scores
+def people_of(root: Path) -> dict[str, str]:
+    return {row["clip_id"]: row["listener_id"] for row in read_clips(root, [], ("train",))}
+
+
+def test_clips_are_held_out_by_default_and_no_listener_is_lost(root: Path, tmp_path: Path) -> None:
+    people = people_of(root)
+    run = planned(root, tmp_path / "run", validation_share=0.4).read()
+    assert len(run.held_out) == int(0.4 * len(people))
+    assert {people[clip] for clip in people if clip not in run.held_out} == set(people.values())
+    assert planned(root, tmp_path / "other", validation_share=0.4, seed=1).read().held_out == run.held_out
+
+
+def test_listeners_can_be_held_out_and_z_scores_do_not_know_them(root: Path, tmp_path: Path) -> None:
+    people = people_of(root)
+    run = planned(root, tmp_path / "run", held_out="listeners", validation_share=0.5).read()
+    away = {people[clip] for clip in run.held_out}
+    assert away and {clip for clip in people if people[clip] in away} == set(run.held_out)
+    for i, settings in enumerate(({"validation_share": 0.0}, {"held_out": "none"})):
+        without = planned(root, tmp_path / str(i), **settings).read()
+        assert not without.held_out and without.scores != run.scores
+
+
+def test_where_nothing_validates_the_checkpoint_is_the_last_epoch(root: Path, tmp_path: Path) -> None:
+    growing = {"learning_rate": 1e-3, "decay": 1000.0, "decay_epochs": 2}  # the third epoch has a rate of 1
+    rows = rows_of(folder := trained(root, tmp_path / "run", held_out="none", epochs=3, **growing))
+    assert "validation" not in rows[0] and rows[-1]["loss"] > rows[0]["loss"]
+    kept, last = load_file(folder.checkpoint), weights_of(folder)
+    assert all(torch.equal(weight, last[name]) for name, weight in kept.items())
+
+
+def test_counted_steps_end_a_training_wherever_they_fall_in_an_epoch(root: Path, tmp_path: Path) -> None:
+    """A training of 2.5 epochs: the third row is of half of the windows, and the rate falls over the steps."""
+    whole = trained(root, tmp_path / "whole", "pchg", epochs=1, width=8, hidden=8)
+    (step,) = {int(w) for name, w in weights_of(whole).items() if name.endswith(".step")}
+    counted = trained(root, tmp_path / "run", "pchg", epochs=1, width=8, hidden=8, iterations=2 * step + step // 2)
+    assert {int(w) for name, w in weights_of(counted).items() if name.endswith(".step")} == {2 * step + step // 2}
+    rates = [row["learning_rate"] for row in rows_of(counted)]
+    assert len(rates) == 3 and rates[0] > rates[1] > rates[2] and rates[2] < 0.1 * 5e-3
+
+
+def test_the_best_epoch_predicts_or_the_last(root: Path, tmp_path: Path) -> None:
+    folder = trained(root, tmp_path / "run", epochs=8, learning_rate=0.05)
+    assert rows_of(folder)[-1]["validation"] > min(row["validation"] for row in rows_of(folder))
+    best, last = (Predictor(folder, CPU.device, checkpoint) for checkpoint in ("best", "last"))
+    assert torch.equal(last.model.out.weight, weights_of(folder)["model.out.weight"])
+    assert not torch.equal(best.model.out.weight, last.model.out.weight)
+    assert last.account()["sha256"] == file_sha256(folder.last) != best.account()["sha256"]
 
 
 def test_without_progress_training_stops_early_and_the_checkpoint_is_the_best(root: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_padding_changes_no_prediction(name: str, precision: float) -> None:
 
 
 @pytest.mark.parametrize(("preset", "same"), [("paper", True), ("", False)])
-@pytest.mark.parametrize("name", ["hsp", "pchg"])
+@pytest.mark.parametrize("name", ["hsp"])
 def test_the_preset_paper_does_not_hear_the_attitude(name: str, preset: str, same: bool) -> None:
     model, batch = ready(name, preset), random_batch()
     other = replace(batch, attitude=(batch.attitude + 1) % 3)

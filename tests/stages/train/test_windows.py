@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def test_every_window_of_an_epoch_comes_once_in_an_order_that_seed_and_epoch_dec
     first, again, second, other = (np.concatenate(list(epoch_batches(100, *how))) for how in asked)
     assert sorted(first) == sorted(second) == list(range(100))
     assert (first == again).all() and (first != second).any() and (first != other).any()
+
+
+def test_random_windows_are_as_many_and_lie_anywhere_in_their_clips_as_seed_and_epoch_decide(corpus: Corpus) -> None:
+    grid, random = windows_of(corpus), windows_of(corpus, replace(SETTINGS, windows="random"))
+    assert np.bincount(random.place).tolist() == np.bincount(grid.place).tolist()
+    drawn = [random.of_epoch(0, epoch) for epoch in range(60)]
+    assert (drawn[3].first == random.of_epoch(0, 3).first).all() and (drawn[3].first != drawn[4].first).any()
+    assert (drawn[3].first != random.of_epoch(1, 3).first).any() and (grid.of_epoch(0, 3).first == grid.first).all()
+    clips = [corpus.clips[place] for place in random.place]
+    begins = np.array([[w - clip.first for w, clip in zip(one.first, clips, strict=True)] for one in drawn])
+    latest = np.array([max(clip.num_frames - 40, 0) for clip in clips])
+    assert (random.frames == [min(40, clip.num_frames) for clip in clips]).all()
+    assert (begins >= 0).all() and (begins <= latest).all()
+    short = latest < 15  # all their frames are begun in, in 60 draws
+    assert (begins.min(axis=0) == 0)[short].all() and (begins.max(axis=0) == latest)[short].all()
 
 
 def test_a_batch_holds_the_columns_of_the_shards(root: Path, corpus: Corpus) -> None:
@@ -125,10 +141,10 @@ def test_mapped_files_give_the_same_batches_as_memory(
 
 def test_withdrawn_clips_are_not_read(root: Path, inputs: Inputs, corpus: Corpus, tmp_path: Path) -> None:
     gone = changed(root, tmp_path / "gone", "listener_exp", lambda rows: rows)
-    (gone / "takedown.txt").write_text(f"{corpus.clips[0].listener_id}\n")
+    (gone / "takedown.txt").write_text(f"{corpus.clips[0].person_id}\n")
     left = opened(gone, inputs).clips
     assert 0 < len(left) < len(corpus.clips)
-    assert corpus.clips[0].listener_id not in {clip.listener_id for clip in left}
+    assert corpus.clips[0].person_id not in {clip.person_id for clip in left}
 
 
 def test_z_scores_of_the_training_clips_have_mean_0_and_deviation_1_for_both_people_together(corpus: Corpus) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tomllib
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,11 +13,13 @@ import pytest
 
 from schemas.clip import ATTITUDES
 from schemas.errors import UserError
-from schemas.score import ALL
+from schemas.score import ALL, NOT_STATED
 from stages.evaluate.leaderboard.published import PUBLISHED, PublishedScore, read_published
 
 COEFFICIENTS = ("angle", "exp", "trans")
 AVERAGE = "average contradicts its rows"
+REIMPLEMENTED = "reimplementation"
+AS_TYPED_IN = "3dc332553b9de1bba81c9fac1a25d4eed6e1139eed8989d49c89ab525f80b79e"  # of the 199 rows
 ROUNDING = 0.006  # of two printed decimals, and a little for weights that were solved from rounded numbers
 SUM_OF_TWO_ROUNDED = 0.0151  # two parts and their sum, each rounded to two decimals
 Numbers = dict[tuple[str, str, str, str], float]
@@ -48,6 +53,13 @@ def weights_of_attitudes(split: str) -> np.ndarray:
     averages = [table[m, split, ALL, c] for m in methods for c in COEFFICIENTS]
     solved, *_ = np.linalg.lstsq(np.array(rows), np.array(averages), rcond=None)
     return solved
+
+
+def test_no_number_no_method_and_no_column_has_changed_since_they_were_read_off_the_papers() -> None:
+    tables = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))["tables"]
+    printed = [[table["id"], list(table["columns"]), table["rows"]] for table in tables]
+    assert sum(len(rows) for *_, rows in printed) == 199
+    assert hashlib.sha256(json.dumps(printed).encode()).hexdigest() == AS_TYPED_IN
 
 
 @pytest.mark.parametrize("split", ["test", "ood"])
@@ -109,6 +121,49 @@ def test_elps_numbers_of_vico_are_ten_times_another_metric() -> None:
     assert numbers("elp-1-face")["RLHG (ViCo)", "test", ALL, "FD"] == pytest.approx(10 * exp, abs=0.5)
 
 
+def test_mfr_nets_pchg_is_flagged_as_no_listener_of_pchg_which_is_the_unmodified_baseline() -> None:
+    assert {place[0] for place in flagged("pchg-1-listening", "unmodified baseline")} == {"PCHG"}
+    baseline, theirs = numbers("vico-3"), numbers("mfr-1")
+    for column in COEFFICIENTS:
+        assert theirs["PCHG", "test", ALL, column] > 1.1 * baseline["ViCo", "test", ALL, column]
+    for table in ("mfr-1", "mfr-2", "mfr-3"):
+        assert flagged(table, REIMPLEMENTED) == {key for key in numbers(table) if key[0] == "PCHG"}
+
+
+def test_what_elps_third_table_says_of_l2l_is_flagged_where_it_adds_up_copies() -> None:
+    tables, copied = ("elp-1-face-l2l", "elp-1-head-l2l"), "copied from another paper"
+    copies = flagged(tables[0], copied)
+    assert copies == flagged(tables[1], copied) == flagged("elp-3", copied)
+    for key in copies:
+        assert numbers("elp-3")[key] == pytest.approx(sum(numbers(table)[key] for table in tables))
+
+
+def test_what_a_paper_does_not_state_is_flagged_at_every_number_that_depends_on_it() -> None:
+    pictures = [score for score in published() if score.key.resolution]
+    unsized = {score.table for score in pictures if score.key.resolution == NOT_STATED}
+    assert unsized == {"vico-4", "pchg-1-talking", "pchg-1-listening", "hsp-1", "hsp-2"}
+    assert all(("resolution not stated" in dict(s.flags)) == (s.table in unsized) for s in pictures)
+    unfitted = [s for s in published() if s.key.space.maker == NOT_STATED and s.column != "score"]
+    assert {s.column for s in unfitted} == {"PoseL1", "ExpL1", "PoseFD", "ExpFD"}
+    assert all("unknown fitter" in dict(score.flags) for score in unfitted)
+    for table in ("vico-4", "mfr-2"):
+        assert {key[3] for key in flagged(table, "implementation inferred")} == {"FID", "SSIM", "PSNR"}
+
+
+def test_a_private_frechet_distance_stands_beside_every_definition_that_it_may_have_without_a_rank() -> None:
+    found: dict[str, set[str]] = {}
+    for score in published():
+        if "candidate definition" in dict(score.flags):
+            found.setdefault(f"{score.table} {score.column}", set()).add(score.key.metric)
+            assert not score.may_be_ranked
+    frechet = {c: {f"{c.lower()}_frechet_pooled", f"{c.lower()}_frechet_per_clip"} for c in ("ExpFD", "PoseFD")}
+    expected = {f"{table} {column}": ids for table in ("hsp-1", "hsp-2") for column, ids in frechet.items()}
+    for part, what in (("face", "exp"), ("head", "pose")):
+        ids = {f"fd_{what}_elp_norm", f"fd_{what}_elp_squared"}
+        expected |= {f"elp-1-{part}{end} FD": ids for end in ("", "-l2l")}
+    assert found == expected
+
+
 @pytest.mark.parametrize("end", ["", "-l2l"])
 def test_elps_second_table_adds_up_the_first(end: str) -> None:
     face, head, both = (numbers(f"{name}{end}") for name in ("elp-1-face", "elp-1-head", "elp-2"))
@@ -165,6 +220,9 @@ def test_all_five_papers_are_there() -> None:
         ('flag = "repeated", note = "the averages of', 'flag = "nice", note = "the averages of', "unknown flag 'nice'"),
         ('{ method = "ViCo", flag = "repeated"', '{ method = "Nobody", flag = "repeated"', "hold for no number"),
         ('better = "lower"', 'better = "cheaper"', "better: expected lower, higher or reference"),
+        ('resolution = "not stated"', 'resolution = ""', "expected the pictures' side in px or 'not stated'"),
+        ("candidates = { FD = [", "candidates = { PD = [", "candidates of unknown columns PD"),
+        ('candidates = { FD = ["fd', 'candidates = { FD = ["fd", "fd', "unknown metrics fd;"),
         ('space = "deep3d"', 'sphere = "deep3d"', "unknown keys sphere"),
         ("[papers]", "[papers", "not TOML"),
     ],

@@ -33,11 +33,15 @@ def test_feature_distances_are_the_golden_ones(part: str, shared: Path) -> None:
 @pytest.mark.parametrize("part", ["pose", "exp"])
 def test_squared_differences_are_the_golden_ones(part: str, shared: Path) -> None:
     golden, stored = golden_scores(shared), golden_clips(shared)
-    pairs = zip(*part_of(stored, part)[:2], strict=True)
+    pairs = list(zip(*part_of(stored, part)[:2], strict=True))
     metric = definitions()[f"fd_{part}_elp_squared"]
     scores = [metric.clip_score(dict(zip(metric.inputs, pair, strict=True))) for pair in pairs]
     expected = golden["dim_print_metrics"][f"mse_{part}"][0]  # a mean over clips
     assert np.mean(scores) == pytest.approx(1000 * expected, rel=1e-6)
+    metric = definitions()[f"mse_{part}_per_clip"]
+    assert metric.score([dict(zip(metric.inputs, pair, strict=True)) for pair in pairs]) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 @settings(max_examples=30, deadline=None)

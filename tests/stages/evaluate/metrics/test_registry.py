@@ -25,11 +25,26 @@ EVERY = list(definitions().values())
 OF_FLOATS = [one for one in EVERY if one.inputs[0].quantity not in (Quantity.BLINK, Quantity.FRAMES)]
 COMPARING = [one for one in EVERY if one.direction is not Direction.REFERENCE and len(one.inputs) > 1]
 
-OF_MOTION = ("vd_", "sts_", "rpcc_", "tlcc_", "wtlcc_", "diversity_", "sample_spread_")
+OF_MOTION = ("vd_", "sts_", "rpcc_", "tlcc_", "wtlcc_", "diversity_", "sample_spread_", "frdiv_", "frdvs_", "frvar_")
 POWERS = (  # of ids: how a metric grows when all numbers grow
-    *((name, 2) for name in ("*_squared", "*frechet*", "vd_*", "fid_*")),
-    *((name, 1) for name in ("*fd_*", "*l1_20*", "sts_*", "diversity_*", "sample_spread_*", "lmd_*")),
-    *((name, 0) for name in ("sid_*", "rpcc_*", "tlcc_*", "wtlcc_*", "csim_*", "identity_cosine_*")),
+    *((name, 2) for name in ("*_squared", "*frechet*", "vd_*", "fid_*", "mse_*", "frdiv_*", "frdvs_*", "frvar_*")),
+    *(
+        (name, 1)
+        for name in (
+            "*fd_*",
+            "frdist_*",
+            "*l1_20*",
+            "sts_*",
+            "diversity_*",
+            "sample_spread_*",
+            "lmd_*",
+            "av_confidence_*",
+        )
+    ),
+    *(
+        (name, 0)
+        for name in ("frcorr_*", "sid_*", "rpcc_*", "tlcc_*", "wtlcc_*", "csim_*", "identity_cosine_*", "av_offset_*")
+    ),
 )
 
 

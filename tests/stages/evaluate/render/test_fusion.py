@@ -43,6 +43,14 @@ def test_background_counts_that_was_seen_in_most_of_five_frames() -> None:
     assert not np.array_equal(fusion.fuse(GENERATED, ~ALL), REFERENCE)
 
 
+def test_the_paper_pastes_what_was_background_in_most_of_five_frames_wherever_the_person_is_now() -> None:
+    fusion = Fusion(REFERENCE, ALL, paper=True)
+    seen = [ALL, ALL, ALL, ~ALL, ALL, ALL, ~ALL, ~ALL, ALL]
+    pasted = [np.array_equal(fusion.fuse(GENERATED, mask), REFERENCE) for mask in seen]
+    medians = [np.median(np.stack(seen[max(n - 4, 0) : n + 1])[:, 0, 0]) > 0.5 for n in range(len(seen))]  # eq. 5
+    assert pasted == medians == [True, True, True, True, True, True, True, False, True]
+
+
 def test_a_head_is_no_background_and_a_wall_is() -> None:
     head = cv2.resize(pictures.astronaut()[0:230, 110:340], (384, 384))
     background = Segmenter().background(head)

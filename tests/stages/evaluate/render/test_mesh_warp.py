@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from stages.evaluate.render.face_mesh import EYES, MOUTH, OUTLINE, mesh_of, triangles
+from stages.evaluate.render.face_mesh import CHIN, EYES, FOREHEAD, MOUTH, OUTLINE, SIDES, Rigid, mesh_of, triangles
 from stages.evaluate.render.lids import shut, unrolled
 from stages.evaluate.render.mesh_warp import MeshWarp
+from stages.evaluate.render.openings import NUM_SKIN
+from stages.evaluate.render.rim import SEEN, Rim, facing
 from stages.evaluate.render.scene import Scene
-from stages.evaluate.render.surroundings import Surroundings
+from stages.evaluate.render.surroundings import BORDER_SHARE, HOLD, NEAR, Surroundings
 from stages.evaluate.render.warp import TriangleWarp, sample
 from stages.morphable.basis import BasisError
 from tests.labs import rendering
@@ -108,7 +112,8 @@ def test_an_affine_warp_is_that_of_opencv() -> None:
     corners = np.array([[-60.0, -60], [160, -60], [160, 160], [-60, 160]])
     turn = cv2.getRotationMatrix2D((48, 48), 12, 1.1)
     moved = corners @ turn[:, :2].T + turn[:, 2]
-    places = TriangleWarp(np.array([[0, 1, 2], [0, 2, 3]]), 96).source_map(corners, moved, np.zeros(4))
+    places = np.zeros((2, 96, 96), np.float32)
+    TriangleWarp(np.array([[0, 1, 2], [0, 2, 3]]), 96).draw(places, corners, moved, np.zeros(4))
     expected = cv2.warpAffine(picture, turn, (96, 96), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     inner = np.s_[25:-25, 25:-25]
     assert np.abs(sample(picture, places)[inner].astype(int) - expected[inner]).max() <= 2
@@ -121,26 +126,99 @@ def test_what_is_near_hides_what_is_far() -> None:
     warp = TriangleWarp(np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]]), 80)
     for near, expected in ((0, 20), (1, 60)):
         depth = np.repeat([near == 0, near == 1], 4).astype(float)
-        assert warp.source_map(source, target, depth)[20, 20, 0] == pytest.approx(expected, abs=0.01)
+        places = np.full((2, 80, 80), -7, np.float32)
+        warp.draw(places, source, target, depth)
+        assert places[0, 20, 20] == pytest.approx(expected, abs=0.01)
+        assert (places[:, 50, 50] == -7).all()  # what no triangle covers stays
 
 
 def test_a_picture_is_repeated_beyond_its_border() -> None:
     picture = np.arange(64, dtype=np.uint8)[None, :, None].repeat(64, 0).repeat(3, 2)
-    places = np.full((1, 2, 2), 32, np.float32)
-    places[0, :, 0] = -50, 500
+    places = np.full((2, 1, 2), 32, np.float32)
+    places[0, 0] = -50, 500
     assert sample(picture, places)[0, :, 0].tolist() == [3, 60]  # without the outermost three columns
 
 
-def test_hair_moves_with_the_head_and_the_far_corner_half_as_much(sitter: Sitter) -> None:
+def surroundings(sitter: Sitter, move: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How far every pixel around the portrait comes from when its mesh is moved; the meshes before and after."""
     (points,) = mesh_of(sitter.pose, sitter.basis, SIDE_PX)
-    around = Surroundings(points, SIDE_PX)
-    outline = points[list(OUTLINE), :2]
-    np.testing.assert_allclose(around.move(outline), around.vertices, atol=1e-6)
-    shift = around.move(outline + [10, 0])[:, 0] - around.vertices[:, 0]
-    away = np.linalg.norm(around.vertices[:, None] - outline, axis=-1).min(1)
-    above = around.vertices[:, 1] < outline[:, 1].mean()
-    assert shift[above & (away < 40)].min() > 9.9
-    assert shift.min() == pytest.approx(5) and shift.max() == pytest.approx(10)
+    moved = move(points)
+    places = Surroundings(points, SIDE_PX).places(points[list(OUTLINE), :2], moved, Rigid.between(points, moved))
+    return places - np.mgrid[:SIDE_PX, :SIDE_PX][::-1], points, moved
+
+
+def outside(points: np.ndarray) -> np.ndarray:
+    """How far every pixel lies outside of the face, in px, negative inside."""
+    contour = points[list(OUTLINE), :2].astype(np.float32)
+    found = [-cv2.pointPolygonTest(contour, (float(x), float(y)), True) for y, x in np.ndindex(SIDE_PX, SIDE_PX)]
+    return np.array(found).reshape(SIDE_PX, SIDE_PX)
+
+
+def test_hair_moves_with_the_head_and_shoulders_half_as_much(sitter: Sitter) -> None:
+    still, points, _ = surroundings(sitter, lambda points: points)
+    assert np.abs(still).max() < 1e-3
+    shift, _, moved = surroundings(sitter, lambda points: points + [10, 0, 0])
+    away = outside(moved)
+    hair = (away > 0) & (away < 40) & (np.arange(SIDE_PX)[:, None] < moved[list(OUTLINE), 1].mean())
+    np.testing.assert_allclose(shift[:, hair], np.tile([[-10.0], [0]], hair.sum()), atol=0.1)
+    np.testing.assert_allclose(shift[0, -20:, -40:-20], -5, atol=0.1)
+
+
+def test_a_head_that_turns_keeps_its_silhouette_and_a_tilted_one_takes_it_along(sitter: Sitter) -> None:
+    (points,) = mesh_of(sitter.pose, sitter.basis, SIDE_PX)
+    middle, height_px = points[list(SIDES)].mean(0), np.linalg.norm(points[FOREHEAD, :2] - points[CHIN, :2])
+    y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
+    for axis in ([0, 1, 0], [0, 0, 1]):
+        turn = Rotation.from_rotvec(np.radians(20) * np.array(axis)).as_matrix()
+        shift, _, moved = surroundings(sitter, lambda points, turn=turn: (points - middle) @ turn.T + middle)
+        away = outside(moved) / height_px
+        if axis[1]:
+            assert np.abs(shift[:, away > NEAR]).max() < 0.1
+            assert np.abs(shift[0, (away > 0) & (away < 0.05)]).max() > 5  # beside the face things come along
+        else:
+            inner = (np.minimum(x, y) > BORDER_SHARE * SIDE_PX) & (x < (1 - BORDER_SHARE) * SIDE_PX)
+            hair = inner & (away > 0) & (away < HOLD) & (y < middle[1])
+            place = np.stack([x[hair], y[hair]], 1) - middle[:2]
+            np.testing.assert_allclose(shift[:, hair].T, place @ turn[:2, :2] - place, atol=1)
+
+
+def test_nothing_comes_from_beyond_the_border(sitter: Sitter) -> None:
+    for step in ([60, 30, 0], [-60, -30, 0]):
+        shift, _, moved = surroundings(sitter, lambda points, step=step: points + step)
+        places = (shift + np.mgrid[:SIDE_PX, :SIDE_PX][::-1])[:, outside(moved) > 0]
+        assert places.min() > -1 and places.max() < SIDE_PX
+
+
+def test_the_motion_of_a_skull_is_found_whatever_the_face_does(sitter: Sitter) -> None:
+    turn = Rotation.from_rotvec([0.2, -0.3, 0.1]).as_matrix()
+    (points,) = mesh_of(sitter.pose, sitter.basis, SIDE_PX)
+    moved = 1.2 * points @ turn.T + [5, -7, 3]
+    moved[list(MOUTH.lower)] += [0, 20, 0]
+    found = Rigid.between(points, moved)
+    np.testing.assert_allclose(found.rotation, turn, atol=1e-9)
+    np.testing.assert_allclose([found.scale, *found.shift], [1.2, 5, -7, 3])
+
+
+def test_every_triangle_of_a_face_is_clockwise_and_faces_the_viewer(sitter: Sitter) -> None:
+    (points,) = mesh_of(sitter.pose, sitter.basis, SIDE_PX)
+    assert np.nanmin(facing(points)[:NUM_SKIN]) > -0.5 and np.median(facing(points)[:NUM_SKIN]) > 0.6
+    assert (facing(sitter.basis.mean * [1, -1, 1])[:NUM_SKIN] > 0).all()
+
+
+def test_skin_that_the_reference_shows_from_its_edge_comes_from_beside_it(sitter: Sitter) -> None:
+    (points,) = mesh_of(sitter.pose, sitter.basis, SIDE_PX)
+    source, rim = points[:, :2], Rim(points)
+    np.testing.assert_array_equal(rim.covered(source, points), source)
+    turned = (points - points.mean(0)) @ Rotation.from_rotvec([0, np.radians(30), 0]).as_matrix().T + points.mean(0)
+    covered = rim.covered(source, turned)
+    taken = np.linalg.norm(covered - source, axis=1) > 0.5
+    assert not taken[facing(points) > SEEN].any()
+    rim_points = [point for point in OUTLINE if taken[point]]
+    assert len(rim_points) > 5
+    contour = source[list(OUTLINE)].astype(np.float32)
+    for point in rim_points:
+        was, now = (cv2.pointPolygonTest(contour, tuple(map(float, p[point])), True) for p in (source, covered))
+        assert was < 0.5 and now > was + 0.5  # px: from the outline into the face
 
 
 def test_slits_shut_and_wide_openings_stay(sitter: Sitter) -> None:

@@ -109,10 +109,14 @@ def test_a_take_is_rendered_in_its_own_size_with_and_without_fusion(checkpoint: 
     crop = np.tile([1.0, 190.0, 190.0], (count, 1))
     motion = Motion(np.zeros(80), np.zeros((count, 64)), np.zeros((count, 3)), np.zeros((count, 3)), crop)
     scene = Scene(cv2.resize(picture, (side, side)), motion, motion, np.zeros(count))
-    plain, fused = (list(PIRender(checkpoint, plain=plain).render(scene)) for plain in (True, False))
-    assert [frame.shape for frame in (*plain, *fused)] == [(side, side, 3)] * 2
+    plain, fused, paper = (
+        list(PIRender(checkpoint, padding=padding, fusion=fusion).render(scene))
+        for padding, fusion in (("zeros", "none"), ("border", "ours"), ("zeros", "paper"))
+    )
+    assert [frame.shape for frame in (*plain, *fused, *paper)] == [(side, side, 3)] * 3
     corner = np.s_[:40, :40]  # background: pasted from the reference
-    assert np.abs(fused[0][corner].astype(int) - scene.picture[corner]).max() <= 1
+    for pasted in (fused, paper):
+        assert np.abs(pasted[0][corner].astype(int) - scene.picture[corner]).max() <= 1
     assert np.abs(plain[0][corner].astype(int) - scene.picture[corner]).mean() > 20  # untrained weights paint over it
 
 

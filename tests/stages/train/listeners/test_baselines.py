@@ -54,6 +54,12 @@ def test_simulation_attitude_draws_among_clips_of_the_same_attitude(attitude: in
     assert drawn("simulation_attitude", attitude) == {attitude, attitude + 3}
 
 
+def test_simulation_as_published_repeats_the_coefficients_themselves() -> None:
+    clips, batch = memories(), random_batch(clips=1, frames=64)
+    said = moves("simulation", batch, clips, relative=False) + batch.reference[:, None]
+    assert min(float((said - clip.listener).abs().max()) for clip in clips) < 1e-5
+
+
 def test_mirror_moves_as_the_speaker_does() -> None:
     batch = random_batch()
     torch.testing.assert_close(moves("mirror", batch, []), since_start(batch.speaker))
@@ -71,6 +77,14 @@ def test_the_nearest_speaker_or_sound_brings_its_listener(name: str, key: str) -
         values[:, 64:] += values[:, :1] - values[:, 64:65]  # compared are motions since a clip's first frame
     found = moves(name, replace(batch, **{key: values}), clips)
     torch.testing.assert_close(found[:, 64:], since_start(clips[4].listener)[:, :36])
+
+
+@pytest.mark.parametrize(("name", "key"), [("nn_motion", "speaker"), ("nn_audio", "audio")])
+def test_the_nearest_as_published_brings_the_coefficients_themselves(name: str, key: str) -> None:
+    clips, batch = memories(), random_batch(clips=1, frames=64)
+    near = getattr(clips[4], key) + 0.1 * getattr(batch, key)  # no motion since a first frame, which differs
+    said = moves(name, replace(batch, **{key: near}), clips, relative=False) + batch.reference[:, None]
+    torch.testing.assert_close(said, clips[4].listener)
 
 
 def test_a_pattern_that_is_too_short_runs_back_and_forth() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from stages.train.listener import Batch
-from stages.train.listeners.mfr import Mfr, add_noise, cosine_signal, cut, denoise, taper
+from stages.train.listeners.mfr import Mfr, add_noise, cosine_signal, cut, denoise, linear_signal, taper
 from tests.labs.listeners import random_batch, speaker_changed_from
-from tests.stages.train.conftest import draws, small
+from tests.stages.train.conftest import draws, reaches, small, weights
 
 
-def test_the_signal_falls_from_almost_all_to_almost_nothing() -> None:
-    signal = cosine_signal(1000)
+@pytest.mark.parametrize(("schedule", "half_way"), [(cosine_signal, 0.5), (linear_signal, 0.0786)])
+def test_the_signal_falls_from_almost_all_to_almost_nothing(schedule: Callable[[int], Tensor], half_way: float) -> None:
+    """Half way the cosine squared is a half; the other is exp(-integral of beta), 1e-4 to .02, 2.54 after 500 steps."""
+    signal = schedule(1000)
     assert signal[0] > 0.999 and signal[-1] < 1e-4 and (signal.diff() < 0).all()
-    assert signal[500] == pytest.approx(0.5, abs=0.02)  # half way through the cosine
+    assert signal[500] == pytest.approx(half_way, abs=0.02 * half_way + 0.003)
 
 
 def test_adding_noise_step_by_step_ends_where_adding_it_at_once_does() -> None:
@@ -137,3 +140,95 @@ def test_the_loss_is_the_squared_error_of_the_noise() -> None:
     v = 0.9 * noisy + 0.1 * batch.speaker.tanh()
     error = (signal.sqrt() * v + (1 - signal).sqrt() * noisy - noise).square().mean(dim=-1)
     assert float(model(batch, draws())["noise"]) == pytest.approx(float(error[batch.mask].mean()), rel=1e-5)
+
+
+def test_denoising_in_all_steps_without_a_limit_is_equation_4() -> None:
+    signal, noise = cosine_signal(40), torch.randn(3, 20, generator=draws())
+
+    def find(values: Tensor, step: int) -> Tensor:
+        return (0.3 * values).tanh() + step / 100
+
+    found, generator = denoise(noise, signal, 40, find, draws(1)).double(), draws(1)
+    share = signal.double().numpy()
+    alpha = share / np.concatenate([[1.0], share[:-1]])
+    values = noise.double()
+    for step in reversed(range(40)):
+        mean = (values - (1 - alpha[step]) / np.sqrt(1 - share[step]) * find(values, step)) / np.sqrt(alpha[step])
+        before = share[step - 1] if step else 1.0
+        deviation = np.sqrt((1 - before) / (1 - share[step]) * (1 - alpha[step]))
+        fresh = torch.randn(noise.shape, generator=generator).double() if step else 0.0
+        values = mean + deviation * fresh
+    assert torch.allclose(found, values, rtol=1e-3, atol=1e-3)
+
+
+def test_the_paper_s_network_knows_a_face_and_no_first_frame() -> None:
+    mine, paper, batch = small("mfr"), small("mfr", "paper"), random_batch((60, 45))
+    assert paper.reads(paper.settings) == ("listener_face_identity",)
+    inputs = {
+        "3dmm": {"extra": {"listener_identity": -batch.extra["listener_identity"]}},
+        "face": {"extra": {"listener_face_identity": -batch.extra["listener_face_identity"]}},
+        "first frame": {"reference": -batch.reference},
+        "attitude": {"attitude": (batch.attitude + 1) % 3},
+        "speaker": {"speaker": -batch.speaker},
+        "sound": {"audio": -batch.audio},
+    }
+    unread = [{name for name, change in inputs.items() if not reaches(m, batch, **change)} for m in (mine, paper)]
+    assert unread == [{"face"}, {"3dmm", "first frame"}]
+    lost = {name.split(".")[1] for name, _ in mine.named_parameters()} - {
+        name.split(".")[1] for name, _ in paper.named_parameters()
+    }
+    assert lost == {"reference", "away"}
+
+
+@torch.no_grad()
+def test_the_paper_s_latent_is_modulated_by_identity_and_not_by_the_step() -> None:
+    batch = random_batch((40, 40))
+    for preset, same in (("", False), ("paper", True)):
+        model, seen = small("mfr", preset), []
+        model.module.layers[0].register_forward_pre_hook(lambda _module, inputs, seen=seen: seen.append(inputs[1]))
+        for step in (3, 30):
+            steps = torch.full((2,), step)
+            model._find_noise(batch.listener, steps, torch.zeros(2, dtype=torch.int64), batch)
+        assert torch.equal(*seen) == same
+
+
+@torch.no_grad()
+def test_the_paper_s_network_says_the_noise_itself() -> None:
+    model, batch = small("mfr", "paper"), random_batch((40,) * 4)
+    model.module = Pointwise()
+    steps, starts = torch.tensor([0, 10, 20, 49]), torch.zeros(4, dtype=torch.int64)
+    found = model._find_noise(batch.listener, steps, starts, batch)
+    assert torch.equal(found, 0.9 * batch.listener + 0.1 * batch.speaker.tanh())
+
+
+@pytest.mark.parametrize("preset", ["", "paper"])
+def test_without_the_aggregation_module_all_features_stand_side_by_side(preset: str) -> None:
+    """w/o FAM of Table 4: nothing modulates, nothing is attended to but the frames; every input still counts."""
+    whole, model, batch = small("mfr", preset), small("mfr", preset, aggregation="concat"), random_batch((60, 45))
+    parts = [{part for name, _ in m.named_parameters() for part in name.split(".")} for m in (whole, model)]
+    gone = {"modulation", "cross", "speaker", "identity"}
+    assert gone <= parts[0] and not gone & parts[1]
+    identity = model.reads(model.settings)[0]
+    changes = [
+        {"speaker": -batch.speaker}, {"audio": -batch.audio}, {"attitude": (batch.attitude + 1) % 3},
+        {"extra": {identity: -batch.extra[identity]}}, *([] if preset else [{"reference": -batch.reference}]),
+    ]  # fmt: skip
+    assert all(reaches(model, batch, **change) for change in changes)
+    sum(model.train()(batch, draws()).values()).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_without_diffusion_an_lstm_says_one_listener() -> None:
+    """w/o DIFF of Table 4: no noise, no steps, no schedule; the loss is the squared error of the motion."""
+    model, batch = small("mfr", "paper", diffusion=False), random_batch((40, 40))
+    assert weights(model) == {"module"} and not list(model.buffers())
+    assert {name.split(".")[1] for name, _ in model.named_parameters()} == {"layers", "last"}
+    one, two = (model.predict(batch, draws(seed)).motion for seed in (1, 2))
+    assert torch.equal(one, two)
+    error = (one - batch.listener).detach().square().mean(dim=-1)
+    terms = model(batch, draws())
+    assert terms.keys() == {"motion"}
+    assert float(terms["motion"].detach()) == pytest.approx(float(error[batch.mask].mean()), rel=1e-5)
+    assert reaches(model, batch, speaker=-batch.speaker) and reaches(model, batch, attitude=(batch.attitude + 1) % 3)
+    assert not reaches(model, batch, reference=-batch.reference)
+    assert reaches(small("mfr", diffusion=False), batch, reference=-batch.reference)

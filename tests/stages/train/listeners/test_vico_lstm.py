@@ -48,9 +48,25 @@ def test_the_loss_is_that_of_equations_4_to_6_over_frames_that_count(preset: str
     expected = {}
     for name, part in parts.items():
         norms = [np.sqrt((part[i, t] ** 2).sum()) for i, t in counted]
-        steps = [np.sqrt(((part[i, t] - part[i, t - 1]) ** 2).sum()) for i, t in counted if (i, t - 1) in counted]
+        before = [*counted, *([(i, 0) for i in range(3)] if preset == "paper" else [])]  # m1 -> m2 of eq. 5
+        steps = [np.sqrt(((part[i, t] - part[i, t - 1]) ** 2).sum()) for i, t in counted if (i, t - 1) in before]
         expected |= {name: np.mean(norms), f"{name}_step": weights[name] * np.mean(steps)}
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "heard"), [("both", (True, True)), ("audio", (True, False)), ("visual", (False, True))]
+)
+def test_a_signal_that_table_5_leaves_out_has_neither_weights_nor_influence(
+    inputs: str, heard: tuple[bool, bool]
+) -> None:
+    model, batch = listener("vico_lstm", inputs=inputs), random_batch()
+    plain = model.predict(batch, RANDOM).motion
+    for signal, wanted in zip(("audio", "speaker"), heard, strict=True):
+        other = replace(batch, **{signal: torch.randn_like(getattr(batch, signal))})
+        assert torch.equal(model.predict(other, RANDOM).motion, plain) != wanted, signal
+    left_out = 45 * (not heard[0]) + 70 * (not heard[1])
+    assert sum(p.numel() for p in model.parameters()) == 246_196 - left_out * (2 + 192)  # normalisation, linear layer
 
 
 def test_the_attitude_and_the_reference_enter_the_initial_state() -> None:
@@ -65,4 +81,4 @@ def test_the_attitude_and_the_reference_enter_the_initial_state() -> None:
 @pytest.mark.parametrize(("preset", "decay"), [("paper", 0.8), ("code", 0.5)])
 def test_the_learning_rate_falls_every_30_epochs(preset: str, decay: float) -> None:
     model = listener("vico_lstm", SIZES73 if preset == "code" else SIZES, preset)
-    assert [model.learning_rate_factor(epoch) for epoch in (0, 29.9, 30, 89.9)] == [1, 1, decay, decay**2]
+    assert [model.learning_rate_factor(epoch, 300) for epoch in (0, 29.9, 30, 89.9)] == [1, 1, decay, decay**2]

@@ -1,0 +1,12 @@
+// The query behind # of the address: what a page shows, so that a link leads to the same place.
+
+/** Put keys into it (arrays repeat the key, null takes it out) without leaving the page or filling the history. */
+export function setQuery(changes) {
+  const [path, text] = location.hash.split("?");
+  const query = new URLSearchParams(text ?? "");
+  for (const [key, value] of Object.entries(changes)) {
+    query.delete(key);
+    for (const one of [value].flat()) if (one !== null && one !== "") query.append(key, one);
+  }
+  history.replaceState(null, "", query.size ? `${path}?${query}` : path);
+}

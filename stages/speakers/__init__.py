@@ -1,0 +1,1 @@
+"""Who is speaking: voice activity, LR-ASD, and the mouth's motion against the sound."""
