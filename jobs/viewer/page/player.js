@@ -23,12 +23,15 @@ const middleOf = (frame) => (frame + 0.5) / FPS;
 const event = (target, ...names) =>
   new Promise((resolve) => names.forEach((name) => target.addEventListener(name, resolve, { once: true })));
 
+const within = (ms, promise) => Promise.race([promise, new Promise((resolve) => setTimeout(resolve, ms))]);
+
 const nextPicture = () => new Promise(requestAnimationFrame);
 
-/** A film and the frame of it that is on the screen; null while that is not known. */
+/** A film and the frame of it that is on the screen; null while that is not known. Once closed it lets the element be:
+ *  another player may have it by then. */
 class Film {
-  constructor(name, video) {
-    Object.assign(this, { name, video, shown: null, broken: false });
+  constructor(name, video, closed) {
+    Object.assign(this, { name, video, closed, shown: null, broken: false });
     this.exact = "requestVideoFrameCallback" in video;
     this.presented = new EventTarget();
     if (this.exact) this.listen();
@@ -37,6 +40,7 @@ class Film {
   /** Always waiting for the next frame: asked for after a seek, the callback could miss the frame. */
   listen() {
     this.video.requestVideoFrameCallback((_, frame) => {
+      if (this.closed.aborted) return;
       this.listen();
       this.shown = Math.round(frame.mediaTime * FPS);
       this.presented.dispatchEvent(new Event("frame"));
@@ -49,18 +53,27 @@ class Film {
       if (video.error) this.broken = true;
       else await event(video, "loadeddata", "error");
     }
+    // A frame that is drawn before we have heard of the one before it is never told: not to be sought in between.
+    if (this.exact && !this.broken && !document.hidden && this.shown === null) {
+      await within(SAME_MS, event(this.presented, "frame"));
+    }
   }
 
   /** Show a frame; ends when it is drawn. */
   async seek(frame) {
-    const { video } = this;
-    if (this.broken) return;
+    for (let tries = 0; tries < 2 && !this.broken && !this.closed.aborted; tries += 1) {
+      await this.#sought(frame);
+      if (this.shown === frame) return;
+    }
+  }
+
+  async #sought(frame) {
     const drawn = this.exact && !document.hidden ? this.#drawn(frame) : null;
     const patience = this.shown === frame ? SAME_MS : DRAWING_MS;
     this.shown = null;
-    video.currentTime = middleOf(frame);
-    await event(video, "seeked");
-    if (drawn) await Promise.race([drawn, new Promise((resolve) => setTimeout(resolve, patience))]);
+    this.video.currentTime = middleOf(frame);
+    await event(this.video, "seeked");
+    if (drawn) await within(patience, drawn);
     this.shown ??= this.reckoned();
   }
 
@@ -129,7 +142,7 @@ export class Player extends EventTarget {
   constructor(videos, sound, frames) {
     super();
     this.frames = Math.max(1, frames);
-    this.films = Object.entries(videos).map(([name, video]) => new Film(name, video));
+    this.films = Object.entries(videos).map(([name, video]) => new Film(name, video, this.#closed.signal));
     this.sound = sound ?? new Metronome();
     const { signal } = this.#closed;
     for (const film of this.films) {
@@ -141,6 +154,10 @@ export class Player extends EventTarget {
       media.addEventListener("waiting", () => this.#dry(), { signal });
     }
     document.addEventListener("visibilitychange", () => this.#visible(), { signal });
+  }
+
+  get closed() {
+    return this.#closed.signal.aborted;
   }
 
   get exact() {
@@ -173,7 +190,7 @@ export class Player extends EventTarget {
   /** Wait for all films and show a frame. */
   async open(frame = 0) {
     await Promise.all(this.films.map((film) => film.ready()));
-    if (this.#closed.signal.aborted) return;
+    if (this.closed) return;
     this.state = "standing"; // said once the frame is there
     await this.seek(frame);
   }
@@ -191,7 +208,7 @@ export class Player extends EventTarget {
   /** Show a frame in all films. Calls that come meanwhile end up at the last one's frame. */
   seek(frame) {
     this.#target = Math.max(0, Math.min(this.frames - 1, Math.round(frame)));
-    if (this.state === "loading") return Promise.resolve();
+    if (this.state === "loading" || this.closed) return Promise.resolve();
     this.#seeking ??= this.#settle();
     return this.#seeking;
   }
@@ -208,8 +225,9 @@ export class Player extends EventTarget {
       frame = this.#target;
       this.sound.currentTime = middleOf(frame);
       await Promise.all(this.films.map((film) => film.seek(frame)));
-    } while (frame !== this.#target);
+    } while (frame !== this.#target && !this.closed);
     this.#seeking = null;
+    if (this.closed) return;
     this.#shown(frame);
     if (this.#wish) await this.#start();
     else this.#change("standing");
@@ -264,15 +282,17 @@ export class Player extends EventTarget {
     this.setSpeed(this.speed);
     try {
       await this.#sounding();
+      if (this.closed) return;
       await Promise.all(this.#films().map((film) => film.video.play()));
     } catch (error) {
-      if (error.name === "AbortError") return; // paused meanwhile
+      if (this.closed || error.name === "AbortError") return; // paused meanwhile
       this.refused = error.name === "NotAllowedError";
       this.#wish = false;
       this.#stop();
       this.#change("standing");
       return;
     }
+    if (this.closed) return;
     if (!this.#wish) return this.#stop();
     this.#change("playing");
     this.#watch();
@@ -292,7 +312,7 @@ export class Player extends EventTarget {
   /** Until all have enough to play. */
   async #wet() {
     for (const media of this.#media()) {
-      while (media.readyState < ENOUGH_TO_PLAY && !media.error && !media.ended) {
+      while (this.#wish && media.readyState < ENOUGH_TO_PLAY && !media.error && !media.ended) {
         if (this.state !== "waiting") this.#change("waiting");
         await event(media, "canplay", "error", "emptied");
       }
@@ -313,7 +333,7 @@ export class Player extends EventTarget {
 
   /** Once a picture of the screen while playing. */
   #watch() {
-    if (this.state !== "playing" || this.#seeking) return;
+    if (this.state !== "playing" || this.#seeking || this.closed) return;
     if (!this.exact) {
       for (const film of this.films.filter((one) => !one.exact)) film.shown = film.reckoned();
       this.#shown();

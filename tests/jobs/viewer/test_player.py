@@ -309,6 +309,54 @@ def test_without_any_film_or_sound_a_clock_moves_the_playhead(page: Page, addres
     assert page.run(steps) == [5, 6, 39, "standing"]
 
 
+SECOND_FILM = """
+    const {Player} = await import('/page/player.js'), {src} = film('speaker');
+    const video = document.body.appendChild(Object.assign(document.createElement('video'), {src}));
+    const open = () => new Player({film: video}, null, FRAMES);
+    const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+""".replace("FRAMES", str(FRAMES))
+
+
+def test_a_frame_that_the_browser_draws_and_does_not_tell_of_is_sought_once_more(page: Page, address: str) -> None:
+    """Chromium tells of no frame that it draws between another's drawing and the telling of that one."""
+    show(page, address, EXACT)
+    untold = """(async () => {SETUP
+        const ask = video.requestVideoFrameCallback.bind(video);
+        let lost = 0;
+        video.requestVideoFrameCallback = (hear) => ask((now, frame) => {
+            if (frame.mediaTime > 0 && !lost++) video.requestVideoFrameCallback(hear);
+            else hear(now, frame);
+        });
+        const player = open();
+        await player.open(20);
+        const seen = [player.frame, read(video)[0], lost > 0];
+        player.close();
+        video.remove();
+        return seen;
+    })()""".replace("SETUP", SECOND_FILM)
+    assert page.run(untold) == [20, 20, True]
+
+
+def test_a_player_that_was_closed_while_it_sought_leaves_the_film_to_the_next_one(page: Page, address: str) -> None:
+    show(page, address, EXACT)
+    both = """(async () => {SETUP
+        const first = open();
+        await first.open(0);
+        first.seek(10);
+        first.seek(25);
+        first.close();
+        video.src = src;
+        const second = open();
+        await second.open(5);
+        await later(1500); // longer than a film waits to be drawn
+        const seen = [second.frame, read(video)[0], first.frame];
+        second.close();
+        video.remove();
+        return seen;
+    })()""".replace("SETUP", SECOND_FILM)
+    assert page.run(both) == [5, 5, 0]
+
+
 def test_columns_of_a_stage_that_nobody_has_seen_are_lines_bands_and_strips(page: Page, address: str) -> None:
     show(page, address, EXACT, "&frame=3")
     kinds = "Object.fromEntries([...document.querySelectorAll('.track')].map((t) => [t.dataset.track, t.dataset.kind]))"
