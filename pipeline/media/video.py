@@ -19,6 +19,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
+from pipeline.media.colours import in_our_colours
 from pipeline.media.damage import Watch, overheard
 from pipeline.media.kept import BYTE_PLANES, Box, Cell, KeptFrames, Stored, as_planes, of_cell, rows_of
 from pipeline.media.sandbox import MISSING, MediaError
@@ -32,11 +33,13 @@ _LEADS_S = (0, 2, 10, 60)  # how far before a wanted frame to look for a keyfram
 _NEXT_KEYFRAME_S = 30  # longest wait for one behind a span
 _TAIL_S = 2  # how far behind a span to decode for one
 _HIDDEN_FRAMES = ("vp8",)  # codecs whose packets may hold a frame that is never shown
-_BT601 = (2, 5, 6)  # AVCOL_SPC_UNSPECIFIED, which every decoder takes for it, _BT470BG, _SMPTE170M
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _HDR_CURVES = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same with and without vector instructions
 _NOTHING = np.empty(0, np.uint8)
+_AS_PIXELS: dict[str, Callable[[VideoFrame], np.ndarray]] = {
+    "yuv420p": in_our_colours,
+    "rgb24": lambda crop: np.asarray(crop.to_ndarray(format="rgb24", threads=1)),
+}
 
 
 def read_info(source: MediaSource) -> Iterator[Answer]:
@@ -109,10 +112,10 @@ def read_frames(
         source.kept = KeptFrames(source.limits.kept_bytes)
     watched = watched and source.gpu is None  # a GPU complains of nothing
     frames = _watched(source, pts) if watched else _from(source, pts, "NONKEY" if keyframes else "DEFAULT")
-    last, rgb = None, _NOTHING
+    last, rgb, whole = None, _NOTHING, _Whole(size, source.pixel_aspect)
     for position, frame in _chosen(frames, pts):
         if frame is not last:
-            last, rgb = frame, _whole(frame, size, source.pixel_aspect)
+            last, rgb = frame, whole.rgb(frame)
             if keep:
                 source.kept.add(pts[position], frame, source.pixel_aspect)
         yield {"position": position}, rgb
@@ -122,6 +125,7 @@ def read_frames(
 
 def read_glances(source: MediaSource, pts: list[int], size: Sequence[int]) -> Iterator[Answer]:
     """Single frames, see `SourceReader.glances`."""
+    whole = _Whole(size, source.pixel_aspect)
     for position, time in enumerate(pts):
         near: VideoFrame | None = None
         for at, frame in _from(source, [time], "NONREF"):
@@ -130,7 +134,7 @@ def read_glances(source: MediaSource, pts: list[int], size: Sequence[int]) -> It
                 break
         if near is None:
             raise MediaError("damaged", f"no frame around timestamp {time} can be decoded")
-        yield {"position": position}, _whole(near, size, source.pixel_aspect)
+        yield {"position": position}, whole.rgb(near)
 
 
 def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size: int, pixels: str) -> Iterator[Answer]:
@@ -147,7 +151,7 @@ def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size
             _, frame = next(decoded_again)
             planar, stored = as_planes(frame), Stored.of(frame, source.pixel_aspect)
         crops = (cropper.crop(planar, stored, box) for cropper, box in zip(croppers, boxes[position], strict=True))
-        yield {"position": position}, np.stack([_as_pixels(crop, pixels) for crop in crops])
+        yield {"position": position}, np.stack([_AS_PIXELS[pixels](crop) for crop in crops])
         if time not in pts[position + 1 : position + 2]:
             kept.drop(time)
 
@@ -321,21 +325,29 @@ def _refuse_what_needs_conversion(frame: VideoFrame) -> None:
         raise MediaError("high_dynamic_range", f"its brightness is coded by {found}; convert it to BT.709 first")
 
 
-def _whole(frame: VideoFrame, size: Sequence[int] | None, pixel_aspect: Fraction) -> np.ndarray:
-    stored = Stored.of(frame, pixel_aspect)
-    turns = stored.turns
-    if size is None and pixel_aspect != 1:
-        size = stored.square_size[:: -1 if turns % 2 else 1]
-    if size is None:
-        rgb = frame.to_ndarray(format="rgb24", threads=1)
-    else:
-        width, height = size[::-1] if turns % 2 else size
-        how = Interpolation.AREA
-        if frame.format.name in BYTE_PLANES:  # in two thirds of the time of shrinking and converting in one step
-            how |= _EXACT
-            frame = frame.reformat(width, height, frame.format.name, interpolation=how, threads=1)
-        rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=how, threads=1)
-    return np.ascontiguousarray(np.rot90(rgb, turns))
+class _Whole:
+    """Whole frames of a film as RGB, upright and with square pixels; in one size, or each in its own."""
+
+    def __init__(self, size: Sequence[int] | None, pixel_aspect: Fraction) -> None:
+        self._size, self._pixel_aspect = size, pixel_aspect
+        self._shrinker, self._converter = VideoReformatter(), VideoReformatter()  # with filters made for one frame
+
+    def rgb(self, frame: VideoFrame) -> np.ndarray:
+        """The pixels (height, width, 3) of a frame."""
+        stored, size = Stored.of(frame, self._pixel_aspect), self._size
+        turns = stored.turns
+        if size is None and stored.pixel_aspect != 1:
+            size = stored.square_size[:: -1 if turns % 2 else 1]
+        if size is None:
+            rgb = self._converter.reformat(frame, format="rgb24", threads=1)
+        else:
+            width, height = size[::-1] if turns % 2 else size
+            how = Interpolation.AREA
+            if frame.format.name in BYTE_PLANES:  # in two thirds of the time of shrinking and converting in one step
+                how |= _EXACT
+                frame = self._shrinker.reformat(frame, width, height, frame.format.name, interpolation=how, threads=1)
+            rgb = self._converter.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
+        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
 
 
 class _Cropper:
@@ -375,15 +387,6 @@ class _Cropper:
             place[:] = part
         how = Interpolation.BILINEAR | _EXACT
         return self._scaler.reformat(cut, self._size, self._size, interpolation=how, threads=1)
-
-
-def _as_pixels(crop: VideoFrame, pixels: str) -> np.ndarray:
-    is_ours = crop.format.name == "yuv420p" and crop.colorspace in _BT601 and crop.color_range != _FULL_RANGE
-    if pixels == "yuv420p" and not is_ours:
-        exactly = Interpolation.BICUBIC | _EXACT
-        ours = {"format": pixels, "dst_colorspace": "ITU601", "dst_color_range": "MPEG"}
-        crop = crop.reformat(**ours, interpolation=exactly, threads=1)
-    return np.asarray(crop.to_ndarray(format=pixels, threads=1))
 
 
 def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:

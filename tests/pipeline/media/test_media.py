@@ -13,11 +13,13 @@ from pathlib import Path
 
 import av
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.clock import SAMPLE_RATE_HZ, Span, map_to_grid
+from pipeline.media.colours import in_our_colours
 from pipeline.media.reader import MediaError, ReadingLimits, SourceInfo, SourceReader
 from pipeline.media.source import MediaSource
 from pipeline.media.video import read_crops, read_frame_times, read_frames
@@ -440,6 +442,32 @@ def test_planar_crops_are_the_rgb_crops_in_the_colours_of_our_files(colours: str
     for rgb, yuv in zip(in_rgb, planes, strict=True):
         assert yuv.shape == (96, 64)
         assert np.abs(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB_I420).astype(int) - rgb).mean() < 1
+
+
+@pytest.mark.parametrize("levels", ["tv", "pc"])
+@pytest.mark.parametrize(("matrix", "number"), [("bt709", 1), ("fcc", 4), ("smpte240m", 7), ("bt2020", 9)])
+def test_planes_of_other_matrices_become_what_ffmpeg_makes_of_the_same_colours(
+    matrix: str, number: int, levels: str
+) -> None:
+    patches = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+    patches[0, :3] = [[0, 0, 0], [255, 255, 255], [0, 0, 255]]
+    rgb = patches.repeat(32, axis=0).repeat(32, axis=1)
+
+    def planes(matrix: str, levels: str) -> np.ndarray:
+        scale = f"scale=out_color_matrix={matrix}:out_range={levels}:flags=accurate_rnd+full_chroma_int"
+        call = (
+            f"{imageio_ffmpeg.get_ffmpeg_exe()} -loglevel error -f rawvideo -pix_fmt rgb24 -s 256x256 -i - -vf {scale}"
+        )
+        coding = "-pix_fmt yuv420p -f rawvideo -"
+        raw = subprocess.run([*call.split(), *coding.split()], input=rgb.tobytes(), capture_output=True, check=True)
+        return np.frombuffer(raw.stdout, np.uint8).reshape(384, 256)
+
+    frame = av.VideoFrame.from_ndarray(planes(matrix, levels), format="yuv420p")
+    frame.colorspace, frame.color_range = number, {"tv": 1, "pc": 2}[levels]
+    difference = np.abs(in_our_colours(frame).astype(int) - planes("smpte170m", "tv"))
+    luma, chroma = difference[:256].reshape(8, 32, 8, 32), difference[256:].reshape(2, 8, 16, 8, 16)
+    inside = np.concatenate([luma[:, 4:-4, :, 4:-4].ravel(), chroma[:, :, 4:-4, :, 4:-4].ravel()])
+    assert inside.mean() < 0.5 and inside.max() <= 2  # ffmpeg rounds once more, by up to half a level of each plane
 
 
 def test_an_iterator_that_is_not_read_to_its_end_does_no_harm(readers: Readers) -> None:
