@@ -39,7 +39,7 @@ test-capped: setup ## run the tests of numbers as on an older processor
 	$(OLD) $(PYTEST) -m "not slow" $(NUMERIC)
 
 soak: setup ## five minutes of everything that can happen to data sets, drawn at random; needs the right to mount
-	$(RUN) -m tests.labs.soak --hours 0.075
+	timeout --kill-after=60 900 $(RUN) -m tests.labs.soak --hours 0.075
 
 lint: setup ## check style, types and import rules
 	$(RUN) -m ruff check .

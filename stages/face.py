@@ -85,7 +85,7 @@ class Face(Stage):
         "silence": "the sound's mean level lies below silence_dbfs",
     }
     weights = ("mtcnn",)
-    version = 4  # one proposal a face, another reduction, head videos without a deblocking filter
+    version = 5  # pictures of other matrices and ranges than our videos' are converted in whole numbers
 
     def setup(self, device: str) -> None:
         import cv2  # noqa: F401  # not at the first frame: the engine tells what is loaded here how many threads it has
