@@ -10,7 +10,8 @@ what the two show is the same as long as the bits are, and almost never once the
 a keyframe that steps back to what was seen before shows that what lies between was never filmed.
 
 Whole frames get lost without a word in containers that pass over what they cannot read: a hole in regular times tells,
-and in an AVI, whose frames are counted, bytes that are none of its chunks.
+and in an AVI, whose frames are counted, bytes that are none of its chunks. Others come twice, and what is decoded twice
+moves twice: a second packet of one time tells, where packets have times.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ _AROUND = 12  # frames on either side that say what is usual
 _BACK = 8  # frames before a keyframe to which it may step back, if the last keyframe is nearer
 _SHIFT = 6  # samples, farthest that a camera jerks
 _LOSING = ("asf", "ogg", "mpegts", "mpeg", "matroska", "flv")  # containers that pass over what they cannot read
+_TIMED = ("flv", "matroska")  # containers in which a time stands beside each packet, not in an index or now and then
 _HOLE, _UNEVEN = 1.5, 0.2  # of the usual time between frames: what is longer, and what may differ
 _REGULAR = 0.95  # of a film's times, of which a hole is a loss and no encoder's choice
 _BEFORE, _AFTER = 25, 12  # packets on either side of one that fails: decoders tell late rather than early
@@ -105,6 +107,8 @@ class Watch:
         if container.format.name == "avi":
             others = {b"%02d" % one.index for one in container.streams} - {b"%02d" % stream.index}
             given = self._in_step(given, others | _NO_FRAMES)
+        if not {*container.format.name.split(",")}.isdisjoint(_TIMED):
+            given = self._once(given)
         for packet, frames in answers(self._numbered(given)):
             if second is not None:
                 self._compare(second, packet, frames or [])
@@ -118,6 +122,15 @@ class Watch:
             if packet.is_keyframe:
                 self._keys.append(len(self._failed))
             self._failed.append(self._astray)
+            yield packet
+
+    def _once(self, given: Iterator[Packet]) -> Iterator[Packet]:
+        """Of a container that stores a time beside each packet: of two with one time either may be the false one."""
+        time: int | None = None
+        for packet in given:
+            if packet.dts is not None and packet.dts == time:
+                self._failed[-1] = True
+            time = packet.dts
             yield packet
 
     def _in_step(self, given: Iterator[Packet], others: Collection[bytes]) -> Iterator[Packet]:

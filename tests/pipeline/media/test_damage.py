@@ -217,6 +217,20 @@ def test_frames_of_an_avi_that_come_a_place_too_early_are_marked(films: Films, t
     assert not (one.bad & ~one.marked).any() and one.bad.any()
 
 
+def test_a_frame_that_comes_twice_is_marked_with_all_that_leans_on_it(films: Films, tmp_path: Path) -> None:
+    """Decoded twice it moves what follows by its steps twice, and no decoder complains."""
+    film = films("H.264, no B-frames, FLV")
+    with av.open(str(film)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data, packet = film.read_bytes(), packets[7]
+    tag = data[packet.pos : packets[8].pos] if packet.pos is not None and packets[8].pos is not None else b""
+    assert bytes(packet) in tag
+    (tmp_path / film.name).write_bytes(data[: packets[8].pos] + tag + data[packets[8].pos :])
+    one = look("doubled", tmp_path / film.name, published(film, span_of(film)).pictures, span_of(film))
+    assert not (one.bad & ~one.marked).any() and one.marked.any()
+    assert not one.marked[round(packets[25].pts * 0.03) + 1 :].any(), "the next keyframe clears it"
+
+
 def test_a_film_whose_index_leads_out_of_it_is_read_or_refused(films: Films, tmp_path: Path) -> None:
     data = films("WMV1, ASF").read_bytes()
     for count in (20, 26, 50, 62):
