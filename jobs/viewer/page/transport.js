@@ -1,5 +1,5 @@
 // The bar under the films: play, step, frame, speed, in and out, what each medium shows, and the keys for all of it.
-import { setQuery } from "./address.js";
+import { inQuery, setQuery } from "./address.js";
 import { h } from "./dom.js";
 import { listen } from "./keys.js";
 import { FPS, SPEEDS } from "./player.js";
@@ -70,7 +70,8 @@ export function transport(player, more = {}) {
     bar.dataset.correcting = player.correcting;
     if (player.playing) return;
     clearTimeout(link);
-    link = setTimeout(() => setQuery({ frame: player.frame }), LINK_MS);
+    const named = inQuery("frame"); // a link that is followed meanwhile names another one, and stays
+    link = setTimeout(() => inQuery("frame") === named && setQuery({ frame: player.frame }), LINK_MS);
   }
 
   /** The frame of each medium; amber where they are not the playhead's, by more than one while playing. */

@@ -136,6 +136,22 @@ def test_a_link_to_a_frame_shows_that_frame_in_both_faces_the_playhead_and_the_c
     assert {frame: go_to(page, frame) for frame in frames_to_visit()} == dict.fromkeys(frames_to_visit(), [])
 
 
+def test_a_link_that_is_followed_as_the_address_is_brought_up_to_date_is_not_lost(page: Page, address: str) -> None:
+    show(page, address, EXACT, "&frame=77")
+    followed = """(async () => {
+        const later = window.setTimeout, links = [];
+        window.setTimeout = (act, ms) => (ms === 150 ? links.push(act) : later(act, ms));
+        location.hash = location.hash.replace(/&frame=.*|$/, '&frame=50');
+        while (said() !== 50 || !links.length) await new Promise((resolve) => later(resolve, 5));
+        location.hash = location.hash.replace(/&frame=.*|$/, '&frame=60');
+        links.at(-1)(); // before the page hears of the link
+        window.setTimeout = later;
+        for (let tries = 0; said() !== 60 && tries < 300; tries += 1) await new Promise((done) => later(done, 10));
+        return said();
+    })()"""
+    assert page.run(followed) == 60
+
+
 def test_the_same_check_notices_a_film_that_is_a_frame_late(page: Page, address: str) -> None:
     show(page, address, SHIFTED)
     for frame in (1, 29, 30, 31, FRAMES - 1):
