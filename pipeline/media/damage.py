@@ -100,14 +100,15 @@ class Watch:
         self._shown: list[_Shown] = []
         self._astray = False  # whether frames are no longer at their places
         self.is_told = context.codec.canonical_name in _TOLD
-        self._loses = not self.is_told and not {*container.format.name.split(",")}.isdisjoint(_LOSING)
+        kinds = {*container.format.name.split(",")}
+        self._loses = not self.is_told and not kinds.isdisjoint(_LOSING)
         self._said.clear()
         second = _second(context)
         given = packets(container, stream)
-        if container.format.name == "avi":
+        if "avi" in kinds:
             others = {b"%02d" % one.index for one in container.streams} - {b"%02d" % stream.index}
             given = self._in_step(given, others | _NO_FRAMES)
-        if not {*container.format.name.split(",")}.isdisjoint(_TIMED):
+        if not kinds.isdisjoint(_TIMED):
             given = self._once(given)
         for packet, frames in answers(self._numbered(given)):
             if second is not None:
