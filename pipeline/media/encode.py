@@ -25,6 +25,7 @@ _OURS: dict[str, Any] = {"format": "mp4", "options": {"protocol_whitelist": "fil
 _FILE = {"format": "mp4", "movflags": "+faststart"}
 _EXACT = {"fflags": "+bitexact", "map_metadata": -1, "threads": 1}  # the same bytes each time
 _FULL_SCALE = 32768  # 16-bit PCM
+LUMA_BLACK = 16  # of limited range
 _PIPE_BYTES = 2**20  # what Linux lets anyone have
 _GOP_FRAMES = frames_in(1)  # a keyframe a second, so that a viewer can seek
 
@@ -168,12 +169,23 @@ def read_video(path: Path, wanted: Container[int] | None = None) -> Iterator[np.
 
     Foreign files go through `SourceReader`.
     """
+    for number, frame in enumerate(_decoded(path)):
+        if wanted is None or number in wanted:  # turning a frame into RGB takes as long as decoding it
+            yield frame.to_ndarray(format="rgb24", threads=1)
+
+
+def read_luma(path: Path) -> Iterator[np.ndarray]:
+    """Brightness of all frames of one of our own files, uint8 (height, width): `LUMA_BLACK` is black, 235 white."""
+    for frame in _decoded(path):
+        plane = frame.planes[0]
+        yield np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def _decoded(path: Path) -> Iterator[Any]:
     import av
 
     with av.open(str(path), **_OURS) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if wanted is None or number in wanted:  # turning a frame into RGB takes as long as decoding it
-                yield frame.to_ndarray(format="rgb24", threads=1)
+        yield from container.decode(video=0)
 
 
 def count_frames(path: Path) -> int:

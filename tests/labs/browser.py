@@ -87,7 +87,8 @@ class Page:
         end = time.monotonic() + within_s
         while not self.run(condition):
             if time.monotonic() > end:
-                raise TimeoutError(f"not within {within_s:g} s: {condition}; {self.trouble}")
+                there = self.run("location.href + ': ' + document.body.innerText.slice(0, 2000)")
+                raise TimeoutError(f"not within {within_s:g} s: {condition}; {self.trouble}; {there}")
             time.sleep(0.05)
 
     def shot(self, whole: bool = True) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span
-from pipeline.media.encode import VideoWriter, read_video
+from pipeline.media.encode import VideoWriter, read_luma, read_video
 from schemas.column import ROLES
 from stages import blink
 from stages.blink import IRISES, LEFT_EYE, RIGHT_EYE, SKULL, Blink, eye_aspect_ratio, eye_darkness, runs, uncovered
@@ -193,6 +193,18 @@ def test_lids_that_landmarks_hardly_follow_are_seen_in_the_picture(rim: bool) ->
     closed = lids(truth) == 0
     assert share[~closed].min() > 0.9
     assert share[closed].max() < 0.3
+
+
+def test_luma_as_it_is_stored_tells_the_same_of_eyes_as_their_colours(tmp_path: Path) -> None:
+    truth, path = [(30, 34), (60, 61), (100, 107)], tmp_path / "eyes.mp4"
+    with VideoWriter(path, (SIDE_PX, SIDE_PX), crf=10, preset="ultrafast") as writer:
+        for frame in drawn(lids(truth)):
+            writer.write(frame)
+    weak = blinking(truth, share=0.8)
+    points = seen(weak, weak)
+    colours, luma = (eye_darkness(read(path), points) for read in (read_video, read_luma))
+    np.testing.assert_allclose(luma, colours, atol=0.03)
+    assert runs(Blink().closed(points, luma)) == runs(Blink().closed(points, colours)) == truth
 
 
 def test_a_glance_to_the_side_covers_nothing() -> None:

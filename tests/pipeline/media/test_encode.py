@@ -12,7 +12,15 @@ import pytest
 import soundfile
 
 from pipeline.clock import SAMPLE_RATE_HZ
-from pipeline.media.encode import VideoWriter, count_frames, read_video, read_wav, write_wav
+from pipeline.media.encode import (
+    LUMA_BLACK,
+    VideoWriter,
+    count_frames,
+    read_luma,
+    read_video,
+    read_wav,
+    write_wav,
+)
 from tests.labs.media import reference_frames
 
 SIZE = 96
@@ -54,6 +62,16 @@ def test_pyav_opencv_and_ffmpeg_decode_the_same_pixels(film: Path) -> None:
         assert read and np.array_equal(bgr[..., ::-1], frame)
         assert np.array_equal(by_ffmpeg[number], frame)
         assert seconds[number] == Fraction(number, 30)
+
+
+def test_luma_is_the_grey_of_the_frames_in_limited_range(tmp_path: Path) -> None:
+    path = tmp_path / "grey.mp4"
+    with VideoWriter(path, (62, 46), preset="ultrafast") as writer:  # rows are padded in memory
+        for number in range(90):
+            writer.write(np.full((46, 62, 3), 2 * number, np.uint8))
+    luma, colours = np.stack(list(read_luma(path))), np.stack(list(read_video(path)))
+    assert luma.shape == (90, 46, 62)
+    np.testing.assert_allclose((luma.astype(float) - LUMA_BLACK) * 255 / 219, colours[..., 0], atol=1)
 
 
 def test_the_file_says_what_its_colours_mean(film: Path) -> None:
