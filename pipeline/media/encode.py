@@ -176,9 +176,10 @@ def read_video(path: Path, wanted: Container[int] | None = None) -> Iterator[np.
 
 def read_luma(path: Path) -> Iterator[np.ndarray]:
     """Brightness of all frames of one of our own files, uint8 (height, width): `LUMA_BLACK` is black, 235 white."""
+    from pipeline.media.kept import rows_of
+
     for frame in _decoded(path):
-        plane = frame.planes[0]
-        yield np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        yield rows_of(frame.planes[0])[:, : frame.width]
 
 
 def _decoded(path: Path) -> Iterator[Any]:
