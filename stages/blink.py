@@ -150,10 +150,10 @@ def eye_aspect_ratio(landmarks: np.ndarray) -> np.ndarray:
 def eye_darkness(frames: Iterable[np.ndarray], landmarks: np.ndarray) -> np.ndarray:
     """How much darker than the skin around it the middle of each eye is: float32 (frame, eye, row, pixel).
 
-    1 is black, 0 the skin, NaN where landmarks (frame, 478, 3) are; the subject's right eye first. Frames are uint8 RGB
-    (height, width, 3), or luma (height, width) of limited range, which costs less. The pixels keep their place on the
-    face: they turn, move and grow with the line between the eyes' centres, and follow both irises to the side, for a
-    glance is no lid. Up and down they stay: a lid that comes takes FaceMesh's iris along.
+    1 is black, 0 the skin, NaN where landmarks (frame, 478, 3) are; the subject's right eye first. Frames are luma,
+    uint8 (height, width), as `read_luma` gives it. The pixels keep their place on the face: they turn, move and grow
+    with the line between the eyes' centres, and follow both irises to the side, for a glance is no lid. Up and down
+    they stay: a lid that comes takes FaceMesh's iris along.
     """
     import cv2
 
@@ -162,17 +162,17 @@ def eye_darkness(frames: Iterable[np.ndarray], landmarks: np.ndarray) -> np.ndar
     left, top = (width - columns) // 2, (height - rows) // 2
     skin_rank = int(SKIN_SHARE * width * height)
     darkness = np.full((len(landmarks), 2, rows, columns), np.nan, np.float32)
-    for dark, frame, centres in zip(darkness, frames, eye_centres(landmarks), strict=True):
+    for dark, luma, centres in zip(darkness, frames, eye_centres(landmarks), strict=True):
         across = centres[1] - centres[0]
         distance = np.linalg.norm(across)
         if not distance > 0:  # NaN without landmarks
             continue
         scale = width / (PATCH_WIDTHS * EYE_WIDTH * distance) / distance
         turn = scale * np.array([[across[0], across[1]], [-across[1], across[0]]])
-        grey, black = (frame, LUMA_BLACK) if frame.ndim == 2 else (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 0)
         for eye, centre in enumerate(centres):
             onto_patch = np.c_[turn, np.array(PATCH_PX) / 2 - turn @ centre]
-            patch = cv2.subtract(cv2.warpAffine(grey, onto_patch, PATCH_PX, borderMode=cv2.BORDER_REPLICATE), black)
+            patch = cv2.warpAffine(luma, onto_patch, PATCH_PX, borderMode=cv2.BORDER_REPLICATE)
+            patch = cv2.subtract(patch, LUMA_BLACK)
             skin = max(int(np.partition(patch, skin_rank, axis=None)[skin_rank]), 1)
             dark[eye] = 1 - patch[top : top + rows, left : left + columns] / skin
     return darkness

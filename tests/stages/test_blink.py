@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span
-from pipeline.media.encode import VideoWriter, read_luma, read_video
+from pipeline.media.encode import LUMA_BLACK, VideoWriter, read_luma, read_video
 from schemas.column import ROLES
 from stages import blink
 from stages.blink import IRISES, LEFT_EYE, RIGHT_EYE, SKULL, Blink, eye_aspect_ratio, eye_darkness, runs, uncovered
@@ -165,6 +165,12 @@ def drawn(opening: np.ndarray, rim: bool = False, shift_px: float = 0) -> list[n
     return frames
 
 
+def luma(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Pictures in RGB as `read_luma` gives them: BT.601, limited range."""
+    to_grey = np.array([0.299, 0.587, 0.114], np.float32) * (219 / 255)
+    return [np.rint(LUMA_BLACK + rgb.astype(np.float32) @ to_grey).astype(np.uint8) for rgb in frames]
+
+
 def seen(right: np.ndarray, left: np.ndarray) -> np.ndarray:
     """The points of `eyes` with both irises in the middles of the eyes, and the skull."""
     points = eyes(right, left)
@@ -187,7 +193,7 @@ def test_lids_that_landmarks_hardly_follow_are_seen_in_the_picture(rim: bool) ->
     weak = blinking(truth, share=0.8)
     points = seen(weak, weak)
     assert closed_runs(points) == []
-    darkness = eye_darkness(drawn(lids(truth), rim), points)
+    darkness = eye_darkness(luma(drawn(lids(truth), rim)), points)
     assert runs(Blink().closed(points, darkness)) == truth
     share = uncovered(darkness)
     closed = lids(truth) == 0
@@ -202,15 +208,15 @@ def test_luma_as_it_is_stored_tells_the_same_of_eyes_as_their_colours(tmp_path: 
             writer.write(frame)
     weak = blinking(truth, share=0.8)
     points = seen(weak, weak)
-    colours, luma = (eye_darkness(read(path), points) for read in (read_video, read_luma))
-    np.testing.assert_allclose(luma, colours, atol=0.03)
-    assert runs(Blink().closed(points, luma)) == runs(Blink().closed(points, colours)) == truth
+    colours, stored = (eye_darkness(frames, points) for frames in (luma(read_video(path)), read_luma(path)))
+    np.testing.assert_allclose(stored, colours, atol=0.03)
+    assert runs(Blink().closed(points, stored)) == runs(Blink().closed(points, colours)) == truth
 
 
 def test_a_glance_to_the_side_covers_nothing() -> None:
     points = seen(open_eyes(), open_eyes())
     points[60:, IRISES, 0] += 12
-    darkness = eye_darkness(drawn(lids([]), shift_px=12), points)
+    darkness = eye_darkness(luma(drawn(lids([]), shift_px=12)), points)
     assert uncovered(darkness).min() > 0.9
     assert runs(Blink().closed(points, darkness)) == []
 
@@ -223,6 +229,7 @@ def test_darkness_does_not_depend_on_place_size_and_tilt_of_the_face() -> None:
     moved = points.copy()
     moved[..., :2] = points[..., :2] @ turn[:, :2].T + turn[:, 2]
     turned = [cv2.warpAffine(rgb, turn, (SIDE_PX, SIDE_PX), borderValue=(SKIN,) * 3) for rgb in frames]
+    frames, turned = luma(frames), luma(turned)
     np.testing.assert_allclose(eye_darkness(turned, moved), eye_darkness(frames, points), atol=0.25)
     np.testing.assert_allclose(
         uncovered(eye_darkness(turned, moved)), uncovered(eye_darkness(frames, points)), atol=0.06
@@ -376,7 +383,7 @@ def labelled_head(
         frames = drawn_over(frames, points)
         points = followed(tracker, frames)
     name = f"{entry['file']} {entry['role']}"
-    return LabelledHead(name, points, eye_darkness(frames, points), closed[shown], left_out[shown])
+    return LabelledHead(name, points, eye_darkness(luma(frames), points), closed[shown], left_out[shown])
 
 
 @pytest.fixture(scope="module")
