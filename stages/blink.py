@@ -34,7 +34,8 @@ PATCH_WIDTHS = 1.3  # width of the patch in eye widths: with cheek and lid for t
 SKIN_SHARE = 0.75  # of the patch's pixels are darker than its skin, lashes, shadows and rims among them
 BAND_PX = (16, 12)  # the patch's middle, where iris and pupil are: .43 and .33 eye widths
 OPEN_SHARE = 0.65  # rank of an open eye's darkness among the frames around, right for eyes that are open in .35 of them
-LID_SHARE = 0.02  # rank of the darkness of the lid in its place: two frames of a window
+LID_SHARE = 0.04  # of the frames around show the lid in the eye's place: those that cover both eyes most
+PUPIL_ROWS = 2.5  # of the band to either side of its middle: where a pupil is, and hardly a rim or brow
 WINDOW_S = 4.0  # time around a frame in which light and pose stay and eyes open
 WINDOW_STEP_S = 1 / 3  # windows are moved by
 
@@ -49,13 +50,13 @@ class Blink(Stage):
     shortly after. A dip of the two's geometric mean that both eyes make together is a blink; a wink is none, and
     neither are eyes that a laugh or a lowered gaze narrows for longer than a blink. Of a dip, the deep part is closed.
 
-    Thick dark rims right on the lids still hide about one blink in five, eyes that roll upwards can look closed, and in
+    Thick dark rims right on the lids still hide one blink in seven, eyes that roll upwards can look closed, and in
     the dark or in full profile the labels mean little.
     """
 
     @dataclass(frozen=True)
     class Settings:
-        threshold: float = setting(0.6, "share of its open level below which both eyes must fall for a blink")
+        threshold: float = setting(0.62, "share of its open level below which both eyes must fall for a blink")
         depth: float = setting(0.6, "share of a dip's depth below which the eyes are closed")
         min_frames: int = setting(1, "shortest run of frames with closed eyes")
         max_gap_frames: int = setting(1, "longest gap inside a run that is taken for closed")
@@ -65,7 +66,7 @@ class Blink(Stage):
         )
         min_width: float = setting(0.5, "share of the other eye's width below which an eye is too far turned to count")
 
-    version = 3  # luma as it is stored
+    version = 4  # lids that cover both eyes, near the pupils
     reads = both("{role}_landmarks", "{role}_landmarks_valid", "{role}_video")
     writes = per_role(
         Column(
@@ -204,37 +205,60 @@ def eye_centres(landmarks: np.ndarray) -> np.ndarray:
 def uncovered(darkness: np.ndarray) -> np.ndarray:
     """Share of an open eye's darkness above its pupil that no lid covers: float64 (frame, eye), of `eye_darkness`.
 
-    About 1 in open eyes and 0 where lid is all that is seen. A pixel counts as it is dark in open eyes and squared as
-    it brightens at times: what stays dark, the rim of glasses, lashes and shadow, counts little. Below the darkest row
-    a closing lid brings darkness, its lashes, so nothing there counts. NaN where the darkness is.
+    About 1 in open eyes and 0 where lid is all that is seen. A pixel counts as it is dark in open eyes, near the middle
+    where the pupil is, and squared as it brightens under a lid: what stays dark, the rim of glasses, lashes and shadow,
+    counts little. So does a rim that slides, which brightens its pixels at other times than lids, that cover both eyes.
+    Lower rows count less and less, for there a closing lid brings darkness, its lashes. NaN where the darkness is.
     """
     seen = np.isfinite(darkness).all(axis=(1, 2, 3))
     share = np.full(darkness.shape[:2], np.nan)
     if not seen.any():
         return share
     dark = darkness[seen]
-    eye_open, lid = _ranks_around(dark, (OPEN_SHARE, LID_SHARE))
+    eye_open, brightest = _ranks_around(dark, (OPEN_SHARE, LID_SHARE))
     eye_open = np.maximum(eye_open, 0)
-    weights = eye_open * np.maximum(eye_open - lid, 0) ** 2
-    darkest_row = weights.sum(axis=3, keepdims=True).argmax(axis=2, keepdims=True)  # (frame, eye, 1, 1)
-    weights *= np.arange(weights.shape[2])[:, None] <= darkest_row
-    whole = (weights * eye_open).sum(axis=(2, 3))
-    share[seen] = np.divide((weights * dark).sum(axis=(2, 3)), whole, out=np.ones(whole.shape), where=whole > 0)
+    rows = np.arange(dark.shape[2])[:, None]
+    near_pupil = eye_open * np.exp(-((((rows - rows.mean()) / PUPIL_ROWS) ** 2) / 2))
+
+    def still_dark(weights: np.ndarray) -> np.ndarray:
+        whole = (weights * eye_open).sum(axis=(2, 3))
+        return np.divide((weights * dark).sum(axis=(2, 3)), whole, out=np.ones(whole.shape), where=whole > 0)
+
+    either = still_dark(near_pupil * np.maximum(eye_open - brightest, 0) ** 2).max(axis=1)
+    weights = near_pupil * np.maximum(eye_open - _lids_around(dark, either), 0) ** 2
+    from_below = np.flip(np.flip(weights.sum(axis=3, keepdims=True), axis=2).cumsum(axis=2), axis=2)
+    weights *= (from_below / np.maximum(from_below[:, :, :1], np.finfo(float).tiny)) ** 2
+    share[seen] = still_dark(weights)
     return share
+
+
+def _windows(num_frames: int) -> tuple[list[slice], np.ndarray]:
+    """Windows of `WINDOW_S` and which of them is around every frame, (frame,)."""
+    half, step = round(frames_in(WINDOW_S) / 2), round(frames_in(WINDOW_STEP_S))
+    windows = [slice(max(0, centre - half), centre + half + 1) for centre in range(0, num_frames, step)]
+    return windows, np.minimum((np.arange(num_frames) + step // 2) // step, len(windows) - 1)
 
 
 def _ranks_around(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """The values at these shares of the ranking within a window around every frame, (share, frame, ...)."""
-    half, step = round(frames_in(WINDOW_S) / 2), round(frames_in(WINDOW_STEP_S))
     series = np.ascontiguousarray(values.reshape(len(values), -1).T)  # (pixel, frame): a ranking lies in one piece
-    centres = range(0, len(values), step)
-    found = np.empty((len(shares), len(centres), len(series)))
-    for k, centre in enumerate(centres):
-        window = series[:, max(0, centre - half) : centre + half + 1]
-        ranks = [round(share * (window.shape[1] - 1)) for share in shares]
-        found[:, k] = np.partition(window, ranks, axis=1)[:, ranks].T
-    nearest = np.minimum((np.arange(len(values)) + step // 2) // step, len(centres) - 1)
+    windows, nearest = _windows(len(values))
+    found = np.empty((len(shares), len(windows), len(series)))
+    for k, window in enumerate(windows):
+        inside = series[:, window]
+        ranks = [round(share * (inside.shape[1] - 1)) for share in shares]
+        found[:, k] = np.partition(inside, ranks, axis=1)[:, ranks].T
     return found[:, nearest].reshape(len(shares), *values.shape)
+
+
+def _lids_around(dark: np.ndarray, still_dark: np.ndarray) -> np.ndarray:
+    """Mean of those `LID_SHARE` of the frames within a window around every frame that are least ``still_dark``."""
+    windows, nearest = _windows(len(dark))
+    lids = []
+    for window in windows:
+        order = np.argsort(still_dark[window], kind="stable")
+        lids.append(dark[window][order[: 1 + round(LID_SHARE * (len(order) - 1))]].mean(axis=0))
+    return np.stack(lids)[nearest]
 
 
 def open_level(ratio: np.ndarray, longest_s: float) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -419,7 +420,7 @@ def recall(score: Score) -> float:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("settings", [{}, {"threshold": 0.54}, {"threshold": 0.66}])  # a margin of a tenth
+@pytest.mark.parametrize("settings", [{}, {"threshold": 0.558}, {"threshold": 0.682}])  # a margin of a tenth
 def test_blinks_are_those_that_people_see(heads: list[LabelledHead], settings: dict[str, float]) -> None:
     scores = {head: head.score(**settings) for head in heads}
     whole = total(scores.values())
@@ -493,8 +494,11 @@ def test_blinks_are_found_at_other_rates_and_in_single_frames(
     assert whole.f1 >= 0.97, whole
 
 
-def with_glasses(frames: list[np.ndarray], landmarks: np.ndarray) -> list[np.ndarray]:
-    """Dark frames whose upper rim lies over the crease of the lid, and a reflection on each lens."""
+def with_glasses(frames: list[np.ndarray], landmarks: np.ndarray, lower: float = 0.0) -> list[np.ndarray]:
+    """Dark frames whose upper rim lies over the crease of the lid, and a reflection on each lens.
+
+    With ``lower``, a share of an eye's width, they have slid down the nose by that much.
+    """
     middles = landmarks[:, [[33, 133], [263, 362]], :2].mean(axis=2)  # (frame, eye, xy)
     half = 2  # frames to either side, so that the rim keeps still where the mesh's corners do not
     shown = []
@@ -505,7 +509,8 @@ def with_glasses(frames: list[np.ndarray], landmarks: np.ndarray) -> list[np.nda
         mask, glare = np.zeros((2, *rgb.shape[:2]), np.uint8)
         for middle, outward in ((right, -1), (left, 1)):
             corners = [
-                middle + width * (a * x + b * y) for a, b in ((-0.78, -0.22), (0.78, -0.22), (0.6, 0.6), (-0.6, 0.6))
+                middle + width * (a * x + (b + lower) * y)
+                for a, b in ((-0.78, -0.22), (0.78, -0.22), (0.6, 0.6), (-0.6, 0.6))
             ]
             cv2.polylines(
                 mask, [np.round(corners).astype(np.int32)], True, 255, max(2, round(0.08 * width)), cv2.LINE_AA
@@ -539,8 +544,9 @@ def test_blinks_of_small_faces_are_found(shared: Path, tracker: Tracker) -> None
 
 
 @pytest.mark.shared
-def test_the_picture_finds_blinks_that_rims_hide_from_landmarks(shared: Path, tracker: Tracker) -> None:
-    heads = drawn_heads(shared, tracker, with_glasses)
+@pytest.mark.parametrize("lower", [-0.06, 0, 0.06])
+def test_the_picture_finds_blinks_that_rims_hide_from_landmarks(shared: Path, tracker: Tracker, lower: float) -> None:
+    heads = drawn_heads(shared, tracker, partial(with_glasses, lower=lower))
     whole = total(head.score() for head in heads)
     by_landmarks = [runs(Blink().closed(head.landmarks)) for head in heads]
     alone = total(
@@ -548,3 +554,4 @@ def test_the_picture_finds_blinks_that_rims_hide_from_landmarks(shared: Path, tr
     )
     assert whole.found >= 1.5 * alone.found, (whole, alone)
     assert recall(whole) >= 0.8, whole
+    assert whole.invented <= whole.found / 2, whole
