@@ -8,7 +8,6 @@ what is said of a frame leans on frames beyond a cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import tee
@@ -32,18 +31,18 @@ from pipeline.clock import (
 )
 from pipeline.media.reader import MEDIA_REASONS, MediaError, SourceReader
 from pipeline.stage import Reject, Stage, setting
-from pipeline.stderr import stderr_muted
 from schemas.column import FRAME_AXIS, Column
 from schemas.identity import DIMENSIONS
 from stages.faces.boxes import Floats
 from stages.faces.crops import static_square
 from stages.faces.detector import FaceDetector
 from stages.faces.embedding import dlib_network, facing
-from stages.faces.mesh import BLANK, NUM_POINTS, Tracker, face_boxes
+from stages.faces.mesh import NUM_POINTS, face_boxes
 from stages.faces.people import PairRules
 from stages.faces.scan import Pictures, Scan, scan_reduced
 from stages.faces.shots import Shot, find_shots
 from stages.faces.sights import Sight
+from stages.faces.tracker import tracker_on
 
 MOTION, LR_ASD = "motion", "lr_asd"
 SIDES = 2  # left, right
@@ -81,7 +80,7 @@ class Encounters(Stage):
         min_detection: float = setting(0.5, "probability of a face from which the mesh model's detector finds it")
 
     opt_in = True
-    version = 3  # another reduction, one proposal a face
+    version = 4  # FaceMesh without MediaPipe's graph
     reads = ("source", "film_sight")
     writes = (
         Column("pair_sight", "int8", (FRAME_AXIS,), "", "`film_sight` once every frame was looked at"),
@@ -98,7 +97,7 @@ class Encounters(Stage):
 
     def weights(self) -> tuple[str, ...]:
         asked = (LR_ASD,) if self.settings.backend == LR_ASD else ()
-        return ("mtcnn", "silero_vad", "dlib_face_recognition", *asked)
+        return ("mtcnn", "mediapipe_face_mesh", "silero_vad", "dlib_face_recognition", *asked)
 
     def setup(self, device: str) -> None:
         import cv2  # noqa: F401  # not at the first frame: the engine tells what is loaded here how many threads it has
@@ -113,11 +112,7 @@ class Encounters(Stage):
             from stages.speakers.lr_asd import LrAsd
 
             self._lr_asd = LrAsd(*find_weights(LR_ASD).paths(), device)
-        with stderr_muted():
-            Tracker(min_detection=0, min_presence=0).look(BLANK)  # says what it says once, at the first face
-            self._trackers = [Tracker(self.settings.min_detection, self.settings.min_presence) for _ in range(SIDES)]
-            for tracker in self._trackers:
-                tracker.forget()
+        self._tracker = tracker_on("cpu", self.settings.min_detection, self.settings.min_presence, heads=SIDES)
 
     def process(self, clip: Clip) -> dict[str, Any]:
         window = _Window(clip.num_frames, clip["film_sight"])
@@ -215,16 +210,14 @@ class Encounters(Stage):
     def _seen(self, reader: SourceReader, pts: NDArray[np.int64], squares: Floats) -> list[Seen]:
         """Both faces in the pictures of a shot, whose crops are not kept but for a few."""
         squares_of = np.broadcast_to(squares, (len(pts), *squares.shape))
-        crops = tee((heads for _, heads in reader.crops(pts, squares_of, self.settings.crop_px)), SIDES)
-        tracks = [_followed(self._trackers[side], crops[side], side) for side in range(SIDES)]
+        shown, looked = tee(heads for _, heads in reader.crops(pts, squares_of, self.settings.crop_px))
         landmarks = np.full((SIDES, len(pts), NUM_POINTS, 3), np.nan, np.float32)
         best: list[dict[int, tuple[float, NDArray[np.uint8], int]]] = [{} for _ in range(SIDES)]
-        for picture, both in enumerate(zip(*tracks, strict=True)):
-            for side, (rgb, points) in enumerate(both):
-                if points is None:
-                    continue
-                landmarks[side, picture] = points
-                third, towards = picture * FACES // len(pts), float(facing(points[None])[0])
+        for picture, (heads, points) in enumerate(zip(shown, self._tracker.along(looked), strict=True)):
+            landmarks[:, picture] = points
+            third = picture * FACES // len(pts)
+            for side, rgb in enumerate(heads):
+                towards = float(facing(points[side : side + 1])[0])
                 if towards > best[side].get(third, (0.0,))[0]:
                     best[side][third] = (towards, rgb, picture)
         return [
@@ -277,14 +270,6 @@ class _Window:
         faces = np.stack(self.faces) if self.faces else np.zeros((0, SIDES, FACES, DIMENSIONS), np.float32)
         names = ("sight", "shot", "voice", "speaking", "seen", "yaw", "box", "picture")
         return {**{f"pair_{name}": getattr(self, name) for name in names}, "pair_faces": faces}
-
-
-def _followed(
-    tracker: Tracker, crops: Iterator[NDArray[np.uint8]], side: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
-    """The pictures of one head and its points in each."""
-    shown, looked = tee(heads[side] for heads in crops)
-    return zip(shown, tracker.follow(looked), strict=True)
 
 
 def _by_motion(

@@ -30,12 +30,13 @@ from pipeline.media.encode import read_video
 from pipeline.stage import Reject, Stage, setting
 from pipeline.stderr import stderr_muted
 from schemas.column import ROLES, Column, both, per_role
-from stages.faces.mesh import BLANK, MESH_POINTS, outline
+from stages.faces.mesh import MESH_POINTS, outline
 
 FLAT_LEVELS = 2  # grey levels among nine pixels
 BLACK, WHITE = 5, 250  # grey levels up to and from which nothing is told apart
 COVERED = 0.05  # of the face's area
 MIN_PALM, MIN_HAND = 0.05, 0.8  # probabilities: so close to the camera palms get little; a mesh of a hand tells then
+BLANK = np.zeros((192, 192, 3), np.uint8)  # nothing to see
 HAND_MARGIN = 0.25  # of the picture's side, in black all around: palms are looked for that are small in the picture
 
 MEASURES = {

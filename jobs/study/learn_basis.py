@@ -31,7 +31,7 @@ from schemas.column import FRAME_AXIS, ROLES, Column
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
-    from stages.faces.mesh import Tracker
+    from stages.faces.tracker import Tracker
     from stages.morphable.learning import Explained, PersonTrack
 
 CROP_PX = 384
@@ -58,7 +58,7 @@ def tracks_of_dataset(root: Path) -> Iterator[PersonTrack]:
 
 def tracks_of_list(path: Path) -> Iterator[PersonTrack]:
     """Faces of a list, found by FaceMesh in their squares; faces that it does not find are named and left out."""
-    from stages.faces.mesh import Tracker
+    from stages.faces.tracker import Tracker
     from stages.morphable.learning import PersonTrack, upright
 
     tracker = Tracker(min_detection=0.5, min_presence=0.9)

@@ -18,7 +18,8 @@ from pipeline.clock import SAMPLE_RATE_HZ, Span, grid_times_s, map_to_grid
 from pipeline.media.reader import SourceReader
 from pipeline.weights import find_weights
 from schemas.errors import UserError
-from stages.faces.mesh import NUM_POINTS, Tracker
+from stages.faces.mesh import NUM_POINTS
+from stages.faces.tracker import Tracker
 from stages.speakers.mfcc import RATE_HZ
 from stages.speakers.motion import accord, in_rhythm, level, loudness, mouth
 from stages.speakers.turns import HEARD

@@ -23,10 +23,10 @@ from stages.faces.crops import heads
 from stages.faces.detector import FaceDetector
 from stages.faces.embedding import dlib_network
 from stages.faces.identities import MERGE, People, Track, who_is_who
-from stages.faces.mesh import Tracker
 from stages.faces.people import MIN_PROBABILITY, FaceTrack, link, yaw_rad
 from stages.faces.people_table import write_people
 from stages.faces.scan import scan_reduced
+from stages.faces.tracker import Tracker
 
 FILMS, PICTURES = (".mp4", ".mpg", ".avi", ".mkv", ".mov", ".webm"), (".jpg", ".jpeg", ".png")
 LONGEST_S, LOOK_S = 40.0, 0.4

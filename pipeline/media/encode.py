@@ -27,7 +27,7 @@ _EXACT = {"fflags": "+bitexact", "map_metadata": -1, "threads": 1}  # the same b
 _FULL_SCALE = 32768  # 16-bit PCM
 LUMA_BLACK = 16  # of limited range
 _PIPE_BYTES = 2**20  # what Linux lets anyone have
-_GOP_FRAMES = frames_in(1)  # a keyframe a second, so that a viewer can seek
+GOP_FRAMES = frames_in(1)  # a keyframe a second, so that a viewer can seek
 
 PixelFormat = Literal["rgb24", "yuv420p"]
 
@@ -129,7 +129,7 @@ def _start_encoder(path: Path, frames: Any, crf: int, preset: str, x264: str) ->
     """An ffmpeg process that encodes raw frames from its standard input."""
     import imageio_ffmpeg
 
-    coded = {"vcodec": "libx264", "crf": crf, "preset": preset, "bf": 0, "g": _GOP_FRAMES, **_FILE}
+    coded = {"vcodec": "libx264", "crf": crf, "preset": preset, "bf": 0, "g": GOP_FRAMES, **_FILE}
     colours = {"pix_fmt": "yuv420p", "colorspace": "smpte170m", "color_range": "tv"}
     exact = {
         **_EXACT,
@@ -167,11 +167,11 @@ def add_sound(video: Path, sound: Path, path: Path) -> None:
 def read_video(path: Path, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
     """Frames of one of our own files as RGB, uint8 (height, width, 3): all, or those whose numbers are wanted.
 
-    Foreign files go through `SourceReader`.
+    Of a range of numbers nothing is decoded before its keyframe, and nothing behind it. Foreign files go through
+    `SourceReader`.
     """
-    for number, frame in enumerate(_decoded(path)):
-        if wanted is None or number in wanted:  # turning a frame into RGB takes as long as decoding it
-            yield frame.to_ndarray(format="rgb24", threads=1)
+    for frame in _decoded(path, wanted):
+        yield frame.to_ndarray(format="rgb24", threads=1)  # takes as long as decoding it
 
 
 def read_luma(path: Path) -> Iterator[np.ndarray]:
@@ -182,11 +182,22 @@ def read_luma(path: Path) -> Iterator[np.ndarray]:
         yield rows_of(frame.planes[0])[:, : frame.width]
 
 
-def _decoded(path: Path) -> Iterator[Any]:
+def _decoded(path: Path, wanted: Container[int] | None = None) -> Iterator[Any]:
     import av
 
     with av.open(str(path), **_OURS) as container:
-        yield from container.decode(video=0)
+        (stream,) = container.streams.video
+        assert stream.time_base is not None and stream.average_rate is not None
+        each = 1 / (stream.time_base * stream.average_rate)  # of its ticks
+        if isinstance(wanted, range) and wanted.start:
+            container.seek(int(wanted.start * each), stream=stream)
+        for number, frame in enumerate(container.decode(stream)):
+            if isinstance(wanted, range):
+                number = round(frame.pts / each)
+                if number >= wanted.stop:
+                    return
+            if wanted is None or number in wanted:
+                yield frame
 
 
 def count_frames(path: Path) -> int:

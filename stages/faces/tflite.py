@@ -1,30 +1,32 @@
-"""Networks in TensorFlow Lite's files, run by torch: in batches, on any device.
+"""Networks in TensorFlow Lite's files, as `stages.faces.tflite_torch` and `stages.faces.tflite_openvino` run them.
 
 The file is a FlatBuffer (https://flatbuffers.dev/internals, schema: tensorflow/lite/schema/schema.fbs), options of
-custom operators are FlexBuffers. Of the operators those are here that MediaPipe's face networks use. Activations are
-(picture, channel, row, column) here and (picture, row, column, channel) there.
+custom operators are FlexBuffers.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from schemas.errors import UserError
 
 TYPES = {0: "<f4", 1: "<f2", 2: "<i4"}  # of tensors
 SAME = 0  # padding; 1 is none
 RELU = 1  # fused activation; 0 is none
-CUSTOM = 32
-
-Operator = Callable[..., Tensor]
+DEQUANTIZE, CUSTOM = 6, 32
+KINDS = {
+    0: "add", 2: "join", 3: "convolve", 4: "convolve each", 17: "pool", 18: "multiply", 19: "relu", 22: "reshape",
+    34: "pad", 45: "whole", 54: "prelu",
+}  # fmt: skip
+"""Operators by their number in the schema: those that MediaPipe's face networks use."""
+STRIDES = {"convolve": (2, 1), "convolve each": (2, 1), "pool": (2, 1)}  # fields of an operator's options: down, across
+ACTIVATION = {"convolve": 3, "convolve each": 4}
 
 
 class _Table:
@@ -100,148 +102,83 @@ def flex_map(data: bytes) -> dict[str, Any]:
     return found
 
 
-class TfLite:
-    """A network out of a .tflite file on a device; ``custom`` makes its custom operators from their options."""
+@dataclass(frozen=True)
+class Operation:
+    """One step of a network: an operator of `KINDS`, or a custom one by its name, and the tensors by their numbers."""
 
-    def __init__(
-        self, path: Path, device: str, custom: dict[str, Callable[[dict[str, Any]], Operator]] | None = None
-    ) -> None:
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    options: dict[str, Any]
+
+
+class Graph:
+    """A network out of a .tflite file.
+
+    Attributes
+    ----------
+    input, outputs : numbers of its tensors, the latter by name.
+    shapes : of all tensors, (picture, row, column, channel) where they are pictures.
+    constants : weights by number, float32 where they were stored as halves.
+    operations : in the order in which they run.
+    """
+
+    def __init__(self, path: Path) -> None:
         data = path.read_bytes()
         if data[4:8] != b"TFL3":
             raise UserError(f"{path}: expected a TensorFlow Lite file, found {data[4:8]!r}")
         model = _Table(data, struct.unpack_from("<I", data, 0)[0])
         graph, buffers = model.tables(2)[0], model.tables(4)
-        self._tensors = graph.tables(0)
-        codes = [(max(code.number(0, "b"), code.number(3)), code.text(1)) for code in model.tables(1)]
+        tensors = graph.tables(0)
         self.input = int(graph.array(1, "<i4")[0])
-        self.outputs = {self._tensors[row].text(3): int(row) for row in graph.array(2, "<i4")}
-        self._constants: dict[int, np.ndarray] = {}
-        for row, tensor in enumerate(self._tensors):
+        self.outputs = {tensors[row].text(3): int(row) for row in graph.array(2, "<i4")}
+        self.shapes = [tuple(int(side) for side in tensor.array(0, "<i4")) for tensor in tensors]
+        self.constants: dict[int, np.ndarray] = {}
+        for row, tensor in enumerate(tensors):
             raw = buffers[tensor.number(2, "I")].array(0, "u1")
             if len(raw):
-                shape = tensor.array(0, "<i4")
-                self._constants[row] = raw.view(TYPES[tensor.number(1, "b")]).reshape(shape)
-        self._device, self._custom = device, custom or {}
-        self._steps: list[tuple[Operator, list[int], int]] = []
-        for operator in graph.tables(3):
-            kind, name = codes[operator.number(0, "I")]
-            inputs, (output,) = [int(row) for row in operator.array(1, "<i4")], operator.array(2, "<i4")
-            step, given = self._made(kind, name, operator, inputs, int(output))
-            if step is not None:
-                self._steps.append((step, given, int(output)))
-        self._last_use = {row: at for at, (_, given, _) in enumerate(self._steps) for row in given}
+                self.constants[row] = raw.view(TYPES[tensor.number(1, "b")]).reshape(self.shapes[row])
+        self.operations: list[Operation] = []
+        codes = [(max(code.number(0, "b"), code.number(3)), code.text(1)) for code in model.tables(1)]
+        for table in graph.tables(3):
+            number, name = codes[table.number(0, "I")]
+            inputs, (output,) = tuple(int(row) for row in table.array(1, "<i4")), table.array(2, "<i4")
+            if number == DEQUANTIZE:
+                self.constants[int(output)] = self.constants[inputs[0]].astype(np.float32)
+            elif number in KINDS:
+                self.operations.append(Operation(KINDS[number], inputs, int(output), _options(KINDS[number], table)))
+            elif number == CUSTOM:
+                options = flex_map(table.array(5, "u1").tobytes())
+                self.operations.append(Operation(name, inputs, int(output), options))
+            else:
+                raise UserError(f"{path}: operator {number} of TensorFlow Lite is not known here")
 
-    def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Outputs by name from float32 (picture, 3, height, width)."""
-        values, kept = {self.input: pictures}, set(self.outputs.values())
-        for at, (step, given, output) in enumerate(self._steps):
-            values[output] = step(*(values[row] for row in given))
-            for row in given:
-                if self._last_use[row] == at and row not in kept:
-                    values.pop(row, None)
-        return {name: values[row] for name, row in self.outputs.items()}
+    def taken(self, operation: Operation) -> list[np.ndarray]:
+        """The constants among an operation's inputs."""
+        return [self.constants[row] for row in operation.inputs if row in self.constants]
 
-    def _made(
-        self, kind: int, name: str, operator: _Table, inputs: list[int], output: int
-    ) -> tuple[Operator | None, list[int]]:
-        """An operator with its constants inside, and the tensors that it is given; none for a constant's other form."""
-        if kind == 6:  # DEQUANTIZE, of weights stored as halves
-            self._constants[output] = self._constants[inputs[0]].astype(np.float32)
-            return None, []
-        given = [row for row in inputs if row not in self._constants]
-        own = [torch.from_numpy(self._constants[row].copy()) for row in inputs if row in self._constants]
-        if kind == CUSTOM:
-            return self._custom[name](flex_map(operator.array(5, "u1").tobytes())), given
-        maker = _MAKERS.get(kind)
-        if maker is None:
-            raise UserError(f"operator {kind} of TensorFlow Lite is not known here")
-        options = operator.table(4) if operator.number(3, "B") else None
-        shape = [int(side) for side in self._tensors[output].array(0, "<i4")]
-        return maker(options, [constant.to(self._device) for constant in own], shape), given
+    def margins(self, operation: Operation, kernel: Sequence[int]) -> list[tuple[int, int]]:
+        """Rows above and below and columns left and right that a window needs; TensorFlow's odd one lies behind."""
+        margins = []
+        sides = self.shapes[operation.inputs[0]][1:3]
+        for side, size, stride in zip(sides, kernel, operation.options["strides"], strict=True):
+            lacking = max((-(-side // stride) - 1) * stride + size - side, 0) if operation.options["same"] else 0
+            margins.append((lacking // 2, lacking - lacking // 2))
+        return margins
 
 
-def _convolution(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    weight, bias = own
-    return _convolved(options, weight.permute(0, 3, 1, 2), bias, 1, options.number(3, "b"))
-
-
-def _depthwise(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    weight, bias = own
-    return _convolved(options, weight.permute(3, 0, 1, 2), bias, len(bias), options.number(4, "b"))
-
-
-def _convolved(options: _Table, weight: Tensor, bias: Tensor, groups: int, activation: int) -> Operator:
-    strides, kernel = (options.number(2), options.number(1)), weight.shape[2:]
-    weight = weight.contiguous()
-
-    def convolve(x: Tensor) -> Tensor:
-        padded = _padded(x, kernel, strides) if options.number(0, "b") == SAME else x
-        found = functional.conv2d(padded, weight, bias, strides, groups=groups)
-        return found.relu() if activation == RELU else found
-
-    return convolve
-
-
-def _padded(x: Tensor, kernel: Sequence[int], strides: Sequence[int], value: float = 0.0) -> Tensor:
-    """TensorFlow's padding, whose odd pixel lies behind."""
-    pads: list[int] = []
-    for side, size, stride in zip(x.shape[:1:-1], kernel[::-1], strides[::-1], strict=True):  # the last axis first
-        lacking = max((-(-side // stride) - 1) * stride + size - side, 0)
-        pads += [lacking // 2, lacking - lacking // 2]
-    return functional.pad(x, pads, value=value) if any(pads) else x
-
-
-def _pooling(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    strides, kernel = (options.number(2), options.number(1)), (options.number(4), options.number(3))
-
-    def pool(x: Tensor) -> Tensor:
-        padded = _padded(x, kernel, strides, -torch.inf) if options.number(0, "b") == SAME else x
-        return functional.max_pool2d(padded, kernel, strides)
-
-    return pool
-
-
-def _sum(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    return torch.add if not own else lambda x: x + own[0]
-
-
-def _product(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    return torch.mul if not own else lambda x: x * own[0]
-
-
-def _prelu(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    return lambda x: functional.prelu(x, own[0].flatten())
-
-
-def _pad(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    (_, rows, columns, channels) = own[0].tolist()
-    return lambda x: functional.pad(x, [*columns, *rows, *channels])
-
-
-def _reshape(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    """Only to rows of numbers, (picture, ...), from what has channels last there."""
-
-    def reshape(x: Tensor) -> Tensor:
-        last = x.movedim(1, -1) if x.ndim == 4 else x
-        return last.reshape(len(x), *shape[1:])
-
-    return reshape
-
-
-def _joined(options: _Table, own: list[Tensor], shape: list[int]) -> Operator:
-    return lambda *parts: torch.cat(parts, options.number(0))
-
-
-def _relu(options: _Table | None, own: list[Tensor], shape: list[int]) -> Operator:
-    return torch.relu
-
-
-def _whole(options: _Table | None, own: list[Tensor], shape: list[int]) -> Operator:
-    """STRIDED_SLICE, where it takes all there is."""
-    return lambda x: x
-
-
-_MAKERS: dict[int, Callable[..., Operator]] = {
-    0: _sum, 2: _joined, 3: _convolution, 4: _depthwise, 17: _pooling, 18: _product, 19: _relu, 22: _reshape,
-    34: _pad, 45: _whole, 54: _prelu,
-}  # fmt: skip
+def _options(kind: str, table: _Table) -> dict[str, Any]:
+    """What an operator was set to."""
+    if not table.number(3, "B"):
+        return {}
+    options = table.table(4)
+    found: dict[str, Any] = {}
+    if kind in STRIDES:
+        found = {"same": options.number(0, "b") == SAME, "strides": tuple(map(options.number, STRIDES[kind]))}
+    if kind in ACTIVATION:
+        found["relu"] = options.number(ACTIVATION[kind], "b") == RELU
+    if kind == "pool":
+        found["kernel"] = (options.number(4), options.number(3))
+    if kind == "join":
+        found["axis"] = options.number(0)
+    return found

@@ -23,7 +23,7 @@ from stages.blink import Blink
 from stages.evaluate.render.face_mesh import MOUTH, RIGHT_EYE
 from stages.evaluate.render.lids import aspect
 from stages.evaluate.render.scene import Motion, Scene
-from stages.faces.mesh import Tracker
+from stages.faces.tracker import Tracker
 from stages.morphable.basis import Basis, load_basis
 from stages.morphable.fitters import FilmedTrack, LandmarkGn, Options
 from stages.threedmm import ThreeDMM

@@ -20,7 +20,8 @@ from pipeline.media.encode import LUMA_BLACK, VideoWriter, read_luma, read_video
 from schemas.column import ROLES
 from stages import blink
 from stages.blink import IRISES, LEFT_EYE, RIGHT_EYE, SKULL, Blink, eye_aspect_ratio, eye_darkness, runs, uncovered
-from stages.faces.mesh import NUM_POINTS, Tracker
+from stages.faces.mesh import NUM_POINTS
+from stages.faces.tracker import Tracker
 
 SIDE_PX = 384
 NUM_FRAMES = 150

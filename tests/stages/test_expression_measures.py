@@ -17,7 +17,7 @@ from pipeline.media.encode import read_video
 from pipeline.stage import Reject
 from schemas.column import ROLES
 from stages.expression_measures import ExpressionMeasures, measures
-from stages.faces.mesh import Tracker
+from stages.faces.tracker import Tracker
 
 # Frames of listeners, the right halves, who smile or do not by the notes of golden/labels/vico_clips.json
 SMILES = (("cte53x3i02lo", 140), ("cz7zhbn7aq0u", 60), ("d336vte2a17j", 200), ("fd21te30h4a7", 200))

@@ -24,7 +24,7 @@ from schemas.column import ROLES
 from stages.face_identity import FACENET_MARGIN, FaceIdentity, face_square, frontal_frames
 from stages.faces.embedding import dlib_network, shape_of
 from stages.faces.identities import Track, who_is_who
-from stages.faces.mesh import Tracker
+from stages.faces.tracker import Tracker
 
 SIDE_PX = 384
 

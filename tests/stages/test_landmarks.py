@@ -19,7 +19,7 @@ from pipeline.clock import FPS, Span
 from pipeline.media.encode import VideoWriter, read_video
 from pipeline.media.reader import SourceReader
 from pipeline.stage import Reject
-from stages.faces.mesh import Tracker
+from stages.faces.tracker import tracker_on
 from stages.landmarks import Landmarks
 
 ROOT = Path(__file__).parents[2]
@@ -70,15 +70,6 @@ def distance_px(points: np.ndarray, others: np.ndarray) -> float:
     return float(np.linalg.norm((points - others)[..., :2], axis=-1).mean())
 
 
-def test_points_are_the_numbers_of_mediapipes_message() -> None:
-    tracker, picture = Tracker(min_detection=0.5, min_presence=0.9), face()[:, :300]
-    found = tracker.look(np.ascontiguousarray(picture))
-    tracker._mesh.reset()
-    (said,) = tracker._mesh.process(np.ascontiguousarray(picture)).multi_face_landmarks
-    numbers = np.array([(point.x, point.y, point.z) for point in said.landmark], np.float32)
-    assert found is not None and np.array_equal(found, numbers * np.float32([300, SIDE_PX, 300]))
-
-
 def test_every_column_has_its_declared_type_and_shape(stage: Landmarks, tmp_path: Path) -> None:
     values = stage.process(clip_of(tmp_path, [face()] * 4))
     assert list(values) == [column.name for column in stage.writes()]
@@ -107,7 +98,7 @@ def test_clips_followed_side_by_side_give_the_columns_of_each_alone(
         clip_of(tmp_path / "c", moving[:2], moving[::-1][:2]),
     ]
     together = Landmarks()
-    together._side_by_side = together.side_by_side(device)
+    together.setup(device)
     found = together.process_part(clips)
     assert isinstance(found[1], Reject) and found[1].reason == "face_not_tracked"
     for clip, values in ((clips[0], found[0]), (clips[2], found[2])):
@@ -121,16 +112,15 @@ def test_a_first_look_gives_the_points_of_another_program_within_half_a_pixel(sh
     golden = json.loads((shared / "golden" / "face" / "mtcnn_facemesh.json").read_text())
     name = "a_dyadic/interview_tv_splitscreen.mp4"
     wanted = {entry["frame"]: entry["faces"] for entry in golden["frames"] if entry["file"] == name}
-    tracker = Tracker(min_detection=0.5, min_presence=0.5)
+    tracker = tracker_on("cpu", min_detection=0.5, min_presence=0.5, heads=1)
     worst_px = []
     with SourceReader(shared / "media" / name) as reader:
         times = reader.frame_times()
         for (_, rgb), faces in zip(reader.frames([times.pts[k] for k in wanted]), wanted.values(), strict=True):
             for found in faces:
-                tracker.forget()
-                points = tracker.look(golden_crop(rgb, *found["crop"]))
-                assert points is not None
-                worst_px.append(np.abs(points[golden["mesh_indices"]] - np.array(found["mesh"])).max())
+                picture = [golden_crop(rgb, *found["crop"])]
+                (points,), _ = tracker.look(picture, tracker.detect(picture))
+                worst_px.append(np.abs(points.numpy()[golden["mesh_indices"]] - np.array(found["mesh"])).max())
     assert len(worst_px) == 20
     assert max(worst_px) < 0.5
 
@@ -163,12 +153,12 @@ def test_a_jump_arrives_in_its_own_frame_without_lag(stage: Landmarks, tmp_path:
 def test_the_first_frame_does_not_stand_apart(name: str, shared: Path) -> None:
     """Heads held still: the step from the detector's square to the tracker's must not show as motion in frame 1."""
     both_heads = next(read_video(shared / "media" / "vico" / f"{name}.mp4"))
-    tracker = Tracker(min_detection=0.5, min_presence=0.9)
+    tracker = tracker_on("cpu", min_detection=0.5, min_presence=0.9, heads=1)
     for half in np.split(both_heads, 2, axis=1):
         still = cv2.resize(half, (SIDE_PX, SIDE_PX))
-        tracker.forget()
-        unsettled_px = distance_px(*(tracker.look(still) for _ in range(2)))
-        settled_px = distance_px(*tracker.follow([still] * 2))
+        first, square = tracker.look([still], tracker.detect([still]))
+        unsettled_px = distance_px(first[0].numpy(), tracker.look([still], square)[0][0].numpy())
+        settled_px = distance_px(*tracker.follow([[still] * 2])[0])
         assert unsettled_px > 1
         assert settled_px < 0.5
 

@@ -15,7 +15,7 @@ from pipeline.clock import Span, seconds_of
 from pipeline.media.encode import VideoWriter
 from pipeline.stage import Reject
 from schemas.column import ROLES
-from stages.faces.mesh import Tracker
+from stages.faces.tracker import Tracker
 from stages.overlay import Overlay
 
 SIDE_PX = 384

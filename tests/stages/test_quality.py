@@ -17,7 +17,8 @@ from pipeline.media.encode import VideoWriter
 from pipeline.media.reader import SourceReader
 from pipeline.stage import Reject
 from schemas.column import ROLES
-from stages.faces.mesh import Tracker, outline
+from stages.faces.mesh import outline
+from stages.faces.tracker import Tracker
 from stages.quality import Quality, picture_measures
 
 SIDE_PX = 384

@@ -16,7 +16,8 @@ from pipeline.media.reader import SourceReader
 from pipeline.stage import Reject, Warned
 from pipeline.weights import CACHE_VARIABLE
 from schemas.column import ROLES
-from stages.faces.mesh import NUM_POINTS, Tracker, face_boxes
+from stages.faces.mesh import NUM_POINTS, face_boxes
+from stages.faces.tracker import Tracker
 from stages.speaking import LR_ASD, SWAPPED, Speaking
 
 FRAMES = 75  # of vico/cz7zhbn7aq0u.mp4, whose left person speaks; 512 x 256 at 30 frames/s

@@ -15,7 +15,7 @@ from pipeline.dataset.subset import write_subset
 from pipeline.manifest.load import load_manifest
 from schemas.column import ROLES
 from schemas.errors import UserError
-from stages.faces.mesh import Tracker
+from stages.faces.tracker import Tracker
 from tests.labs.toy_build import ToyProject
 from tests.pipeline.media.test_fingerprint import SYLLABLE, speech
 from tests.stages.test_face_identity import clip_of, halves, points_in

@@ -13,6 +13,7 @@ import soundfile
 
 from pipeline.clock import SAMPLE_RATE_HZ
 from pipeline.media.encode import (
+    GOP_FRAMES,
     LUMA_BLACK,
     VideoWriter,
     count_frames,
@@ -72,6 +73,18 @@ def test_luma_is_the_grey_of_the_frames_in_limited_range(tmp_path: Path) -> None
     luma, colours = np.stack(list(read_luma(path))), np.stack(list(read_video(path)))
     assert luma.shape == (90, 46, 62)
     np.testing.assert_allclose((luma.astype(float) - LUMA_BLACK) * 255 / 219, colours[..., 0], atol=1)
+
+
+@pytest.mark.parametrize("fps", [30, 25])
+def test_a_range_of_frames_is_read_from_its_keyframe_on(fps: int, tmp_path: Path) -> None:
+    path = tmp_path / "numbered.mp4"
+    with VideoWriter(path, (64, 64), preset="ultrafast", fps=fps) as writer:
+        for number in range(3 * GOP_FRAMES):
+            writer.write(np.full((64, 64, 3), 2 * number, np.uint8))
+    everything = list(read_video(path))
+    for wanted in (range(0, 5), range(GOP_FRAMES, GOP_FRAMES + 1), range(GOP_FRAMES + 7, 80), range(85, 200)):
+        np.testing.assert_array_equal(list(read_video(path, wanted)), everything[wanted.start : wanted.stop])
+    assert len(list(read_video(path, {3, 71}))) == 2
 
 
 def test_the_file_says_what_its_colours_mean(film: Path) -> None:

@@ -1,4 +1,4 @@
-"""FaceMesh by torch, many videos side by side: against MediaPipe's own program, on faces that move, go and come."""
+"""FaceMesh, many videos side by side: against MediaPipe's own program, on faces that move, go and come."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import torch
 
 from pipeline.weights import find_weights
 from schemas.errors import UserError
-from stages.faces.mesh import NUM_POINTS, Tracker
-from stages.faces.mesh_batch import MeshTracker, square_around
-from stages.faces.tflite import TfLite, flex_map
+from stages.faces.mesh import NUM_POINTS
+from stages.faces.mesh_batch import MeshTracker, OnTorch, square_around
+from stages.faces.tflite import Graph, flex_map
+from stages.faces.tracker import tracker_on
+from tests.labs.mediapipe_mesh import MediaPipeTracker
 
 ROOT = Path(__file__).parents[3]
 SIDE_PX = 384
@@ -43,14 +45,17 @@ VIDEOS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tracker(device: str) -> MeshTracker:
-    return MeshTracker(*find_weights("mediapipe_face_mesh").paths(), device, min_detection=0.5, min_presence=0.9)
+@pytest.fixture(scope="module", params=["the device's engine", "torch"])
+def tracker(device: str, request: pytest.FixtureRequest) -> MeshTracker:
+    if request.param != "torch":
+        return tracker_on(device, min_detection=0.5, min_presence=0.9, heads=3)
+    files = find_weights("mediapipe_face_mesh").paths()
+    return MeshTracker(OnTorch(*files, device), files[1], min_detection=0.5, min_presence=0.9)
 
 
 @pytest.fixture(scope="module")
 def theirs() -> dict[str, np.ndarray]:
-    mediapipe = Tracker(min_detection=0.5, min_presence=0.9)
+    mediapipe = MediaPipeTracker(min_detection=0.5, min_presence=0.9)
     return {
         name: np.stack([MISSING if points is None else points for points in mediapipe.follow(video)])
         for name, video in VIDEOS.items()
@@ -79,7 +84,7 @@ def test_a_look_from_mediapipes_own_square_gives_its_points(
     name = "turns its head"
     before = torch.from_numpy(theirs[name][:-1]).to(device)
     with torch.inference_mode():
-        points, _ = tracker.look(torch.from_numpy(np.stack(VIDEOS[name][1:])).to(device), square_around(before))
+        points, _ = tracker.look(VIDEOS[name][1:], square_around(before))
     np.testing.assert_allclose(points.cpu(), theirs[name][1:], rtol=0, atol=0.05)
 
 
@@ -98,10 +103,19 @@ def test_a_video_gets_the_same_points_alone_and_beside_others(
     np.testing.assert_allclose(alone, ours[name], rtol=0, atol=0.25)  # the last bits move the next square by 1/32 px
 
 
+def test_on_a_cpu_the_company_of_a_video_changes_no_bit() -> None:
+    tracker, name = tracker_on("cpu", min_detection=0.5, min_presence=0.9, heads=3), "turns its head"
+    (alone,) = tracker.follow([VIDEOS[name]])
+    for beside in range(1, 4):
+        np.testing.assert_array_equal(tracker.follow([VIDEOS["is a picture"]] * beside + [VIDEOS[name]])[-1], alone)
+    heads = zip(VIDEOS[name], VIDEOS[name][::-1], strict=True)
+    np.testing.assert_array_equal(np.stack([points[0] for points in tracker.along(heads)]), alone)
+
+
 def test_a_file_that_is_no_network_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "no.tflite").write_bytes(b"x" * 40)
     with pytest.raises(UserError, match=r"no\.tflite: expected a TensorFlow Lite file"):
-        TfLite(tmp_path / "no.tflite", "cpu")
+        Graph(tmp_path / "no.tflite")
 
 
 def test_options_are_read_as_the_flexbuffers_page_writes_them() -> None:
@@ -118,12 +132,14 @@ def test_it_imports_with_torch_and_numpy_alone() -> None:
     files = [str(path) for path in find_weights("mediapipe_face_mesh").paths()]
     program = f"""
 import sys
-for name in ("ray", "mediapipe", "cv2", "av", "pyarrow", "librosa", "PIL", "facenet_pytorch", "torchvision"):
+for name in "ray mediapipe openvino cv2 av pyarrow librosa PIL facenet_pytorch torchvision".split():
     sys.modules[name] = None
 import numpy as np
 import stages.faces.detector, stages.faces.mesh_batch
 from pathlib import Path
-tracker = stages.faces.mesh_batch.MeshTracker(*map(Path, {files}), "cpu", 0.5, 0.9)
+files = [*map(Path, {files})]
+engine = stages.faces.mesh_batch.OnTorch(*files, "cpu")
+tracker = stages.faces.mesh_batch.MeshTracker(engine, files[1], 0.5, 0.9)
 print(tracker.follow([[np.zeros((192, 192, 3), np.uint8)]])[0].shape)
 """
     output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.clock import frames_at, grid_times_s, seconds_of
 from pipeline.weights import find_weights
-from stages.faces.mesh import NUM_POINTS, Tracker, face_boxes
+from stages.faces.mesh import NUM_POINTS, face_boxes
+from stages.faces.tracker import Tracker
 from stages.speakers import lr_asd, motion
 from stages.speakers.turns import HEARD, Settings, Turn, turns
 from stages.speakers.voice import Voice, at_times
