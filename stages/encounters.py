@@ -39,7 +39,7 @@ from stages.faces.detector import FaceDetector
 from stages.faces.embedding import dlib_network, facing
 from stages.faces.mesh import NUM_POINTS, face_boxes
 from stages.faces.people import PairRules
-from stages.faces.scan import Pictures, Scan, scan_reduced
+from stages.faces.scan import Pictures, Scan, scan
 from stages.faces.shots import Shot, find_shots
 from stages.faces.sights import Sight
 from stages.faces.tracker import tracker_on
@@ -80,7 +80,7 @@ class Encounters(Stage):
         min_detection: float = setting(0.5, "probability of a face from which the mesh model's detector finds it")
 
     opt_in = True
-    version = 4  # FaceMesh without MediaPipe's graph
+    version = 4  # FaceMesh without MediaPipe's graph, cuts in pictures that were made small in one step
     reads = ("source", "film_sight")
     writes = (
         Column("pair_sight", "int8", (FRAME_AXIS,), "", "`film_sight` once every frame was looked at"),
@@ -163,7 +163,7 @@ class Encounters(Stage):
 
     def _scan(self, reader: SourceReader, pictures: Pictures) -> Scan:
         looked_at, settings = pictures.every(self.settings.detect_every), self.settings
-        return scan_reduced(
+        return scan(
             reader, pictures.pts, looked_at, settings.detect_width_px, detector=self._detector,
             min_relative_size=settings.min_relative_size, search_every=settings.search_every,
         )  # fmt: skip

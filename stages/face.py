@@ -29,7 +29,7 @@ from stages.faces.people import (
     find_one,
     find_pair,
 )
-from stages.faces.scan import Pictures, Scan, scan_reduced
+from stages.faces.scan import Pictures, Scan, scan
 
 Size = tuple[int, int]  # width, height
 # Less time than superfast takes, there and when it is decoded, for more dB, and a sixth more bytes: 100 KB a second
@@ -85,7 +85,7 @@ class Face(Stage):
         "silence": "the sound's mean level lies below silence_dbfs",
     }
     weights = ("mtcnn",)
-    version = 5  # pictures of other matrices and ranges than our videos' are converted in whole numbers
+    version = 6  # cuts are looked for in pictures that were made small in one step
 
     def setup(self, device: str) -> None:
         import cv2  # noqa: F401  # not at the first frame: the engine tells what is loaded here how many threads it has
@@ -185,7 +185,7 @@ class Face(Stage):
         every_frame = self.settings.policy == "per_frame"
         looked_at = pictures.every(1 if every_frame else self.settings.detect_every)
         search_every = 1 if every_frame else self.settings.search_every
-        return scan_reduced(
+        return scan(
             reader, pictures.pts, looked_at, self.settings.detect_width_px, detector=self._detector,
             min_relative_size=self.settings.min_relative_size, search_every=search_every, watched=True,
         )  # fmt: skip

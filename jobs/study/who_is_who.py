@@ -25,7 +25,7 @@ from stages.faces.embedding import dlib_network
 from stages.faces.identities import MERGE, People, Track, who_is_who
 from stages.faces.people import MIN_PROBABILITY, FaceTrack, link, yaw_rad
 from stages.faces.people_table import write_people
-from stages.faces.scan import scan_reduced
+from stages.faces.scan import scan
 from stages.faces.tracker import Tracker
 
 FILMS, PICTURES = (".mp4", ".mpg", ".avi", ".mkv", ".mov", ".webm"), (".jpg", ".jpeg", ".png")
@@ -54,7 +54,7 @@ class Eyes:
             pts = times.pts[: len(times_s)]
             looked = np.unique(np.searchsorted(times_s, np.arange(0, times_s[-1], LOOK_S)))
             how = {"detector": self._detector, "min_relative_size": 0.3, "search_every": 3}
-            found = scan_reduced(reader, pts, looked, WIDTH_PX, **how)
+            found = scan(reader, pts, looked, WIDTH_PX, **how)
             edges = [0, *(cut.frame for cut in found.cuts.picture_cuts()), len(pts)]
             for start, end in zip(edges, edges[1:], strict=False):
                 rows = np.flatnonzero((looked >= start) & (looked < end))

@@ -40,6 +40,7 @@ from pipeline.media.video import (
     read_frames,
     read_glances,
     read_info,
+    read_scan,
     read_times_around,
 )
 
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., Answers]] = {
     "times_around": read_times_around,
     "frames": read_frames,
     "glances": read_glances,
+    "scan": read_scan,
     "crops": read_crops,
     "damage": read_damage,
     "audio": read_audio,

@@ -25,6 +25,9 @@ from pipeline.media.sandbox import CPU, DAMAGES, MEDIA_REASONS, Child, KilledErr
 
 __all__ = ["DAMAGES", "MEDIA_REASONS", "AudioInfo", "ReadingLimits", "MediaError", "SourceInfo", "SourceReader"]
 
+Answers = Iterator[tuple[dict[str, Any], np.ndarray]]
+Size = tuple[int, int]  # width and height
+
 DEFAULT_LIMITS = ReadingLimits()
 MOST_KILLS = 3  # of the child in one request, after which its source is taken for the cause
 
@@ -155,11 +158,9 @@ class SourceReader:
     def frames(
         self,
         pts: np.ndarray,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
         *,
         keyframes: bool = False,
-        keep: bool = False,
-        watched: bool = False,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Whole frames as RGB.
 
@@ -168,20 +169,43 @@ class SourceReader:
         pts : (n,) timestamps from `frame_times`, not falling; a repeated one is repeated.
         size : (width, height) to shrink to by area averaging; None keeps the source's.
         keyframes : whether all of them are keyframes, so that no other needs to be decoded.
-        keep : whether `crops` of them are to follow, for which they then need not be decoded again, as far as the
-            reader's limits let them wait in the child's memory.
-        watched : whether `damage` of the same timestamps is to follow, which then costs nothing.
 
         Yields
         ------
         position in ``pts``, uint8 (height, width, 3)
         """
         shape = None if size is None else (size[1], size[0], 3)
-        how = {"size": size, "keyframes": keyframes, "keep": keep, "watched": watched}
-        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), **how)
+        yield from self._pictures("frames", len(pts), shape, pts=_rising(pts), size=size, keyframes=keyframes)
+
+    def scan(
+        self, pts: np.ndarray, thumb: Size, looked_at: np.ndarray, size: Size, *, watched: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """All frames small and some of them larger, as RGB; `crops` of them afterwards need not decode them again.
+
+        That holds as far as the reader's limits let them wait in the child's memory, see `keep_only`.
+
+        Parameters
+        ----------
+        pts : (n,) timestamps from `frame_times`, rising.
+        thumb : width and height to shrink each of them to by area averaging.
+        looked_at : positions in ``pts`` of those that are wanted larger.
+        size : width and height of these.
+        watched : whether `damage` of the same timestamps is to follow, which then costs nothing.
+
+        Yields
+        ------
+        of every frame uint8 (height, width, 3), and a second one or None
+        """
+        wanted = set(looked_at.tolist())
+        how = {"thumb": thumb, "looked_at": sorted(wanted), "size": size, "watched": watched}
+        answers = self._stream("scan", pts=_rising(pts), **how)
+        for position in range(len(pts)):
+            little = self._picture(answers, position, (*thumb[::-1], 3))
+            yield little, self._picture(answers, position, (*size[::-1], 3)) if position in wanted else None
+        self._end(answers)
 
     def keep_only(self, regions: np.ndarray) -> None:
-        """Of the frames that are being read with ``keep``, these parts (region, 4) alone: more frames find room.
+        """Of the frames that are being read by `scan`, these parts (region, 4) alone: more frames find room.
 
         Parts are x1, y1, x2, y2 in pixels of the upright picture. They change no crop, only what it costs: what was not
         kept is decoded again.
@@ -200,7 +224,7 @@ class SourceReader:
             raise self._nonsense(f"{kinds.dtype} {kinds.shape} for what is wrong with {len(pts)} frames")
         return kinds
 
-    def glances(self, pts: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    def glances(self, pts: np.ndarray, size: Size) -> Iterator[tuple[int, np.ndarray]]:
         """For timestamps (n,) that lie far apart, a frame soon after each, at two thirds of the price.
 
         Frames on which no other leans are passed over. Yields as `frames`.
@@ -248,22 +272,30 @@ class SourceReader:
         self, command: str, count: int, shape: tuple[int, ...] | None, **arguments: Any
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Answers with one picture each: as many as were asked for, in order and in one shape."""
-        done = 0
-        for header, rgb in self._stream(command, **arguments):
-            shape = shape or rgb.shape
-            if done == count or header.get("position") != done or (rgb.shape, rgb.dtype) != (shape, np.uint8):
-                raise self._nonsense(f"picture {header.get('position')} of {rgb.dtype} {rgb.shape} after {done}")
-            yield done, rgb
-            done += 1
-        if done != count:
-            raise self._nonsense(f"{done} pictures, expected {count}")
+        answers = self._stream(command, **arguments)
+        for position in range(count):
+            rgb = self._picture(answers, position, shape)
+            shape = rgb.shape
+            yield position, rgb
+        self._end(answers)
+
+    def _picture(self, answers: Answers, position: int, shape: tuple[int, ...] | None) -> np.ndarray:
+        """The next answer, a picture of this position and shape, or of any."""
+        header, rgb = next(answers, ({}, np.empty(0)))
+        if header.get("position") != position or rgb.dtype != np.uint8 or (shape or rgb.shape) != rgb.shape:
+            raise self._nonsense(f"picture {header.get('position')} of {rgb.dtype} {rgb.shape} for {position}")
+        return rgb
+
+    def _end(self, answers: Answers) -> None:
+        if next(answers, None):
+            raise self._nonsense("one picture too many")
 
     def _nonsense(self, found: str) -> MediaError:
         """What no reader of ours says: a source has taken its process over."""
         self.close()
         return MediaError("decoder_crashed", f"{self.path.name}: the reader's process sent {found[:200]}")
 
-    def _stream(self, command: str, **arguments: Any) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def _stream(self, command: str, **arguments: Any) -> Answers:
         if not self._idle:  # no child yet, or one that is in the midst of an abandoned answer
             self.close()
         self._serial += 1

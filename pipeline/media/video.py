@@ -100,25 +100,34 @@ def read_times_around(source: MediaSource, start_s: str, end_s: str) -> Iterator
 
 
 def read_frames(
-    source: MediaSource,
-    pts: list[int],
-    size: Sequence[int] | None,
-    keyframes: bool = False,
-    keep: bool = False,
-    watched: bool = False,
+    source: MediaSource, pts: list[int], size: Sequence[int] | None, keyframes: bool = False
 ) -> Iterator[Answer]:
     """Whole frames as RGB, see `SourceReader.frames`."""
-    if keep:
-        source.kept = KeptFrames(source.limits.kept_bytes)
-    watched = watched and source.gpu is None  # a GPU complains of nothing
-    frames = _watched(source, pts) if watched else _from(source, pts, "NONKEY" if keyframes else "DEFAULT")
     last, rgb, whole = None, _NOTHING, _Whole(size, source.pixel_aspect)
-    for position, frame in _chosen(frames, pts):
+    for position, frame in _chosen(_from(source, pts, "NONKEY" if keyframes else "DEFAULT"), pts):
         if frame is not last:
             last, rgb = frame, whole.rgb(frame)
-            if keep:
-                source.kept.add(pts[position], frame, source.pixel_aspect)
         yield {"position": position}, rgb
+
+
+def read_scan(
+    source: MediaSource,
+    pts: list[int],
+    thumb: Sequence[int],
+    looked_at: Sequence[int],
+    size: Sequence[int],
+    watched: bool = False,
+) -> Iterator[Answer]:
+    """Small frames, each followed by a larger one where it is wanted, see `SourceReader.scan`."""
+    source.kept = KeptFrames(source.limits.kept_bytes)
+    watched = watched and source.gpu is None  # a GPU complains of nothing
+    frames = _watched(source, pts) if watched else _from(source, pts)
+    little, larger, wanted = _Whole(thumb, source.pixel_aspect), _Whole(size, source.pixel_aspect), set(looked_at)
+    for position, frame in _chosen(frames, pts):
+        source.kept.add(pts[position], frame, source.pixel_aspect)
+        yield {"position": position}, little.rgb(frame)
+        if position in wanted:
+            yield {"position": position}, larger.rgb(frame)
     if watched:
         _spend(frames)
 

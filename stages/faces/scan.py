@@ -10,7 +10,7 @@ What surrounds the heads found so far is kept by the reader, so that crops can b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from pipeline.clock import VideoTimes
 from pipeline.media.reader import SourceReader
 from stages.faces.boxes import Floats, areas, centres, containment, iou, sizes
 from stages.faces.crops import heads, squares
-from stages.faces.cuts import CutFinder
+from stages.faces.cuts import THUMB_WIDTH_PX, CutFinder
 from stages.faces.detector import FaceDetector, Faces, ladder_face_px
 
 MIN_FACE_PX = 20  # smallest face looked for, in pixels of the reduced frame: what facenet-pytorch begins with
@@ -74,34 +74,29 @@ class Scan:
     cuts: CutFinder  # has seen all pictures
 
 
-def scan_reduced(
+def scan(
     reader: SourceReader, pts: NDArray[np.int64], looked_at: NDArray[np.intp], width_px: int, *, detector: FaceDetector,
     min_relative_size: float, search_every: int, watched: bool = False,
 ) -> Scan:  # fmt: skip
-    """`scan` of a source's frames at some timestamps (picture,), reduced to a width where they are wider.
+    """Look for cuts in a source's frames at some timestamps (picture,), and for faces in those of the indices given.
 
-    ``watched`` as `SourceReader.frames` takes it. The reader keeps what it has decoded around the heads for crops of
+    Faces are looked for in frames reduced to a width where they are wider, cuts in smaller ones yet.
+    ``watched`` as `SourceReader.scan` takes it. The reader keeps what it has decoded around the heads for crops of
     the same frames.
     """
     info = reader.info()
     scale = info.width / min(width_px, info.width)
-    frames = reader.frames(pts, (min(width_px, info.width), round(info.height / scale)), keep=True, watched=watched)
+    size = width, height = min(width_px, info.width), round(info.height / scale)
+    factor = max(round(width / THUMB_WIDTH_PX), 1)
+    pictures = reader.scan(pts, (width // factor, max(height // factor, 1)), looked_at, size, watched=watched)
     around = _Surroundings(reader.keep_only, reader.limits.kept_bytes / PIXEL_BYTES / max(len(pts), 1))
     looker = Looker(detector, scale, min_relative_size, search_every, around.see)
-    return scan((rgb for _, rgb in frames), looked_at, looker, scale)
-
-
-def scan(frames: Iterable[NDArray[np.uint8]], looked_at: NDArray[np.intp], looker: Looker, scale: float) -> Scan:
-    """Look for cuts in all frames, uint8 RGB (height, width, 3), and for faces in those of the rising indices given.
-
-    The scale is the size of the source's picture in sizes of these reduced frames.
-    """
-    cuts, wanted = CutFinder(), set(looked_at.tolist())
+    cuts = CutFinder()
     with looker:
-        for index, frame in enumerate(frames):
-            if index in wanted:
+        for thumb, frame in pictures:
+            if frame is not None:
                 looker.add(frame)
-            cuts.add(frame)
+            cuts.add(thumb)
         return Scan(looked_at, [faces.scaled(scale) for faces in looker.finish()], cuts)
 
 

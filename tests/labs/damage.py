@@ -123,7 +123,7 @@ def published(path: Path, span: Span) -> Shown:
             unheard = Cut(Cut.Settings()).process(clip)["sound_damaged"]
             reader = clip.reader()
             pts = map_to_grid(span, reader.frame_times()).pts
-            pictures = np.stack([rgb for _, rgb in reader.frames(pts, SIZE, watched=True)])
+            pictures = np.stack([rgb for rgb, _ in reader.scan(pts, SIZE, pts[:0], SIZE, watched=True)])
             return Shown(pictures, reader.damage(pts) > 0, unheard)
         finally:
             clip.close()

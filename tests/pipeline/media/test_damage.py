@@ -157,7 +157,7 @@ def test_frames_that_are_watched_and_frames_that_are_asked_about_are_called_the_
     with SourceReader(film) as reader:
         pts = reader.frame_times().pts[5:]
         asked = reader.damage(pts)
-        assert len(list(reader.frames(pts, watched=True))) == len(pts)
+        assert len(list(reader.scan(pts, (96, 54), pts[:0], (96, 54), watched=True))) == len(pts)
         np.testing.assert_array_equal(reader.damage(pts), asked)
         assert 0 < (asked > 0).sum() < len(pts)
         assert (reader.damage(pts[:10]) == 0).all(), "another span is looked at anew"

@@ -22,7 +22,7 @@ from pipeline.clock import SAMPLE_RATE_HZ, Span, map_to_grid
 from pipeline.media.colours import in_our_colours
 from pipeline.media.reader import MediaError, ReadingLimits, SourceInfo, SourceReader
 from pipeline.media.source import MediaSource
-from pipeline.media.video import read_crops, read_frame_times, read_frames
+from pipeline.media.video import read_crops, read_frame_times, read_frames, read_scan
 from tests.labs.media import Recipe, clicks, make_source, read_number, reference_frames, remux
 
 X264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "preset": "veryfast", "g": 20}
@@ -314,7 +314,7 @@ def cropped_after_keeping(
         source = MediaSource(file, ReadingLimits(memory_bytes=5 * kept_bytes))  # no limit outside of the child
         ((_, pts),) = read_frame_times(source)
         times = [int(time) for time in pts[:30]]
-        for position, _ in enumerate(read_frames(source, times, None, keep=True)):
+        for position, _ in enumerate(read_scan(source, times, (96, 54), (), (96, 54))):
             if position == 5:
                 source.kept.regions = regions
         asked = np.repeat(boxes[None], len(times), axis=0).tolist()
@@ -353,6 +353,18 @@ def test_what_was_kept_gives_the_crops_of_what_is_decoded_anew(kind: str, reader
         assert np.array_equal(crops, anew)
 
 
+def test_a_scan_gives_the_pictures_of_two_sizes_that_frames_gives(readers: Readers) -> None:
+    reader, looked_at = readers("30 fps, PCM"), np.array([0, 7, 29])
+    pts = reader.frame_times().pts[:30]
+    little, larger = ([rgb for _, rgb in reader.frames(pts, size)] for size in ((48, 27), (96, 54)))
+    for position, (thumb, picture) in enumerate(reader.scan(pts, (48, 27), looked_at, (96, 54))):
+        np.testing.assert_array_equal(thumb, little[position])
+        assert (picture is None) == (position not in looked_at)
+        if picture is not None:
+            np.testing.assert_array_equal(picture, larger[position])
+    assert position == 29
+
+
 def test_crops_of_frames_that_were_kept_need_no_source(readers: Readers, tmp_path: Path) -> None:
     film = tmp_path / "film.mov"
     film.write_bytes(readers("30 fps, PCM").path.read_bytes())
@@ -360,8 +372,8 @@ def test_crops_of_frames_that_were_kept_need_no_source(readers: Readers, tmp_pat
         pts = np.repeat(reader.frame_times().pts, 2)
         boxes = np.tile(np.array([[30.5, 20, 80.5, 70], [100, 10, 170, 80]]), (len(pts), 1, 1))
         decoded = [crops for _, crops in reader.crops(pts, boxes, 64, pixels="yuv420p")]
-        for position, _ in reader.frames(pts, (96, 54), keep=True):
-            if position == 20:
+        for position, _ in enumerate(reader.scan(pts[::2], (96, 54), np.arange(3), (48, 27))):
+            if position == 10:
                 reader.keep_only(np.array([[10.0, 10, 100, 100], [90, 0, 192, 108]]))
         os.truncate(film, 0)
         kept = [crops for _, crops in reader.crops(pts, boxes, 64, pixels="yuv420p")]

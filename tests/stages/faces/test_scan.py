@@ -16,7 +16,7 @@ from stages.faces.boxes import iou
 from stages.faces.crops import static_square
 from stages.faces.detector import FaceDetector, Faces
 from stages.faces.people import link
-from stages.faces.scan import Looker, boxes_between, scan_reduced
+from stages.faces.scan import Looker, boxes_between, scan
 
 SEARCH_EVERY = 5
 NUM_LOOKS = 11  # the first, and two times five
@@ -88,7 +88,7 @@ def test_the_heads_of_a_film_that_was_scanned_are_cropped_without_decoding_it_ag
         pts = reader.frame_times().pts
         looked_at = np.arange(0, len(pts), 3)
         how = {"detector": FaceDetector(), "min_relative_size": 0.4, "search_every": SEARCH_EVERY}
-        found = scan_reduced(reader, pts, looked_at, 480, **how)
+        found = scan(reader, pts, looked_at, 480, **how)
         tracks = sorted(link(found.looks), key=lambda track: track.centre_px[0])
         squares = np.stack([static_square(track.boxes, 1.4, (480, 270)) for track in tracks])
         everywhere = np.tile(squares, (len(pts), 1, 1))
