@@ -34,8 +34,8 @@ PATCH_WIDTHS = 1.3  # width of the patch in eye widths: with cheek and lid for t
 SKIN_SHARE = 0.75  # of the patch's pixels are darker than its skin, lashes, shadows and rims among them
 BAND_PX = (16, 12)  # the patch's middle, where iris and pupil are: .43 and .33 eye widths
 OPEN_SHARE = 0.65  # rank of an open eye's darkness among the frames around, right for eyes that are open in .35 of them
-LID_SHARE = 0.04  # of the frames around show the lid in the eye's place: those that cover both eyes most
-PUPIL_ROWS = 2.5  # of the band to either side of its middle: where a pupil is, and hardly a rim or brow
+LID_SHARE = 0.04  # of the frames around show the lid in the eye's place
+PUPIL_ROWS = 2.75  # of the band to either side of its middle: where a pupil is, and hardly a rim or brow
 WINDOW_S = 4.0  # time around a frame in which light and pose stay and eyes open
 WINDOW_STEP_S = 1 / 3  # windows are moved by
 
@@ -50,8 +50,8 @@ class Blink(Stage):
     shortly after. A dip of the two's geometric mean that both eyes make together is a blink; a wink is none, and
     neither are eyes that a laugh or a lowered gaze narrows for longer than a blink. Of a dip, the deep part is closed.
 
-    Thick dark rims right on the lids still hide one blink in seven, eyes that roll upwards can look closed, and in
-    the dark or in full profile the labels mean little.
+    Thick dark rims right on the lids still hide one blink in six, eyes that roll upwards or come back from a wide stare
+    can look closed, and in the dark or in full profile the labels mean little.
     """
 
     @dataclass(frozen=True)
@@ -207,8 +207,11 @@ def uncovered(darkness: np.ndarray) -> np.ndarray:
 
     About 1 in open eyes and 0 where lid is all that is seen. A pixel counts as it is dark in open eyes, near the middle
     where the pupil is, and squared as it brightens under a lid: what stays dark, the rim of glasses, lashes and shadow,
-    counts little. So does a rim that slides, which brightens its pixels at other times than lids, that cover both eyes.
-    Lower rows count less and less, for there a closing lid brings darkness, its lashes. NaN where the darkness is.
+    counts little. Lower rows count less and less, for there a closing lid brings darkness, its lashes.
+
+    What a lid looks like is told in two ways, and the mean of both shares is given: each pixel when it is brightest,
+    which a rim that slides away makes it as well; and all pixels in the frames that cover both eyes most, whether a lid
+    does that or a look that widens and comes back. NaN where the darkness is.
     """
     seen = np.isfinite(darkness).all(axis=(1, 2, 3))
     share = np.full(darkness.shape[:2], np.nan)
@@ -224,12 +227,16 @@ def uncovered(darkness: np.ndarray) -> np.ndarray:
         whole = (weights * eye_open).sum(axis=(2, 3))
         return np.divide((weights * dark).sum(axis=(2, 3)), whole, out=np.ones(whole.shape), where=whole > 0)
 
-    either = still_dark(near_pupil * np.maximum(eye_open - brightest, 0) ** 2).max(axis=1)
-    weights = near_pupil * np.maximum(eye_open - _lids_around(dark, either), 0) ** 2
-    from_below = np.flip(np.flip(weights.sum(axis=3, keepdims=True), axis=2).cumsum(axis=2), axis=2)
-    weights *= (from_below / np.maximum(from_below[:, :, :1], np.finfo(float).tiny)) ** 2
-    share[seen] = still_dark(weights)
+    by_pixel = near_pupil * np.maximum(eye_open - brightest, 0) ** 2
+    together = near_pupil * np.maximum(eye_open - _lids_around(dark, still_dark(by_pixel).max(axis=1)), 0) ** 2
+    share[seen] = (still_dark(_from_above(by_pixel)) + still_dark(_from_above(together))) / 2
     return share
+
+
+def _from_above(weights: np.ndarray) -> np.ndarray:
+    """Weights (frame, eye, row, pixel) times the squared share of them that lies in a row or below it."""
+    below = np.flip(np.flip(weights.sum(axis=3, keepdims=True), axis=2).cumsum(axis=2), axis=2)
+    return weights * (below / np.maximum(below[:, :, :1], np.finfo(float).tiny)) ** 2
 
 
 def _windows(num_frames: int) -> tuple[list[slice], np.ndarray]:

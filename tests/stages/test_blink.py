@@ -545,9 +545,8 @@ def test_blinks_of_small_faces_are_found(shared: Path, tracker: Tracker) -> None
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("lower", [-0.06, 0, 0.06])
-def test_the_picture_finds_blinks_that_rims_hide_from_landmarks(shared: Path, tracker: Tracker, lower: float) -> None:
-    heads = drawn_heads(shared, tracker, partial(with_glasses, lower=lower))
+def test_the_picture_finds_blinks_that_rims_hide_from_landmarks(shared: Path, tracker: Tracker) -> None:
+    heads = drawn_heads(shared, tracker, with_glasses)
     whole = total(head.score() for head in heads)
     by_landmarks = [runs(Blink().closed(head.landmarks)) for head in heads]
     alone = total(
@@ -555,4 +554,9 @@ def test_the_picture_finds_blinks_that_rims_hide_from_landmarks(shared: Path, tr
     )
     assert whole.found >= 1.5 * alone.found, (whole, alone)
     assert recall(whole) >= 0.8, whole
-    assert whole.invented <= whole.found / 2, whole
+    elsewhere = [
+        head for lower in (-0.06, 0.06) for head in drawn_heads(shared, tracker, partial(with_glasses, lower=lower))
+    ]
+    everywhere = total(head.score() for head in [*heads, *elsewhere])
+    assert recall(everywhere) >= 0.8, everywhere
+    assert everywhere.invented <= everywhere.found / 8, everywhere
