@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.clip import Clip, Pair
 from pipeline.clock import VideoTimes, frames_in, map_to_grid, runs
 from pipeline.media.encode import VideoWriter
-from pipeline.media.reader import DAMAGES, MEDIA_REASONS, MediaError, SourceReader
+from pipeline.media.reader import DAMAGES, MEDIA_REASONS, MediaError, Size, SourceReader
 from pipeline.stage import Reject, Stage, setting
 from schemas.column import ROLES, Column, per_role
 from stages.faces import crops
@@ -31,7 +31,6 @@ from stages.faces.people import (
 )
 from stages.faces.scan import Pictures, Scan, scan
 
-Size = tuple[int, int]  # width, height
 # Less time than superfast takes, there and when it is decoded, for more dB, and a sixth more bytes: 100 KB a second
 CODING = {"preset": "ultrafast", "crf": 17, "x264": "subme=1:chroma-qp-offset=-2"}
 

@@ -19,6 +19,7 @@ from av.container import InputContainer
 
 from pipeline.clock import SAMPLE_RATE_HZ, seconds_of
 from pipeline.media.damage import overheard
+from pipeline.media.sandbox import Answer
 from pipeline.media.source import MediaSource, answers, origin_s, packets
 
 _PREROLL_S = Fraction(1)  # decoded before the span: codecs need what lies before, filters too
@@ -36,7 +37,7 @@ class _Stretch:
     pieces: list[np.ndarray] = field(default_factory=list)
 
 
-def read_audio_info(source: MediaSource) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def read_audio_info(source: MediaSource) -> Iterator[Answer]:
     """Channels of the sound track, and how long it is or else the file, in seconds."""
     container, stream = source.open_audio()
     own_s, whole_s = (stream.duration or 0) * (stream.time_base or 0), Fraction(container.duration or 0, av.time_base)
@@ -45,7 +46,7 @@ def read_audio_info(source: MediaSource) -> Iterator[tuple[dict[str, Any], np.nd
 
 def read_audio(
     source: MediaSource, start_s: str, num_samples: int, exact: bool = True, channel: int | None = None
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+) -> Iterator[Answer]:
     """The sound of a span, see `SourceReader.audio`, and the samples of it that `SourceReader.heard` calls damaged."""
     start, out = Fraction(start_s), np.zeros(num_samples, np.float32)
     with overheard() as said:

@@ -30,7 +30,7 @@ if __name__ == "__main__":  # -I leaves this file's own package off the path
 
 from pipeline.media.audio import read_audio, read_audio_info
 from pipeline.media.nvdec import DEVICE_FILES, MEMORY_BYTES, OPEN_FILES, open_gpu
-from pipeline.media.sandbox import ANSWER, NVDEC, MediaError, ReadingLimits
+from pipeline.media.sandbox import ANSWER, NVDEC, Answer, MediaError, ReadingLimits
 from pipeline.media.seccomp import forbid_calls
 from pipeline.media.source import MediaSource
 from pipeline.media.video import (
@@ -44,9 +44,7 @@ from pipeline.media.video import (
     read_times_around,
 )
 
-Answers = Iterator[tuple[dict[str, Any], np.ndarray]]
-
-COMMANDS: dict[str, Callable[..., Answers]] = {
+COMMANDS: dict[str, Callable[..., Iterator[Answer]]] = {
     "info": read_info,
     "frame_times": read_frame_times,
     "times_around": read_times_around,
@@ -59,7 +57,7 @@ COMMANDS: dict[str, Callable[..., Answers]] = {
     "audio_info": read_audio_info,
 }
 
-Outbox = queue.Queue[tuple[dict[str, Any], np.ndarray]]
+Outbox = queue.Queue[Answer]
 
 AHEAD_ANSWERS = 6  # frames that may wait for the parent; a socket alone holds less than one
 _ROOM_BYTES = 64 << 20

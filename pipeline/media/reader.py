@@ -21,11 +21,10 @@ import numpy as np
 
 from pipeline.clock import Span, VideoTimes
 from pipeline.media.encode import PixelFormat
-from pipeline.media.sandbox import CPU, DAMAGES, MEDIA_REASONS, Child, KilledError, MediaError, ReadingLimits
+from pipeline.media.sandbox import CPU, DAMAGES, MEDIA_REASONS, Answer, Child, KilledError, MediaError, ReadingLimits
 
 __all__ = ["DAMAGES", "MEDIA_REASONS", "AudioInfo", "ReadingLimits", "MediaError", "SourceInfo", "SourceReader"]
 
-Answers = Iterator[tuple[dict[str, Any], np.ndarray]]
 Size = tuple[int, int]  # width and height
 
 DEFAULT_LIMITS = ReadingLimits()
@@ -156,11 +155,7 @@ class SourceReader:
         return samples, damaged.reshape(span.num_frames, -1).any(axis=1)
 
     def frames(
-        self,
-        pts: np.ndarray,
-        size: Size | None = None,
-        *,
-        keyframes: bool = False,
+        self, pts: np.ndarray, size: Size | None = None, *, keyframes: bool = False
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Whole frames as RGB.
 
@@ -279,14 +274,14 @@ class SourceReader:
             yield position, rgb
         self._end(answers)
 
-    def _picture(self, answers: Answers, position: int, shape: tuple[int, ...] | None) -> np.ndarray:
+    def _picture(self, answers: Iterator[Answer], position: int, shape: tuple[int, ...] | None) -> np.ndarray:
         """The next answer, a picture of this position and shape, or of any."""
         header, rgb = next(answers, ({}, np.empty(0)))
         if header.get("position") != position or rgb.dtype != np.uint8 or (shape or rgb.shape) != rgb.shape:
             raise self._nonsense(f"picture {header.get('position')} of {rgb.dtype} {rgb.shape} for {position}")
         return rgb
 
-    def _end(self, answers: Answers) -> None:
+    def _end(self, answers: Iterator[Answer]) -> None:
         if next(answers, None):
             raise self._nonsense("one picture too many")
 
@@ -295,7 +290,7 @@ class SourceReader:
         self.close()
         return MediaError("decoder_crashed", f"{self.path.name}: the reader's process sent {found[:200]}")
 
-    def _stream(self, command: str, **arguments: Any) -> Answers:
+    def _stream(self, command: str, **arguments: Any) -> Iterator[Answer]:
         if not self._idle:  # no child yet, or one that is in the midst of an abandoned answer
             self.close()
         self._serial += 1

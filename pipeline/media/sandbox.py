@@ -46,6 +46,7 @@ DAMAGES = {
     MISSING: "not shown at all",
 }
 
+Answer = tuple[dict[str, Any], np.ndarray]  # header and array
 ANSWER = struct.Struct("<IQ")  # length of the JSON header, length of the raw array
 _ARRAY_TYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
 _MAX_HEADER_BYTES = 1 << 20
@@ -121,7 +122,7 @@ class Child:
         if self._process.stderr:
             self._process.stderr.close()
 
-    def ask(self, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def ask(self, request: dict[str, Any]) -> Iterator[Answer]:
         """The answers to a request as they come, headers and arrays; raises `MediaError` if it cannot be met."""
         self._left_s = self._limits.wall_s
         self._send(request)

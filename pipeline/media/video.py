@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
-from typing import Any
 
 import av
 import av.error
@@ -22,10 +21,9 @@ from PIL import Image
 from pipeline.media.colours import in_our_colours
 from pipeline.media.damage import Watch, overheard
 from pipeline.media.kept import BYTE_PLANES, Box, Cell, KeptFrames, Stored, as_planes, of_cell, rows_of
-from pipeline.media.sandbox import MISSING, MediaError
+from pipeline.media.sandbox import MISSING, Answer, MediaError
 from pipeline.media.source import MediaSource, decoded, origin_s, packets
 
-Answer = tuple[dict[str, Any], np.ndarray]
 TimedFrames = Iterator[tuple[int, VideoFrame]]
 Decode = Callable[[InputContainer, VideoStream], Iterator[VideoFrame]]
 

@@ -56,7 +56,7 @@ class CutFinder:
         self._blocks: list[Floats] = []  # a frame: (lag, block row, block column)
 
     def add(self, frame: NDArray[np.uint8]) -> None:
-        """The next frame, (height, width, 3) uint8 RGB; all of one size."""
+        """The next frame or its thumb, (height, width, 3) uint8 RGB; all of one size."""
         thumb = _thumb(frame)
         now = _colours(thumb), _structure(thumb)
         colour = np.zeros((NEARBY_FRAMES, 2), np.float32)
@@ -98,11 +98,18 @@ class CutFinder:
         ]
 
 
+def thumb_factor(width_px: int) -> int:
+    """By what frames of a width are shrunk; a whole factor takes a tenth of the time of another one."""
+    return max(round(width_px / THUMB_WIDTH_PX), 1)
+
+
 def _thumb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The frame shrunk by a whole factor, which takes a tenth of the time of another one."""
+    """The frame shrunk by its factor; a thumb as it is."""
     import cv2
 
-    factor = max(round(frame.shape[1] / THUMB_WIDTH_PX), 1)
+    factor = thumb_factor(frame.shape[1])
+    if factor == 1:
+        return frame
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
     whole = frame[: height * factor, : width * factor]
     if factor % 2:  # the same means in two thirds of the time

@@ -46,6 +46,7 @@ class Engine(Protocol):
     """Runs both networks on pictures within squares (picture, 4) of frames, uint8 RGB (height, width, 3)."""
 
     device: str
+    mesh: Graph  # of its second network
 
     def detect(self, frames: Frames, squares: Tensor) -> Mapping[str, Tensor]: ...
 
@@ -57,13 +58,14 @@ class OnTorch:
 
     def __init__(self, detector: Path, mesh: Path, device: str) -> None:
         self.device = device
+        self.mesh = Graph(mesh)
         self._detector = TorchNetwork(Graph(detector), device)
         custom: dict[str, Callable[[dict[str, Any]], Operator]] = {
             "Landmarks2TransformMatrix": partial(_square_of_region, device),
             "TransformTensorBilinear": lambda options: _sampled,
             "TransformLandmarks": lambda options: _placed,
         }
-        self._mesh = TorchNetwork(Graph(mesh), device, custom)
+        self._network = TorchNetwork(self.mesh, device, custom)
 
     def detect(self, frames: Frames, squares: Tensor) -> Mapping[str, Tensor]:
         with self._exact():
@@ -71,7 +73,7 @@ class OnTorch:
 
     def see(self, frames: Frames, squares: Tensor) -> Mapping[str, Tensor]:
         with self._exact():
-            return self._mesh(self._cut(frames, squares, MESH_PX, nothing_outside=False) / 255)
+            return self._network(self._cut(frames, squares, MESH_PX, nothing_outside=False) / 255)
 
     def _cut(self, frames: Frames, squares: Tensor, side_px: int, *, nothing_outside: bool) -> Tensor:
         pictures = torch.from_numpy(np.stack(frames)).to(self.device)
@@ -91,27 +93,26 @@ class OnCpu:
     def __init__(self, detector: Path, mesh: Path, at_once: int) -> None:
         from stages.faces.tflite_openvino import OpenVinoNetwork
 
-        self.device = "cpu"
+        self.device, self.mesh = "cpu", Graph(mesh)
         self._detector = TorchNetwork(Graph(detector), "cpu")
-        self._mesh = OpenVinoNetwork(mesh, at_once)
+        self._network = OpenVinoNetwork(mesh, at_once)
 
     def detect(self, frames: Frames, squares: Tensor) -> Mapping[str, Tensor]:
-        cut = _warped(frames, squares, DETECTOR_PX, nothing_outside=True)
-        found = [self._detector(torch.from_numpy(picture)[None].movedim(3, 1) / 127.5 - 1) for picture in cut]
-        return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        cut = np.stack(_warped(frames, squares, DETECTOR_PX, nothing_outside=True))
+        return self._detector(torch.from_numpy(cut).movedim(3, 1) / 127.5 - 1)
 
     def see(self, frames: Frames, squares: Tensor) -> Mapping[str, Tensor]:
-        found = self._mesh(_warped(frames, squares, MESH_PX, nothing_outside=False))
+        found = self._network(_warped(frames, squares, MESH_PX, nothing_outside=False))
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 class MeshTracker:
     """Follows the faces of many videos side by side, on an engine made from the weights ``mediapipe_face_mesh``."""
 
-    def __init__(self, engine: Engine, mesh: Path, min_detection: float, min_presence: float) -> None:
+    def __init__(self, engine: Engine, min_detection: float, min_presence: float) -> None:
         self._engine = engine
         device = self._device = engine.device
-        regions = [o.options for o in Graph(mesh).operations if o.kind == "Landmarks2TransformMatrix"]
+        regions = [o.options for o in engine.mesh.operations if o.kind == "Landmarks2TransformMatrix"]
         self._regions = [_region(options, device) for options in regions]
         cells = [((x + 0.5) / side, (y + 0.5) / side) for side, count in ((16, 2), (8, 6)) for y in range(side)
                  for x in range(side) for _ in range(count)]  # fmt: skip

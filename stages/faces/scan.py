@@ -21,7 +21,7 @@ from pipeline.clock import VideoTimes
 from pipeline.media.reader import SourceReader
 from stages.faces.boxes import Floats, areas, centres, containment, iou, sizes
 from stages.faces.crops import heads, squares
-from stages.faces.cuts import THUMB_WIDTH_PX, CutFinder
+from stages.faces.cuts import CutFinder, thumb_factor
 from stages.faces.detector import FaceDetector, Faces, ladder_face_px
 
 MIN_FACE_PX = 20  # smallest face looked for, in pixels of the reduced frame: what facenet-pytorch begins with
@@ -87,7 +87,7 @@ def scan(
     info = reader.info()
     scale = info.width / min(width_px, info.width)
     size = width, height = min(width_px, info.width), round(info.height / scale)
-    factor = max(round(width / THUMB_WIDTH_PX), 1)
+    factor = thumb_factor(width)
     pictures = reader.scan(pts, (width // factor, max(height // factor, 1)), looked_at, size, watched=watched)
     around = _Surroundings(reader.keep_only, reader.limits.kept_bytes / PIXEL_BYTES / max(len(pts), 1))
     looker = Looker(detector, scale, min_relative_size, search_every, around.see)

@@ -20,13 +20,12 @@ TYPES = {0: "<f4", 1: "<f2", 2: "<i4"}  # of tensors
 SAME = 0  # padding; 1 is none
 RELU = 1  # fused activation; 0 is none
 DEQUANTIZE, CUSTOM = 6, 32
-KINDS = {
+KINDS = {  # operators by their number in the schema: those that MediaPipe's face networks use
     0: "add", 2: "join", 3: "convolve", 4: "convolve each", 17: "pool", 18: "multiply", 19: "relu", 22: "reshape",
     34: "pad", 45: "whole", 54: "prelu",
 }  # fmt: skip
-"""Operators by their number in the schema: those that MediaPipe's face networks use."""
-STRIDES = {"convolve": (2, 1), "convolve each": (2, 1), "pool": (2, 1)}  # fields of an operator's options: down, across
-ACTIVATION = {"convolve": 3, "convolve each": 4}
+WINDOWED = ("convolve", "convolve each", "pool")
+ACTIVATION = {"convolve": 3, "convolve each": 4}  # field of an operator's options
 
 
 class _Table:
@@ -173,8 +172,8 @@ def _options(kind: str, table: _Table) -> dict[str, Any]:
         return {}
     options = table.table(4)
     found: dict[str, Any] = {}
-    if kind in STRIDES:
-        found = {"same": options.number(0, "b") == SAME, "strides": tuple(map(options.number, STRIDES[kind]))}
+    if kind in WINDOWED:
+        found = {"same": options.number(0, "b") == SAME, "strides": (options.number(2), options.number(1))}
     if kind in ACTIVATION:
         found["relu"] = options.number(ACTIVATION[kind], "b") == RELU
     if kind == "pool":

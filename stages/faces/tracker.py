@@ -37,4 +37,4 @@ def tracker_on(device: str, min_detection: float, min_presence: float, heads: in
 
     files = find_weights("mediapipe_face_mesh").paths()
     engine = OnCpu(*files, at_once=heads) if device == "cpu" else OnTorch(*files, device)
-    return MeshTracker(engine, files[1], min_detection, min_presence)
+    return MeshTracker(engine, min_detection, min_presence)

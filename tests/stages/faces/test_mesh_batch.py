@@ -50,7 +50,7 @@ def tracker(device: str, request: pytest.FixtureRequest) -> MeshTracker:
     if request.param != "torch":
         return tracker_on(device, min_detection=0.5, min_presence=0.9, heads=3)
     files = find_weights("mediapipe_face_mesh").paths()
-    return MeshTracker(OnTorch(*files, device), files[1], min_detection=0.5, min_presence=0.9)
+    return MeshTracker(OnTorch(*files, device), min_detection=0.5, min_presence=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ import stages.faces.detector, stages.faces.mesh_batch
 from pathlib import Path
 files = [*map(Path, {files})]
 engine = stages.faces.mesh_batch.OnTorch(*files, "cpu")
-tracker = stages.faces.mesh_batch.MeshTracker(engine, files[1], 0.5, 0.9)
+tracker = stages.faces.mesh_batch.MeshTracker(engine, 0.5, 0.9)
 print(tracker.follow([[np.zeros((192, 192, 3), np.uint8)]])[0].shape)
 """
     output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
