@@ -284,10 +284,11 @@ def test_a_reader_that_was_taken_over_is_not_believed(film: Path, kind: str) -> 
 
 def test_pictures_that_nobody_asked_for_are_not_taken(film: Path) -> None:
     picture = "say({'position': k, 'dtype': 'uint8', 'shape': [2, 2, 3]}, bytes(12))"
-    for numbers in ("range(10**9)", "(0, 0)", "(5,)"):
-        film.with_name("child.py").write_text(f"{CHILD}for k in {numbers}: {picture}")
+    numbers = {"range(10**9)": "one picture too many", "(0, 0)": "picture 0 .* for 1", "(5,)": "picture 5 .* for 0"}
+    for sent, found in numbers.items():
+        film.with_name("child.py").write_text(f"{CHILD}for k in {sent}: {picture}")
         with (
             SourceReader(film, ReadingLimits(wall_s=5)) as reader,
-            pytest.raises(MediaError, match="decoder_crashed: film.mp4: the reader's process sent picture"),
+            pytest.raises(MediaError, match=f"decoder_crashed: film.mp4: the reader's process sent {found}"),
         ):
             list(reader.frames(np.arange(3), size=(2, 2)))
