@@ -68,7 +68,7 @@ export function transport(player, more = {}) {
     time.textContent = `/ ${player.frames - 1} · ${(player.frame / FPS).toFixed(2)} s`;
     showMedia();
     bar.dataset.correcting = player.correcting;
-    if (player.playing) return;
+    if (player.playing || player.state === "loading") return; // films show their first frame before the one sought
     clearTimeout(link);
     const named = inQuery("frame"); // a link that is followed meanwhile names another one, and stays
     link = setTimeout(() => inQuery("frame") === named && setQuery({ frame: player.frame }), LINK_MS);

@@ -152,6 +152,24 @@ def test_a_link_that_is_followed_as_the_address_is_brought_up_to_date_is_not_los
     assert page.run(followed) == 60
 
 
+SLOW_FILMS = """{
+const {get, set} = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, 'currentTime');
+const late = function (seconds) { setTimeout(() => set.call(this, seconds), 500); };
+Object.defineProperty(HTMLMediaElement.prototype, 'currentTime', {get, set: late});
+const {replaceState} = history;
+window.named = [];
+history.replaceState = function (...place) { named.push(place[2]); replaceState.apply(history, place); };
+}"""
+
+
+def test_a_link_stays_in_the_address_while_its_frame_is_being_sought(page: Page, address: str) -> None:
+    script = page.call("Page.addScriptToEvaluateOnNewDocument", source=SLOW_FILMS)
+    show(page, address, EXACT, "&frame=77")
+    page.call("Page.removeScriptToEvaluateOnNewDocument", **script)
+    page.wait_for("named.length > 0")
+    assert page.run("named.filter((one) => !one.endsWith('&frame=77'))") == []
+
+
 def test_the_same_check_notices_a_film_that_is_a_frame_late(page: Page, address: str) -> None:
     show(page, address, SHIFTED)
     for frame in (1, 29, 30, 31, FRAMES - 1):
