@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.clock import Span
+from pipeline.media.encode import OwnVideo
 from pipeline.media.sandbox import CPU
 from schemas.clip import SIDES
 from schemas.column import LISTENER, portrait_name
@@ -16,6 +17,7 @@ from schemas.column import LISTENER, portrait_name
 if TYPE_CHECKING:
     from pipeline.media.reader import SourceReader
 
+KEPT_BYTES = 2**27  # of each of its head videos: 30 s
 HANDED_ON = 8  # clips whose reading counts together against `ReadingLimits.cpu_s`, which is for a hundred and more
 
 
@@ -118,6 +120,7 @@ class Clip:
         self._whose = ""  # stands before their names where a stage hears one person alone
         self._handed_on = readers
         self._readers = readers or Readers(decoder)
+        self._videos: dict[Path, OwnVideo] = {}
 
     @property
     def clip_id(self) -> str:
@@ -140,6 +143,16 @@ class Clip:
         if self[column] is None:
             raise ValueError(f"clip {self.clip_id} has no {column}")
         return self.root / str(self[column])
+
+    def video(self, column: str) -> OwnVideo:
+        """The video behind a media column, decoded once for the stages that this clip goes through in turn.
+
+        Where a stage takes many clips together nothing is kept: the memory of all of them would be taken at once.
+        """
+        path = self.path(column)
+        if path not in self._videos:
+            self._videos[path] = OwnVideo(path, KEPT_BYTES if self._handed_on else 0)
+        return self._videos[path]
 
     def output(self, name: str) -> Path:
         """Where to write a file of this clip, e.g. ``listener.mp4``; return this path as the media column's value."""
@@ -190,6 +203,7 @@ class Clip:
         return heard
 
     def close(self) -> None:
-        """Stop its own readers. The engine calls it when the clip's stages are done."""
+        """Stop its own readers and forget its videos. The engine calls it when the clip's stages are done."""
+        self._videos.clear()
         if self._handed_on is None:
             self._readers.close()

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.clip import Clip
 from pipeline.clock import frames_in, runs
-from pipeline.media.encode import LUMA_BLACK, read_luma
+from pipeline.media.encode import LUMA_BLACK
 from pipeline.stage import Stage, setting
 from schemas.column import FRAME_AXIS, ROLES, Column, both, per_role
 
@@ -85,7 +85,7 @@ class Blink(Stage):
             valid = clip[f"{role}_landmarks_valid"]
             points = np.where(valid[:, None, None], clip[f"{role}_landmarks"], np.nan)
             columns[f"{role}_eye_aspect_ratio"] = eye_aspect_ratio(points)
-            columns[f"{role}_blink"] = self.closed(points, eye_darkness(read_luma(clip.path(f"{role}_video")), points))
+            columns[f"{role}_blink"] = self.closed(points, eye_darkness(clip.video(f"{role}_video").luma(), points))
         return columns
 
     def closed(self, landmarks: np.ndarray, darkness: np.ndarray | None = None) -> np.ndarray:
@@ -152,7 +152,7 @@ def eye_darkness(frames: Iterable[np.ndarray], landmarks: np.ndarray) -> np.ndar
     """How much darker than the skin around it the middle of each eye is: float32 (frame, eye, row, pixel).
 
     1 is black, 0 the skin, NaN where landmarks (frame, 478, 3) are; the subject's right eye first. Frames are luma,
-    uint8 (height, width), as `read_luma` gives it. The pixels keep their place on the face: they turn, move and grow
+    uint8 (height, width), of `OwnVideo.luma`. The pixels keep their place on the face: they turn, move and grow
     with the line between the eyes' centres, and follow both irises to the side, for a glance is no lid. Up and down
     they stay: a lid that comes takes FaceMesh's iris along.
     """

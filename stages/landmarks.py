@@ -71,7 +71,7 @@ class Landmarks(Stage):
     def _follow(self, clips: list[Clip]) -> list[np.ndarray]:
         from stages.faces.stretches import follow_in_stretches
 
-        return follow_in_stretches(self._tracker, [clip.path(f"{role}_video") for clip in clips for role in ROLES])
+        return follow_in_stretches(self._tracker, [clip.video(f"{role}_video") for clip in clips for role in ROLES])
 
     def _columns(self, clip: Clip, landmarks: list[np.ndarray]) -> dict[str, Any]:
         """The columns of a clip from the points of both roles."""

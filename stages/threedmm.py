@@ -51,6 +51,7 @@ class ThreeDMM(Stage):
         "fit_diverged": "the fit of a role is not finite, or lies beyond max_error in too many frames",
     }
     version = 2  # fitted in float64: landmark_gn's coefficients no longer depend on the order of a sum
+    batches_on = ("cuda",)
     gpus = 0.25  # small networks: four copies keep a GPU busy while they decode
 
     def reads(self) -> tuple[str, ...]:
@@ -69,11 +70,8 @@ class ThreeDMM(Stage):
         files = {path.name: path for path in find_weights(*self.weights()).paths()}
         options = Options(device, self.settings.smoothness, self.settings.batch, self.settings.half)
         self._fitter = FITTERS[self.settings.fitter](files, options)
-        self._together = device != "cpu"  # on the CPU the bytes of a clip must not depend on its company
 
     def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
-        if not self._together:
-            return super().process_part(clips)
         unusable = {clip.clip_id: self._unusable(clip) for clip in clips}
         usable = [clip for clip in clips if unusable[clip.clip_id] is None]
         fits = self._fit(usable) if usable else {}

@@ -164,25 +164,56 @@ def add_sound(video: Path, sound: Path, path: Path) -> None:
         raise OSError(f"ffmpeg could not write {path}: {said}") from None
 
 
-def read_video(path: Path, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
-    """Frames of one of our own files as RGB, uint8 (height, width, 3): all, or those whose numbers are wanted.
+class OwnVideo:
+    """One of our own files, read by one stage after the other; foreign files go through `SourceReader`.
 
-    Of a range of numbers nothing is decoded before its keyframe, and nothing behind it. Foreign files go through
-    `SourceReader`.
+    The luma of what was read as RGB waits for who asks for it next, as far as it takes no more than ``kept_bytes``.
     """
-    for frame in _decoded(path, wanted):
-        yield frame.to_ndarray(format="rgb24", threads=1)  # takes as long as decoding it
+
+    def __init__(self, path: Path, kept_bytes: int = 0) -> None:
+        self.path = path
+        self._room = kept_bytes
+        self._luma: dict[int, np.ndarray] = {}
+
+    def rgb(self, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
+        """Frames as RGB, uint8 (height, width, 3): all, or those whose numbers are wanted.
+
+        Of a range of numbers nothing is decoded before its keyframe, and nothing behind it.
+        """
+        from av.video.reformatter import VideoReformatter
+
+        converter = VideoReformatter()  # of all frames: one of its own would cost each of them as much as decoding it
+        for number, frame in _decoded(self.path, wanted):
+            self._keep(number, frame)
+            yield converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+
+    def _keep(self, number: int, frame: Any) -> None:
+        if self._room >= 0 and number not in self._luma:
+            self._luma[number] = _luma(frame).copy()
+            self._room -= self._luma[number].nbytes
+            if self._room < 0:  # some of them are of no use
+                self._luma.clear()
+
+    def luma(self) -> Iterator[np.ndarray]:
+        """Brightness of all frames, uint8 (height, width): `LUMA_BLACK` is black, 235 white."""
+        if len(self._luma) == count_frames(self.path):
+            yield from (self._luma[number] for number in sorted(self._luma))
+        else:
+            yield from (_luma(frame) for _, frame in _decoded(self.path))
 
 
-def read_luma(path: Path) -> Iterator[np.ndarray]:
-    """Brightness of all frames of one of our own files, uint8 (height, width): `LUMA_BLACK` is black, 235 white."""
+def read_video(path: Path, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
+    """`OwnVideo.rgb` of a file that nobody reads again."""
+    return OwnVideo(path).rgb(wanted)
+
+
+def _luma(frame: Any) -> np.ndarray:
     from pipeline.media.kept import rows_of
 
-    for frame in _decoded(path):
-        yield rows_of(frame.planes[0])[:, : frame.width]
+    return rows_of(frame.planes[0])[:, : frame.width]
 
 
-def _decoded(path: Path, wanted: Container[int] | None = None) -> Iterator[Any]:
+def _decoded(path: Path, wanted: Container[int] | None = None) -> Iterator[tuple[int, Any]]:
     import av
 
     with av.open(str(path), **_OURS) as container:
@@ -197,7 +228,7 @@ def _decoded(path: Path, wanted: Container[int] | None = None) -> Iterator[Any]:
                 if number >= wanted.stop:
                     return
             if wanted is None or number in wanted:
-                yield frame
+                yield number, frame
 
 
 def count_frames(path: Path) -> int:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.media.encode import GOP_FRAMES, count_frames, read_video
+from pipeline.media.encode import GOP_FRAMES, OwnVideo, count_frames
 from stages.faces.mesh_batch import MeshTracker, square_around
 
 AT_ONCE = 4  # stretches of a video
@@ -29,21 +28,21 @@ JOINING_FRAMES = 8  # after which tracks of one face are the same
 class _Stretch:
     """Some frames of a video and their points."""
 
-    def __init__(self, video: Path, frames: range) -> None:
+    def __init__(self, video: OwnVideo, frames: range) -> None:
         self.video, self.frames = video, frames
         self.begin: list[NDArray[np.uint8]] = []
         self.points = np.empty((0, 0, 3), np.float32)
 
     def read(self) -> Iterator[NDArray[np.uint8]]:
-        for frame in read_video(self.video, self.frames):
+        for frame in self.video.rgb(self.frames):
             if self.frames.start and len(self.begin) < JOINING_FRAMES:
                 self.begin.append(frame)
             yield frame
 
 
-def follow_in_stretches(tracker: MeshTracker, videos: Sequence[Path]) -> list[NDArray[np.float32]]:
-    """Points of all frames of each of our own videos, float32 (frame, 478, 3) in px, NaN where there is no face."""
-    of_videos = [[_Stretch(video, frames) for frames in stretches(count_frames(video))] for video in videos]
+def follow_in_stretches(tracker: MeshTracker, videos: Sequence[OwnVideo]) -> list[NDArray[np.float32]]:
+    """Points of all frames of every video, float32 (frame, 478, 3) in px, NaN where there is no face."""
+    of_videos = [[_Stretch(video, frames) for frames in stretches(count_frames(video.path))] for video in videos]
     everything = [stretch for of_video in of_videos for stretch in of_video]
     for stretch, points in zip(everything, tracker.follow([one.read() for one in everything]), strict=True):
         stretch.points = points
@@ -92,6 +91,6 @@ def _whole(tracker: MeshTracker, of_video: Sequence[_Stretch], strangers: set[_S
         if stretch in strangers:
             rest = range(stretch.frames.start, of_video[-1].frames.stop)
             square = square_around(torch.from_numpy(found[-1][-1:]))
-            return np.concatenate([*found, *tracker.follow([read_video(stretch.video, rest)], square)])
+            return np.concatenate([*found, *tracker.follow([stretch.video.rgb(rest)], square)])
         found.append(stretch.points)
     return np.concatenate(found)

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.clip import Clip
 from pipeline.clock import FPS, Span
-from pipeline.media.encode import LUMA_BLACK, VideoWriter, read_luma, read_video
+from pipeline.media.encode import LUMA_BLACK, OwnVideo, VideoWriter, read_video
 from schemas.column import ROLES
 from stages import blink
 from stages.blink import IRISES, LEFT_EYE, RIGHT_EYE, SKULL, Blink, eye_aspect_ratio, eye_darkness, runs, uncovered
@@ -168,7 +168,7 @@ def drawn(opening: np.ndarray, rim: bool = False, shift_px: float = 0) -> list[n
 
 
 def luma(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Pictures in RGB as `read_luma` gives them: BT.601, limited range."""
+    """Pictures in RGB as `OwnVideo.luma` gives them: BT.601, limited range."""
     to_grey = np.array([0.299, 0.587, 0.114], np.float32) * (219 / 255)
     return [np.rint(LUMA_BLACK + rgb.astype(np.float32) @ to_grey).astype(np.uint8) for rgb in frames]
 
@@ -210,7 +210,7 @@ def test_luma_as_it_is_stored_tells_the_same_of_eyes_as_their_colours(tmp_path: 
             writer.write(frame)
     weak = blinking(truth, share=0.8)
     points = seen(weak, weak)
-    colours, stored = (eye_darkness(frames, points) for frames in (luma(read_video(path)), read_luma(path)))
+    colours, stored = (eye_darkness(frames, points) for frames in (luma(read_video(path)), OwnVideo(path).luma()))
     np.testing.assert_allclose(stored, colours, atol=0.03)
     assert runs(Blink().closed(points, stored)) == runs(Blink().closed(points, colours)) == truth
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 
 import av
@@ -12,12 +13,13 @@ import pytest
 import soundfile
 
 from pipeline.clock import SAMPLE_RATE_HZ
+from pipeline.media import encode
 from pipeline.media.encode import (
     GOP_FRAMES,
     LUMA_BLACK,
+    OwnVideo,
     VideoWriter,
     count_frames,
-    read_luma,
     read_video,
     read_wav,
     write_wav,
@@ -70,9 +72,23 @@ def test_luma_is_the_grey_of_the_frames_in_limited_range(tmp_path: Path) -> None
     with VideoWriter(path, (62, 46), preset="ultrafast") as writer:  # rows are padded in memory
         for number in range(90):
             writer.write(np.full((46, 62, 3), 2 * number, np.uint8))
-    luma, colours = np.stack(list(read_luma(path))), np.stack(list(read_video(path)))
+    luma, colours = np.stack(list(OwnVideo(path).luma())), np.stack(list(read_video(path)))
     assert luma.shape == (90, 46, 62)
     np.testing.assert_allclose((luma.astype(float) - LUMA_BLACK) * 255 / 219, colours[..., 0], atol=1)
+
+
+@pytest.mark.parametrize(("room", "decodings"), [(70 * SIZE**2, 2), (69 * SIZE**2, 3), (0, 3)])
+def test_luma_waits_for_its_reader_where_all_of_it_finds_room(
+    film: Path, room: int, decodings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, decoded = [], encode._decoded
+    monkeypatch.setattr(encode, "_decoded", lambda path, wanted=None: opened.append(path) or decoded(path, wanted))
+    video = OwnVideo(film, room)
+    stretches = range(0, 33), range(30, 70)  # some frames twice, and two readers side by side
+    assert sum(1 for _ in zip_longest(*map(video.rgb, stretches))) == 40
+    found = list(video.luma())
+    assert len(opened) == decodings
+    np.testing.assert_array_equal(found, list(OwnVideo(film).luma()))
 
 
 @pytest.mark.parametrize("fps", [30, 25])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from pipeline.media.encode import GOP_FRAMES, VideoWriter, read_video
+from pipeline.media.encode import GOP_FRAMES, OwnVideo, VideoWriter, read_video
 from stages.faces.mesh_batch import MeshTracker
 from stages.faces.stretches import AT_ONCE, follow_in_stretches, stretches
 from stages.faces.tracker import tracker_on
@@ -57,7 +57,8 @@ def test_a_face_that_moves_goes_and_comes_has_the_points_of_one_track(tmp_path: 
     gone = [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * 12
     video = written(tmp_path / "a.mp4", [*there[:55], *gone, *there[55:]])  # at the keyframe 60 nobody is there
     still = written(tmp_path / "b.mp4", there[:1])
-    (moving, one), alone = follow_in_stretches(tracker, [video, still]), tracker.follow([read_video(video)])[0]
+    moving, one = follow_in_stretches(tracker, [OwnVideo(video), OwnVideo(still)])
+    (alone,) = tracker.follow([read_video(video)])
     assert len(stretches(len(moving))) == AT_ONCE and one.shape == (1, 478, 3)
     np.testing.assert_array_equal(np.isnan(moving), np.isnan(alone))
     assert np.isfinite(moving[:, 0, 0]).sum() == 130
@@ -72,6 +73,6 @@ def test_a_track_keeps_its_face_where_a_surer_one_comes(tmp_path: Path, tracker:
     video = written(tmp_path / "two.mp4", both)
     begin = list(read_video(video, range(60, 61)))
     assert tracker.detect(begin)[0, 0] > 200  # alone, the stretch that begins here would follow the other one
-    (points,), alone = follow_in_stretches(tracker, [video]), tracker.follow([read_video(video)])[0]
+    (points,), alone = follow_in_stretches(tracker, [OwnVideo(video)]), tracker.follow([read_video(video)])[0]
     assert (alone[:, :468, 0].mean(axis=1) < 180).all()
     np.testing.assert_allclose(points[..., :2].mean(axis=1), alone[..., :2].mean(axis=1), atol=0.5)
