@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import wave
 from collections.abc import Container, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -194,9 +195,13 @@ class OwnVideo:
             if self._room < 0:  # some of them are of no use
                 self._luma.clear()
 
+    @cached_property
+    def num_frames(self) -> int:
+        return count_frames(self.path)
+
     def luma(self) -> Iterator[np.ndarray]:
         """Brightness of all frames, uint8 (height, width): `LUMA_BLACK` is black, 235 white."""
-        if len(self._luma) == count_frames(self.path):
+        if len(self._luma) == self.num_frames:
             yield from (self._luma[number] for number in sorted(self._luma))
         else:
             yield from (_luma(frame) for _, frame in _decoded(self.path))

@@ -7,8 +7,10 @@ here meanwhile, so that it need not be decoded again.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -54,21 +56,51 @@ class Stored(NamedTuple):
         return x1 / stretch, y1, x2 / stretch, y2
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A frame in byte planes from which crops are cut, or what was kept of it."""
+
+    stored: Stored
+    format: str
+    colours: tuple[int, int]  # colorspace and range, of libav
+    cell: Callable[[Cell], list[np.ndarray]]  # the pixels of a cell in each of the three planes
+    planar: Callable[[], VideoFrame]  # all of it, until another one is asked for; what was not kept is anything
+
+    @staticmethod
+    def of(frame: VideoFrame, stored: Stored) -> Picture:
+        planar = as_planes(frame)
+        colours = planar.colorspace, planar.color_range
+        return Picture(stored, planar.format.name, colours, partial(of_cell, planar), lambda: planar)
+
+
 class _Parts(NamedTuple):
     """What is kept of one frame."""
 
     stored: Stored
     cells: list[Cell]  # of the first plane, from even corners on
     pixels: list[list[np.ndarray]]  # of every cell the rows of each plane
-    colours: tuple[int, int]  # colorspace and range, of libav
+    colours: tuple[int, int]
     format: str
 
     def hold(self, upright: Box, size: int) -> bool:
         """Whether all that a crop of a box to ``size`` reads is here."""
         x1, y1, x2, y2 = self.stored.box(upright)
         reach = 2 * (math.ceil(max((x2 - x1) / size, (y2 - y1) / size, 1)) + 1)  # of the filter, also in half planes
-        left, top, right, bottom = _cell((x1 - reach, y1 - reach, x2 + reach, y2 + reach), self.stored)
-        return any(cell[0] <= left and cell[1] <= top and right <= cell[2] and bottom <= cell[3] for cell in self.cells)
+        return self._around(_cell((x1 - reach, y1 - reach, x2 + reach, y2 + reach), self.stored)) is not None
+
+    def cell(self, wanted: Cell) -> list[np.ndarray]:
+        """The pixels of a cell that `hold` says is here."""
+        place = self._around(wanted)
+        assert place is not None
+        left, top, _, _ = self.cells[place]
+        x1, y1, x2, y2 = wanted
+        return _cut(self.pixels[place], (x1 - left, y1 - top, x2 - left, y2 - top))
+
+    def _around(self, wanted: Cell) -> int | None:
+        """Which of the cells holds all of another one."""
+        x1, y1, x2, y2 = wanted
+        is_around = (cell[0] <= x1 and cell[1] <= y1 and x2 <= cell[2] and y2 <= cell[3] for cell in self.cells)
+        return next((place for place, here in enumerate(is_around) if here), None)
 
 
 class KeptFrames:
@@ -85,6 +117,7 @@ class KeptFrames:
         self._parts: dict[int, _Parts] = {}
         self._whole_bytes = self._parts_bytes = 0
         self._canvas: VideoFrame | None = None
+        self._painted: _Parts | None = None  # what is on it
 
     def add(self, time: int, frame: VideoFrame, pixel_aspect: Fraction) -> None:
         """The next frame, if there is room for it."""
@@ -114,20 +147,24 @@ class KeptFrames:
         parts = self._parts.get(time)
         return time in self._whole or (parts is not None and all(parts.hold(box, size) for box in boxes))
 
-    def picture(self, time: int) -> tuple[VideoFrame, Stored]:
-        """A frame in byte planes, whose pixels are true where `hold` says so; until another one is asked for."""
+    def picture(self, time: int) -> Picture:
+        """A frame whose pixels are true where `hold` says so."""
         if time in self._whole:
-            frame, stored = self._whole[time]
-            return as_planes(frame), stored
+            return Picture.of(*self._whole[time])
         parts = self._parts[time]
-        canvas, stored = self._canvas, parts.stored
-        if canvas is None or (canvas.width, canvas.height, canvas.format.name) != (*stored[:2], parts.format):
-            canvas = self._canvas = VideoFrame(stored.width, stored.height, parts.format)
-        canvas.colorspace, canvas.color_range = parts.colours
-        for cell, pixels in zip(parts.cells, parts.pixels, strict=True):
-            for place, part in zip(of_cell(canvas, cell), pixels, strict=True):
-                place[:] = part
-        return canvas, stored
+        return Picture(parts.stored, parts.format, parts.colours, parts.cell, partial(self._paint, parts))
+
+    def _paint(self, parts: _Parts) -> VideoFrame:
+        """Parts at their places in a frame."""
+        canvas, (width, height, *_) = self._canvas, parts.stored
+        if canvas is None or (canvas.width, canvas.height, canvas.format.name) != (width, height, parts.format):
+            canvas = self._canvas = VideoFrame(width, height, parts.format)
+        if self._painted is not parts:
+            for cell, pixels in zip(parts.cells, parts.pixels, strict=True):
+                for place, part in zip(of_cell(canvas, cell), pixels, strict=True):
+                    place[:] = part
+            self._painted = parts
+        return canvas
 
     def drop(self, time: int) -> None:
         """Forget a frame; the room stays taken."""
@@ -155,7 +192,12 @@ def _cell(box: Box, stored: Stored) -> Cell:
 
 def of_cell(planar: VideoFrame, cell: Cell) -> list[np.ndarray]:
     """The pixels of a cell in each of the three planes, in the frame's own memory."""
+    return _cut([rows_of(plane) for plane in planar.planes], cell)
+
+
+def _cut(planes: Sequence[np.ndarray], cell: Cell) -> list[np.ndarray]:
+    """The pixels of a cell with even corners in the rows of each of the three planes."""
     x1, y1, x2, y2 = cell
-    luma, *chroma = (rows_of(plane) for plane in planar.planes)
+    luma, *chroma = planes
     halves = slice(y1 // 2, (y2 + 1) // 2), slice(x1 // 2, (x2 + 1) // 2)
     return [luma[y1:y2, x1:x2], *(plane[halves] for plane in chroma)]

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.media.colours import in_our_colours
 from pipeline.media.damage import Watch, overheard
-from pipeline.media.kept import BYTE_PLANES, Box, Cell, KeptFrames, Stored, as_planes, of_cell, rows_of
+from pipeline.media.kept import BYTE_PLANES, Box, Cell, KeptFrames, Picture, Stored, of_cell, rows_of
 from pipeline.media.sandbox import MISSING, Answer, MediaError
 from pipeline.media.source import MediaSource, decoded, origin_s, packets
 
@@ -33,6 +33,7 @@ _TAIL_S = 2  # how far behind a span to decode for one
 _HIDDEN_FRAMES = ("vp8",)  # codecs whose packets may hold a frame that is never shown
 _HDR_CURVES = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same with and without vector instructions
+_EXACT_MEANS, _EXACT_TRIANGLE = Interpolation.AREA | _EXACT, Interpolation.BILINEAR | _EXACT
 _NOTHING = np.empty(0, np.uint8)
 _AS_PIXELS: dict[str, Callable[[VideoFrame], np.ndarray]] = {
     "yuv420p": in_our_colours,
@@ -153,11 +154,11 @@ def read_crops(source: MediaSource, pts: list[int], boxes: list[list[Box]], size
     croppers = [_Cropper(size) for _ in boxes[0]] if boxes else []
     for position, time in enumerate(pts):
         if is_kept[position]:
-            planar, stored = kept.picture(time)
+            picture = kept.picture(time)
         else:
             _, frame = next(decoded_again)
-            planar, stored = as_planes(frame), Stored.of(frame, source.pixel_aspect)
-        crops = (cropper.crop(planar, stored, box) for cropper, box in zip(croppers, boxes[position], strict=True))
+            picture = Picture.of(frame, Stored.of(frame, source.pixel_aspect))
+        crops = (cropper.crop(picture, box) for cropper, box in zip(croppers, boxes[position], strict=True))
         yield {"position": position}, np.stack([_AS_PIXELS[pixels](crop) for crop in crops])
         if time not in pts[position + 1 : position + 2]:
             kept.drop(time)
@@ -351,7 +352,7 @@ class _Whole:
             width, height = size[::-1] if turns % 2 else size
             how = Interpolation.AREA
             if frame.format.name in BYTE_PLANES:  # in two thirds of the time of shrinking and converting in one step
-                how |= _EXACT
+                how = _EXACT_MEANS
                 frame = self._shrinker.reformat(frame, width, height, frame.format.name, interpolation=how, threads=1)
             rgb = self._converter.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
@@ -369,31 +370,30 @@ class _Cropper:
         self._size = size
         self._scaler = VideoReformatter()  # knows its filters as long as the box keeps its size
 
-    def crop(self, planar: VideoFrame, stored: Stored, upright: Box) -> VideoFrame:
+    def crop(self, picture: Picture, upright: Box) -> VideoFrame:
         """The crop of a box of the upright picture."""
-        size, turns = self._size, stored.turns
+        size, stored = self._size, picture.stored
         box = x1, y1, x2, y2 = stored.box(upright)
-        inside = min(x1, y1) >= 0 and x2 <= planar.width and y2 <= planar.height
+        inside = min(x1, y1) >= 0 and x2 <= stored.width and y2 <= stored.height
         if inside and all(edge % 2 == 0 for edge in box):
-            crop = self._scaled(planar, (int(x1), int(y1), int(x2), int(y2)))
-            parts = of_cell(crop, (0, 0, size, size)) if turns else []
+            crop = self._scaled(picture, (int(x1), int(y1), int(x2), int(y2)))
+            parts = of_cell(crop, (0, 0, size, size)) if stored.turns else []
         else:
             halves = (x1 / 2, y1 / 2, x2 / 2, y2 / 2)
-            luma = _resampled(planar.planes[0], box, size)
-            parts = [luma, *(_resampled(plane, halves, size // 2) for plane in planar.planes[1:])]
+            luma, *chroma = picture.planar().planes
+            parts = [_resampled(luma, box, size), *(_resampled(plane, halves, size // 2) for plane in chroma)]
         if parts:
-            packed = np.concatenate([np.rot90(part, turns).ravel() for part in parts])
-            crop = VideoFrame.from_ndarray(packed.reshape(-1, size), format=planar.format.name)  # (1.5 size, size)
-        crop.colorspace, crop.color_range = planar.colorspace, planar.color_range
+            packed = np.concatenate([np.rot90(part, stored.turns).ravel() for part in parts])
+            crop = VideoFrame.from_ndarray(packed.reshape(-1, size), format=picture.format)  # (1.5 size, size)
+        crop.colorspace, crop.color_range = picture.colours
         return crop
 
-    def _scaled(self, planar: VideoFrame, cell: Cell) -> VideoFrame:
+    def _scaled(self, picture: Picture, cell: Cell) -> VideoFrame:
         x1, y1, x2, y2 = cell
-        cut = VideoFrame(x2 - x1, y2 - y1, planar.format.name)
-        for place, part in zip(of_cell(cut, (0, 0, cut.width, cut.height)), of_cell(planar, cell), strict=True):
+        cut = VideoFrame(x2 - x1, y2 - y1, picture.format)
+        for place, part in zip(of_cell(cut, (0, 0, cut.width, cut.height)), picture.cell(cell), strict=True):
             place[:] = part
-        how = Interpolation.BILINEAR | _EXACT
-        return self._scaler.reformat(cut, self._size, self._size, interpolation=how, threads=1)
+        return self._scaler.reformat(cut, self._size, self._size, interpolation=_EXACT_TRIANGLE, threads=1)
 
 
 def _resampled(plane: VideoPlane, box: Box, size: int) -> np.ndarray:

@@ -61,9 +61,10 @@ class CutFinder:
         now = _colours(thumb), _structure(thumb)
         colour = np.zeros((NEARBY_FRAMES, 2), np.float32)
         blocks = np.zeros((NEARBY_FRAMES, thumb.shape[0] // BLOCK_PX, thumb.shape[1] // BLOCK_PX), np.float32)
-        for lag, before in enumerate(self._recent):
-            colour[lag] = _colour_steps(now[0], before[0])
-            blocks[lag] = _block_differences(now[1], before[1])
+        if self._recent:
+            colour[: len(self._recent)] = _colour_steps(now[0], np.stack([before for before, _ in self._recent]))
+        for lag, (_, before) in enumerate(self._recent):
+            blocks[lag] = _block_differences(now[1], before)
         self._colour.append(colour)
         self._blocks.append(blocks)
         self._recent.appendleft(now)
@@ -132,7 +133,7 @@ def _colours(thumb: NDArray[np.uint8]) -> Floats:
 
 
 def _colour_steps(now: Floats, before: Floats) -> Floats:
-    """Grey levels by which the colours of each half (half,) differ."""
+    """Grey levels by which the colours of each half (..., half) differ."""
     return np.asarray(np.abs(now - before).sum(axis=-1).mean(axis=-1) * (256 / COLOUR_BINS))
 
 

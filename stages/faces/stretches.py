@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.media.encode import GOP_FRAMES, OwnVideo, count_frames
+from pipeline.media.encode import GOP_FRAMES, OwnVideo
 from stages.faces.mesh_batch import MeshTracker, square_around
 
 AT_ONCE = 4  # stretches of a video
@@ -42,7 +42,7 @@ class _Stretch:
 
 def follow_in_stretches(tracker: MeshTracker, videos: Sequence[OwnVideo]) -> list[NDArray[np.float32]]:
     """Points of all frames of every video, float32 (frame, 478, 3) in px, NaN where there is no face."""
-    of_videos = [[_Stretch(video, frames) for frames in stretches(count_frames(video.path))] for video in videos]
+    of_videos = [[_Stretch(video, frames) for frames in stretches(video.num_frames)] for video in videos]
     everything = [stretch for of_video in of_videos for stretch in of_video]
     for stretch, points in zip(everything, tracker.follow([one.read() for one in everything]), strict=True):
         stretch.points = points

@@ -337,7 +337,7 @@ def test_what_was_kept_gives_the_crops_of_what_is_decoded_anew(kind: str, reader
     elif kind == "odd sides":
         odd = {"vcodec": "ffv1", "pix_fmt": "yuv420p", "vf": "crop=191:107:0:0:exact=1"}
         path = make_source(tmp_path / "odd", Recipe(".mkv", odd, num_frames=30))
-    inside = np.array([[20.5, 30.25, 60.5, 70.25], [80, 10, 95, 25], [70, 60, 500, 490]])
+    inside = np.array([[20.5, 30.25, 60.5, 70.25], [24, 30, 64, 70], [80, 10, 95, 25], [70, 60, 500, 490]])
     anew, none_kept = cropped_after_keeping(path, None, 0, inside)
     assert none_kept == 0
     all_of_them, some = range(len(anew), len(anew) + 1), range(1, 20)
