@@ -70,8 +70,11 @@ class ThreeDMM(Stage):
         files = {path.name: path for path in find_weights(*self.weights()).paths()}
         options = Options(device, self.settings.smoothness, self.settings.batch, self.settings.half)
         self._fitter = FITTERS[self.settings.fitter](files, options)
+        self._together = device != "cpu"  # on the CPU the bytes of a clip must not depend on its company
 
     def process_part(self, clips: list[Clip]) -> list[dict[str, Any] | Exception]:
+        if not self._together:
+            return super().process_part(clips)
         unusable = {clip.clip_id: self._unusable(clip) for clip in clips}
         usable = [clip for clip in clips if unusable[clip.clip_id] is None]
         fits = self._fit(usable) if usable else {}
