@@ -122,12 +122,16 @@ class Build:
         self.store.clear_scratch()
         report = RunReport(self.manifest, self.pipeline, before)
         with self._announced(before) as start:
-            if before.todo:
-                before.ledger.clear()  # the one after the run will be written
+            while report.after.todo:
+                left = report.after
+                left.ledger.clear()  # the one after the run will be written
                 with shown(RunCounts(self.store, start)):
-                    for done in runner(self.job, self.pipeline, before.todo):
+                    for done in runner(self.job, self.pipeline, left.todo):
                         report.add(done)
                 report.after = survey(self.store, self.pipeline, before.parts, before.absent)
+                if report.after.todo and report.after.waiting.total() >= left.waiting.total():
+                    lost = report.after.todo[0].name
+                    raise RuntimeError(f"{self.store.root}: {lost} was computed, and rows are missing; run it again")
             self._publish(report, report.after)
             self.store.seal()
             self.store.clear_scratch()

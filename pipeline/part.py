@@ -10,7 +10,7 @@ import ctypes
 import gc
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -69,15 +69,23 @@ class PartWorker:
     """Holds the stages of one group, set up on first use, and runs them over parts.
 
     A stage that exceeds the job's limits takes this whole process down. Whoever started it starts another, which finds
-    in the diary of the part what happened.
+    in the diary of the part what happened, and ``host`` it was on; ``lost_hosts`` names those that went with all that
+    they were at.
     """
 
-    def __init__(self, job: Job, stages: Sequence[str], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        job: Job,
+        stages: Sequence[str],
+        device: str = "cpu",
+        host: str = "",
+        lost_hosts: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self.pipeline = Pipeline(job.codes, job.settings, job.portraits, job.gpu)
         self.store = Store(job.root, journal=True)
         self.job = job
         self.names = tuple(stages)
-        self.device = device
+        self.device, self.host, self.lost_hosts = device, host, lost_hosts
         self.decoder = job.gpu.decoder if device != "cpu" else CPU
         self.cpus = max(stage.cpus() for stage in self.pipeline.stages if stage.name in self.names)
         self.watchdog = Watchdog(job.limits.memory_bytes)
@@ -85,13 +93,19 @@ class PartWorker:
         self.readers = Readers(self.decoder)  # of the latest clip's source
 
     def run(self, part: Part) -> list[Done]:
-        """Compute what is missing of this part. Files appear after each run of stages, and now and then within it."""
-        work = _PartWork(self, part)
-        stages = [stage for stage in self.pipeline.stages if stage.name in self.names]
-        for batched, run in groupby(stages, key=self.batches):
-            for segment in ([stage] for stage in run) if batched else [list(run)]:
-                work.compute(segment)
-                work.write(segment)
+        """Compute what is missing of this part. Files appear after each run of stages, and now and then within it.
+
+        Raises
+        ------
+        Superseded : before anything of the next clip is written, when another worker was given the part meanwhile.
+        """
+        with self.store.taking(part.name):
+            work = _PartWork(self, part)
+            stages = [stage for stage in self.pipeline.stages if stage.name in self.names]
+            for batched, run in groupby(stages, key=self.batches):
+                for segment in ([stage] for stage in run) if batched else [list(run)]:
+                    work.compute(segment)
+                    work.write(segment)
         self.store.release_media(task.row.clip_id for task in part.clips)
         return work.done
 
@@ -169,8 +183,8 @@ class _PartWork:
     def __init__(self, worker: PartWorker, part: Part) -> None:
         self.worker, self.part = worker, part
         self.pipeline, self.store = worker.pipeline, worker.store
-        self.attempts = attempts_of(self.store, part.name, worker.job.run_id)
-        self.deaths = self.attempts.deaths()
+        self.attempts = attempts_of(self.store, part.name, worker.job.run_id, worker.host)
+        self.deaths = self.attempts.deaths(worker.lost_hosts)
         self.fingerprints = {task.row.clip_id: self.pipeline.fingerprints(task) for task in part.clips}
         self.outdated: dict[str, set[str]] = {}  # clips of a stage's rows with another fingerprint
         self.outcomes = {stage.name: self._stored(stage.name) for stage in self.pipeline.stages}
@@ -237,7 +251,7 @@ class _PartWork:
         return clip
 
     def _open(self, task: ClipTask, readers: Readers | None = None) -> Clip:
-        scratch = self.store.scratch / self.worker.job.run_id / task.row.clip_id
+        scratch = self.store.scratch / f"{self.worker.job.run_id}-{self.store.writer}" / task.row.clip_id
         place = (self.store.local, scratch)
         return Clip(task.row.columns(), task.row.span, task.source, *place, task.sounds, self.worker.decoder, readers)
 
@@ -270,6 +284,7 @@ class _PartWork:
         started = time.perf_counter()
         with self._watched(abouts, sum(limits.seconds(clip.num_frames) for clip in clips)):
             answers = ask(stage, clips)
+        self.store.require_held(self.part.name)
         seconds = (time.perf_counter() - started) / len(clips)
         for clip, about, answer in zip(clips, abouts, answers, strict=True):
             row = self._record(stage, clip, answer, seconds)
@@ -328,6 +343,7 @@ class _PartWork:
 
     def write(self, segment: Sequence[Stage]) -> None:
         """Write the column file of every stage that has new rows, or old ones that nobody wants any more."""
+        self.store.require_held(self.part.name)
         for stage in segment:
             rows = self.outcomes[stage.name]
             unreached = [clip_id for clip_id in rows if self._stops_before(stage, clip_id)]

@@ -14,6 +14,7 @@ import math
 import os
 import pickle
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.dataset.claim import Superseded
 from pipeline.part import Done, Job, PartWorker, hold_memory
 from pipeline.plan import Group, Part, Pipeline
 from pipeline.pools import Node, PoolSize, pool_sizes
@@ -108,6 +110,12 @@ def _nodes() -> list[Node]:
     return [Node(offer.get("CPU", 0.0), offer.get("GPU", 0.0)) for offer in offers]
 
 
+def _lost_nodes() -> list[str]:
+    import ray
+
+    return [str(node["NodeID"]) for node in ray.nodes() if not node["Alive"]]
+
+
 def _ask_for_nodes(groups: Sequence[Group]) -> None:
     from ray.autoscaler.sdk import request_resources
 
@@ -178,8 +186,11 @@ class _Operator:
     """A group of stages in one Ray actor."""
 
     def __init__(self, job: Job, group: Group) -> None:
+        import ray
+
         hold_memory()
-        self.worker = PartWorker(job, group.stages, "cuda" if group.gpus else "cpu")
+        host = ray.get_runtime_context().get_node_id()
+        self.worker = PartWorker(job, group.stages, "cuda" if group.gpus else "cpu", host, _lost_nodes)
         self.metrics = _Metrics()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +198,9 @@ class _Operator:
             return row
         try:
             done = self.worker.run(pickle.loads(row["part"]))
+        except Superseded:  # our end was told to Ray already, or will be; it has given the part to another
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise
         except (OSError, UserError) as error:
             if not (isinstance(error, UserError) or is_machine_trouble(error)):
                 raise

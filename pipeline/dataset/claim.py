@@ -32,16 +32,22 @@ class Claim:
     lost_s: float
 
 
+class Superseded(Exception):
+    """Another worker was given the part of this one, which was taken for dead; it has no more to do with it."""
+
+
 class Watch:
     """What one process knows of a claim.
 
     ``renewed_s`` asks when the claim was renewed (0: it is gone), ``server_s`` what time it is, both by the server's
-    clock: those of the hosts may differ. `lost` is set by the build itself where it cannot renew.
+    clock: those of the hosts may differ. `lost` is set by the build itself where it cannot renew. `require_part` is
+    called before a write is tried again, which may be minutes later: it raises `Superseded` where another has the part.
     """
 
     def __init__(self, claim: Claim, renewed_s: Callable[[], float], server_s: Callable[[], float]) -> None:
         self.claim = claim
         self.lost = False
+        self.require_part: Callable[[], None] | None = None
         self._renewed_s, self._server_s = renewed_s, server_s
         self._ahead_s = math.nan  # what the server's clock shows beyond ours
         self._sure_until = -math.inf

@@ -170,14 +170,17 @@ class ObjectPath:
             return request()
         watch, end = self.watch(), now_s() + PATIENCE_S
         trouble: object = "the claim of this build is not renewed"
+        tried = False
         while now_s() < end:
             try:
                 if not (writes or watch.lost) or watch.is_fresh():
+                    if writes and tried and watch.require_part:
+                        watch.require_part()
                     return request()
             except FileNotFoundError:
                 raise
             except OSError as error:
-                trouble = error
+                trouble, tried = error, True
             time.sleep(min(PAUSE_S, self.claim.lost_s / 12))
         again = "what is finished is kept: run the same command again when it answers"
         raise UserError(f"{self}: no answer of the object storage for {PATIENCE_S:g} s: {trouble}; {again}")

@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from pipeline.dataset.checksums import (
     told,
     write_list,
 )
+from pipeline.dataset.claim import Superseded
 from pipeline.dataset.storage import Location, ObjectPath, arrow_source, lies_in
 from schemas.column import Column
 from schemas.errors import UserError
@@ -64,7 +66,7 @@ class Store:
     def __init__(self, root: Location, *, journal: bool = False) -> None:
         self.root = root
         self.journal = journal
-        self._writer = uuid.uuid4().hex[:8]
+        self.writer = uuid.uuid4().hex[:8]  # who this is, among the processes that write
         self._notes: dict[str, Checksum] = {}  # of files written by this process that stand in no journal yet
         self.local = root if isinstance(root, Path) else _folder_of_process(root)
         self.scratch = self.local / ".tmp"
@@ -135,7 +137,7 @@ class Store:
         self._notes[name] = Checksum.of(temporary)
         if self.journal and (own := journal_of(name)):
             if isinstance(self.root, ObjectPath):  # a host that was cut off may be at a part that another has now
-                own += f"-{self._writer}"
+                own += f"-{self.writer}"
             journal = self.ledger / "written" / f"{own}.jsonl"
             self._refuse_links(journal.parent)
             append_text(journal, "".join(checksum.line(name) for name, checksum in self._notes.items()))
@@ -207,6 +209,40 @@ class Store:
         if isinstance(self.root, ObjectPath):
             for clip_id in clip_ids:
                 shutil.rmtree(self.local / "media" / clip_id, ignore_errors=True)
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def taking(self, part: str) -> Iterator[None]:
+        """Be the one that writes a part; whoever was at it may live on, on a host that was cut off."""
+        holder = self._holder(part)
+        if isinstance(holder, Path):
+            self._refuse_links(holder.parent)
+            holder.parent.mkdir(parents=True, exist_ok=True)
+        holder.write_bytes(self.writer.encode())
+        watch = self.root.watch() if isinstance(self.root, ObjectPath) and self.root.claim else None
+        if watch:
+            watch.require_part = partial(self.require_held, part)
+        try:
+            yield
+        finally:
+            if watch:
+                watch.require_part = None
+
+    def require_held(self, part: str) -> None:
+        """`Superseded` if somebody has taken a part since we did, or the build that gave it to us has ended.
+
+        With our view of the part we would undo the other's work.
+        """
+        try:
+            holder = self._holder(part).read_bytes().decode(errors="replace")
+        except FileNotFoundError:
+            holder = ""
+        if holder != self.writer:
+            raise Superseded(f"{part}: another worker was given this part")
+
+    def _holder(self, part: str) -> Location:
+        return self.ledger / "written" / f"{part}.holder"
 
     # -- columns ---------------------------------------------------------------------------------------------------
 

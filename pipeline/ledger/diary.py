@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ DIARY_KEYS = {"event", "run", "stage", "clip", "print"}
 class Deaths:
     """Attempts of a stage at a clip that took the worker process down, by themselves or by a kill from outside."""
 
-    now: int = 0  # in this run
-    ever: int = 0  # in all runs since the clip was last set free by ``jobs.retry``
+    now: int = 0  # in this run, and not because its host was lost
+    ever: int = 0  # in all runs and whatever the cause, since the clip was last set free by ``jobs.retry``
     outcome: str = CRASHED  # what the last one was: crashed, timed out or out of memory
 
 
@@ -35,6 +35,7 @@ class Attempts:
 
     path: Location
     run_id: str
+    host: str = ""  # where it is written, as Ray knows it
 
     def about(self, stage: str, clip_id: str, fingerprint: str) -> dict[str, Any]:
         """What every line says; a clip id of "" stands for the stage's setup."""
@@ -45,7 +46,7 @@ class Attempts:
         self.append([{**about, "event": GIVEN_UP, "outcome": outcome}])
 
     def start(self, about: Mapping[str, Any]) -> None:
-        self.append([{**about, "event": "start"}])
+        self.append([{**about, "event": "start", "host": self.host}])
 
     def end(self, about: Mapping[str, Any], outcome: str, seconds: float, frames: Sequence[int] = ()) -> None:
         """An attempt is over; ``frames`` are those that a reject is about."""
@@ -62,23 +63,32 @@ class Attempts:
         """Forget how often these clips took their worker down, with whatever settings."""
         self.append([{**self.about(stage, clip_id, ""), "event": SET_FREE} for clip_id in clip_ids])
 
-    def deaths(self) -> dict[tuple[str, str, str], Deaths]:
-        """(stage, clip id, beginning of the fingerprint) -> attempts that were started and never ended."""
-        open_ones: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    def deaths(self, lost_hosts: Callable[[], Collection[str]] = tuple) -> dict[tuple[str, str, str], Deaths]:
+        """(stage, clip id, beginning of the fingerprint) -> attempts that were started and never ended.
+
+        ``lost_hosts`` is asked where there are any: what a host took down with it is laid at no clip's door.
+        """
+        open_ones: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for line in read_diary(self.path):
             attempts = open_ones.setdefault((line["stage"], line["clip"], line["print"]), [])
             if line["event"] == "start":
-                attempts.append((line["run"], CRASHED))
+                attempts.append({"why": CRASHED, **line})
             elif attempts and line["event"] == "killed":
-                attempts[-1] = (attempts[-1][0], line["why"])
+                attempts[-1]["why"] = line["why"]
             elif attempts and line["event"] == "end":
                 attempts.pop()
             elif line["event"] == SET_FREE:
                 for key in open_ones:
                     if key[:2] == (line["stage"], line["clip"]):
                         open_ones[key] = []
+        lost = set(lost_hosts()) if any(open_ones.values()) else set()
+
+        def counts(attempt: dict[str, Any]) -> bool:
+            its_own = attempt["why"] != CRASHED or attempt.get("host") not in lost
+            return its_own and attempt["run"] == self.run_id
+
         return {
-            key: Deaths(sum(run == self.run_id for run, _ in attempts), len(attempts), attempts[-1][1])
+            key: Deaths(sum(map(counts, attempts)), len(attempts), attempts[-1]["why"])
             for key, attempts in open_ones.items()
             if attempts
         }
@@ -101,6 +111,6 @@ def read_diary(path: Location) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def attempts_of(store: Store, part: str, run_id: str) -> Attempts:
+def attempts_of(store: Store, part: str, run_id: str, host: str = "") -> Attempts:
     """The diary of a part."""
-    return Attempts(store.ledger / "attempts" / f"{part}.jsonl", run_id)
+    return Attempts(store.ledger / "attempts" / f"{part}.jsonl", run_id, host)

@@ -238,3 +238,18 @@ def test_a_damaged_data_set_is_found(toy: ToyProject) -> None:
     findings = "\n".join(check_dataset(root))
     found = ("note.txt is missing", "ood-00000-of-00001.parquet: cannot be read", "lacks fingerprint", "disagree")
     assert [text for text in found if text not in findings] == []
+
+
+def test_rows_that_are_lost_while_a_build_runs_are_computed_again_before_it_ends(toy: ToyProject) -> None:
+    rounds = []
+
+    def loses_one(job, pipeline, parts):
+        rounds.append(len(parts))
+        yield from run_here(job, pipeline, parts)
+        if len(rounds) == 1:
+            Store(job.root).column_file("peak", parts[0].name).unlink()
+
+    report = toy.build(runner=loses_one)
+    assert rounds == [4, 1] and len(report.after.published) == 3
+    with pytest.raises(RuntimeError, match="part-00000 was computed, and rows are missing"):
+        toy.build("nothing", runner=lambda *_: iter(()))

@@ -93,21 +93,22 @@ def test_a_full_disk_on_one_host_ends_with_a_sentence_that_names_it(cluster: Clu
     filler = plain.path("/tmp/filler")
     build = Submitted(cluster, toy, "full", pace_s=0.5)
     until(build.done, "the first file")
-    fill(filler)
-    said = build.ends("failed")
+    try:
+        fill(filler)
+        said = build.ends("failed")
+    finally:
+        filler.unlink()
     assert "No space left on device on plain" in said and "run the same command again" in said
     assert "Traceback" not in said
-    filler.unlink()
     build.again("full-again")
     assert ALL in build.ends("succeeded")
     build.as_if_undisturbed(toy)
 
 
 def fill(path: Path) -> None:
-    with path.open("wb") as file, pytest.raises(OSError, match="No space left"):
-        while True:
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:  # a buffer would be written once more when the file is closed
             file.write(bytes(2**20))
-            file.flush()
 
 
 def test_workers_that_are_cut_off_and_a_storage_in_trouble_cost_time_alone(cluster: Cluster, toy: ToyOnHosts) -> None:

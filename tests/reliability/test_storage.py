@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from pipeline.build import BuildOptions
 from pipeline.dataset import storage
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.checksums import LISTS, notes
-from pipeline.dataset.claim import Claim
+from pipeline.dataset.claim import Claim, Superseded
 from pipeline.dataset.damage import clear_damage, find_damage
 from pipeline.dataset.lock import LEASE, Lease, locked
 from pipeline.dataset.read import media_file, read_clips, read_plain
@@ -40,7 +40,7 @@ from schemas.errors import UserError
 from tests.labs import rot
 from tests.labs.kill import FORKED
 from tests.labs.ray_head import ROOT
-from tests.labs.relay import BUSY, relay
+from tests.labs.relay import BUSY, CALM, relay
 from tests.labs.s3_server import KEY_ID, SECRET, Server, build_there, s3_server, upload_there
 from tests.labs.toy_build import ToyProject, computed
 
@@ -355,6 +355,28 @@ def test_two_processes_at_one_part_keep_their_notes_apart(server: Server) -> Non
         assert len(journals) == number + 1 and kept.items() <= journals.items()
         kept = journals
     assert [name for name, _ in notes(root)] == [f"columns/stage-{number}/part-00000.parquet" for number in range(2)]
+
+
+def test_a_write_that_the_storage_did_not_take_is_not_tried_again_once_another_has_the_part(server: Server) -> None:
+    """A host that is cut off in the middle of it tries for two minutes: Ray gives its part away before."""
+    direct = server.root("superseded")
+    with relay(server.port) as between, locked(direct, LEASE) as ours:
+        address = f"s3://superseded/sets/toy?endpoint_override=127.0.0.1:{between.port}&scheme=http"
+        root = replace(location(address), claim=ours.claim)
+        cut_off, other = Store(root, journal=True), Store(ours, journal=True)
+        target = root / "columns" / "first" / "part-00000.parquet"
+        with cut_off.taking("part-00000"), ThreadPoolExecutor(1) as thread:
+            target.write_bytes(b"while it is ours")
+            between.mode = BUSY
+            written = thread.submit(target.write_bytes, b"with what we knew")
+            time.sleep(3)
+            with other.taking("part-00000"):
+                (ours / "columns" / "first" / target.name).write_bytes(b"of another")
+                between.mode = CALM
+                with pytest.raises(Superseded, match="part-00000: another worker"):
+                    written.result(60)
+        target.write_bytes(b"no part is asked for after it")
+    assert (direct / "columns" / "first" / target.name).read_bytes() == b"no part is asked for after it"
 
 
 def test_nobody_writes_under_a_claim_that_has_grown_old_until_it_is_renewed(server: Server) -> None:
