@@ -23,6 +23,8 @@ import pytest
 
 MARK = "VICO_TESTS"  # in the environment of every process that tests start, with a value of this session
 PATIENCE_S = 20  # for processes that were told to end
+BECOMES_S = 0.2  # what `exec` takes at most
+PF_KTHREAD = 0x00200000  # a flag of what is no program, but the kernel's own
 OF_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # end with the process that tests
 
 _kept: list[str] = []  # folders of what a fixture of the session may start in any module
@@ -120,9 +122,20 @@ def end_all(text: str) -> None:
 
 def command_of(process: int) -> str:
     """The command line; nothing where it has ended, waited for or not."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    return ""
+    return _told(process, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _told(process: int, name: str) -> bytes:
+    """What the system says of a process. While that becomes another program it says nothing, for a moment."""
+    end = time.monotonic() + BECOMES_S
+    with contextlib.suppress(OSError):  # it has just ended, or is another user's
+        while not (told := Path(f"/proc/{process}/{name}").read_bytes()):
+            state, *others = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            if state in "ZX" or int(others[5]) & PF_KTHREAD or time.monotonic() > end:
+                break
+            time.sleep(0.001)
+        return told
+    return b""
 
 
 def ancestors(process: int) -> list[int]:
@@ -143,7 +156,7 @@ def holds(process: int, text: str) -> bool:
     """
     folder = Path(f"/proc/{process}")
     with contextlib.suppress(OSError):  # it has just ended, or is another user's
-        if any(text.encode() in (folder / name).read_bytes() for name in ("environ", "cmdline")):
+        if any(text.encode() in _told(process, name) for name in ("environ", "cmdline")):
             return True
         return any(text in os.readlink(file) for file in (folder / "fd").iterdir())
     return False
