@@ -130,12 +130,17 @@ def _told(process: int, name: str) -> bytes:
     end = time.monotonic() + BECOMES_S
     with contextlib.suppress(OSError):  # it has just ended, or is another user's
         while not (told := Path(f"/proc/{process}/{name}").read_bytes()):
-            state, *others = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            if state in "ZX" or int(others[5]) & PF_KTHREAD or time.monotonic() > end:
+            state, *_, flags = _stat(process)[:7]
+            if state in "ZX" or int(flags) & PF_KTHREAD or time.monotonic() > end:
                 break
             time.sleep(0.001)
         return told
     return b""
+
+
+def _stat(process: int) -> list[str]:
+    """State, parent, group, session, terminal, its group, flags and all that the system tells after them."""
+    return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def ancestors(process: int) -> list[int]:
@@ -143,8 +148,7 @@ def ancestors(process: int) -> list[int]:
     found = []
     with contextlib.suppress(OSError):
         while process > 1:
-            stat = Path(f"/proc/{process}/stat").read_text(errors="replace")
-            process = int(stat.rpartition(")")[2].split()[1])
+            process = int(_stat(process)[1])
             found.append(process)
     return found
 
