@@ -50,7 +50,7 @@ class Landmarks(Stage):
     )
     rejects = {"face_not_tracked": "the mesh model sees a role's face in fewer than min_valid of the frames"}
 
-    version = 2  # MediaPipe's networks without its graph
+    version = 3  # stretches of a video are equally long
     weights = ("mediapipe_face_mesh",)
     batches_on = ("cuda",)
 

@@ -1,33 +1,37 @@
 """Our own media files: writing and reading the face crops and the sound that later stages use.
 
-Video is H.264 (libx264) through ffmpeg-python and the ffmpeg binary that imageio-ffmpeg carries; sound is a plain WAV.
-The same frames give the same bytes on every machine with that binary: one thread, no choice of algorithms by CPU, no
-dates or version tags. Colours are BT.601 with limited range, and say so in the file: it is what every decoder also
-assumes for files that say nothing, so PyAV, OpenCV and ffmpeg give the same RGB back, byte for byte, while they differ
-on files tagged BT.709.
+Video is H.264, by the libx264 in PyAV's wheel, in a thread beside what makes the frames; sound is a plain WAV. The same
+frames give the same bytes on every machine with that wheel: one thread, no choice of algorithms by CPU, no dates or
+version tags. Colours are BT.601 with limited range, and say so in the file: it is what every decoder also assumes for
+files that say nothing, so PyAV, OpenCV and ffmpeg give the same RGB back, byte for byte, while they differ on files
+tagged BT.709.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import wave
-from collections.abc import Container, Iterator
+from collections import deque
+from collections.abc import Callable, Container, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline.clock import FPS, SAMPLE_RATE_HZ, frames_in
 
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
 # A data set may come from others: a playlist in the guise of an MP4 must not lead anywhere.
 _OURS: dict[str, Any] = {"format": "mp4", "options": {"protocol_whitelist": "file"}}
-_FILE = {"format": "mp4", "movflags": "+faststart"}
-_EXACT = {"fflags": "+bitexact", "map_metadata": -1, "threads": 1}  # the same bytes each time
+_FILE = {"movflags": "+faststart", "fflags": "+bitexact"}  # a player begins at once; the same bytes each time
+_COLOURS = 6, 1  # SMPTE 170M (BT.601), limited range, by libav's numbers
+_FRAMES_AHEAD = 4  # that wait for the encoder
 _FULL_SCALE = 32768  # 16-bit PCM
 LUMA_BLACK = 16  # of limited range
-_PIPE_BYTES = 2**20  # what Linux lets anyone have
 GOP_FRAMES = frames_in(1)  # a keyframe a second, so that a viewer can seek
 
 PixelFormat = Literal["rgb24", "yuv420p"]
@@ -49,7 +53,7 @@ class VideoWriter:
         width), in BT.601 with limited range; uint8 either way, everything else is a ValueError.
     fps : frames a second of a film on another clock than the clips', whose frames `pipeline.clock.frames_at` tells.
 
-    `OSError` if ffmpeg failed; the message holds what it printed.
+    `OSError` if the file cannot be written; a full disk's has its number.
     """
 
     def __init__(
@@ -66,10 +70,12 @@ class VideoWriter:
         if any(side < 2 or side % 2 for side in size):
             raise ValueError(f"{path}: 4:2:0 video needs an even width and height, found {size[0]} x {size[1]}")
         self.path = Path(path)
-        self.size = size
         self.num_frames = 0
         self._shape = (size[1], size[0], 3) if pixels == "rgb24" else (size[1] * 3 // 2, size[0])
-        self._ffmpeg = _start_encoder(self.path, _raw_frames(size, pixels, fps), crf, preset, x264)
+        self._pixels = pixels
+        with self._told():
+            self._encoder = _Encoder(self.path, size, crf, preset, x264, fps)
+        self._beside, self._waiting = ThreadPoolExecutor(1, "encoder"), deque[Future[None]]()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -82,68 +88,80 @@ class VideoWriter:
 
     def write(self, frame: np.ndarray) -> None:
         """Append one frame."""
+        from av.video.frame import VideoFrame
+
         if frame.dtype != np.uint8 or frame.shape != self._shape:
             found = f"{frame.dtype} {frame.shape}"
             raise ValueError(f"{self.path}: expected a frame of uint8 {self._shape}, found {found}")
-        try:
-            self._ffmpeg.stdin.write(np.ascontiguousarray(frame).data)
-        except BrokenPipeError:
-            self._fail()
+        copy = VideoFrame.from_ndarray(np.ascontiguousarray(frame), self._pixels)
+        self._do(self._encoder.encode, copy, ahead=_FRAMES_AHEAD)
         self.num_frames += 1
 
     def close(self) -> None:
         """Finish the file."""
         try:
-            self._ffmpeg.stdin.close()
-        except BrokenPipeError:
-            self._fail()
-        if self._ffmpeg.wait() != 0:
-            self._fail()
-        self._ffmpeg.stderr.close()
+            self._do(self._encoder.finish, ahead=0)
+        except OSError:
+            self._abandon()
+            raise
+        self._beside.shutdown()
 
-    def _fail(self) -> NoReturn:
-        said = self._ffmpeg.stderr.read().decode(errors="replace").strip()
-        self._abandon()
-        raise OSError(f"ffmpeg could not write {self.path} (stopped after {self.num_frames} frames): {said}")
+    def _do(self, call: Callable[..., None], *arguments: Any, ahead: int) -> None:
+        """Have it done beside what the caller does next, who is no more than so many calls ahead."""
+        self._waiting.append(self._beside.submit(call, *arguments))
+        with self._told():
+            while len(self._waiting) > ahead:
+                self._waiting.popleft().result()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of libav's as the system's, with its number: a full disk is no clip's fault."""
+        try:
+            yield
+        except OSError as error:
+            told = f"could not write {self.path} (stopped after {self.num_frames} frames): {error.strerror}"
+            raise OSError(error.errno, told) from None
 
     def _abandon(self) -> None:
-        self._ffmpeg.kill()
-        with contextlib.suppress(BrokenPipeError):  # what was still in the pipe
-            self._ffmpeg.stdin.close()
-        self._ffmpeg.stderr.close()
-        self._ffmpeg.wait()
+        self._beside.shutdown(cancel_futures=True)
+        self._encoder.abandon()
         self.path.unlink(missing_ok=True)
 
 
-def _raw_frames(size: tuple[int, int], pixels: PixelFormat, fps: int) -> Any:
-    """What ffmpeg reads from its standard input, as 4:2:0 planes in BT.601 with limited range."""
-    import ffmpeg
+class _Encoder:
+    """libx264 and the file that it fills."""
 
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pixels, video_size=size, framerate=fps)
-    if pixels == "yuv420p":
-        return frames
-    exact = "bicubic+accurate_rnd+full_chroma_int+bitexact"
-    return frames.filter("scale", out_color_matrix="bt601", out_range="tv", flags=exact)
+    def __init__(self, path: Path, size: tuple[int, int], crf: int, preset: str, x264: str, fps: int) -> None:
+        import av
+        from av.video.reformatter import Interpolation, VideoReformatter
 
+        self._file = av.open(str(path.resolve()), "w", format="mp4", options=_FILE)
+        exact = {"flags": "+bitexact", "x264-params": ":".join(filter(None, ("cpu-independent=1", x264)))}
+        coded = {"crf": str(crf), "preset": preset, "bf": "0"}
+        self._stream = self._file.add_stream("libx264", fps, options=coded | exact)
+        self._stream.metadata["encoder"] = "Lavc libx264"  # as ffmpeg's program says it
+        context = self._stream.codec_context
+        context.width, context.height = size
+        context.pix_fmt, context.colorspace, context.color_range = "yuv420p", *_COLOURS
+        context.gop_size, context.thread_count = GOP_FRAMES, 1
+        self._converter = VideoReformatter()
+        self._exact = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
+        self._exact |= Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+        self._file.start_encoding()
 
-def _start_encoder(path: Path, frames: Any, crf: int, preset: str, x264: str) -> Any:
-    """An ffmpeg process that encodes raw frames from its standard input."""
-    import imageio_ffmpeg
+    def encode(self, frame: VideoFrame) -> None:
+        if frame.format.name == "rgb24":
+            how = {"format": "yuv420p", "interpolation": self._exact, "threads": 1}
+            frame = self._converter.reformat(frame, dst_colorspace=_COLOURS[0], dst_color_range=_COLOURS[1], **how)
+        self._file.mux(self._stream.encode(frame))
 
-    coded = {"vcodec": "libx264", "crf": crf, "preset": preset, "bf": 0, "g": GOP_FRAMES, **_FILE}
-    colours = {"pix_fmt": "yuv420p", "colorspace": "smpte170m", "color_range": "tv"}
-    exact = {
-        **_EXACT,
-        "filter_threads": 1,
-        "flags:v": "+bitexact",
-        "x264-params": ":".join(filter(None, ("cpu-independent=1", x264))),
-    }
-    file = frames.output(str(path.resolve()), **coded, **colours, **exact)
-    quiet = file.global_args("-hide_banner", "-loglevel", "error", "-y")
-    process = quiet.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
-    with contextlib.suppress(OSError):  # a pipe of two crops lets several encoders work side by side
-        fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    return process
+    def finish(self) -> None:
+        self._file.mux(self._stream.encode())
+        self._file.close()
+
+    def abandon(self) -> None:
+        with suppress(OSError):  # as when it was written
+            self._file.close()
 
 
 def add_sound(video: Path, sound: Path, path: Path) -> None:
@@ -156,7 +174,7 @@ def add_sound(video: Path, sound: Path, path: Path) -> None:
 
     streams = ffmpeg.input(str(video.resolve())).video, ffmpeg.input(str(sound.resolve())).audio
     coded = {"vcodec": "copy", "acodec": "aac", "audio_bitrate": "128k", "flags:a": "+bitexact"}
-    file = ffmpeg.output(*streams, str(path.resolve()), **coded, **_FILE, **_EXACT)
+    file = ffmpeg.output(*streams, str(path.resolve()), format="mp4", **coded, **_FILE, map_metadata=-1, threads=1)
     try:
         quiet = file.global_args("-hide_banner", "-loglevel", "error", "-nostdin", "-y")
         quiet.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stderr=True)

@@ -1,8 +1,8 @@
 """Head videos followed in stretches side by side, to the points of one track from the first frame to the last.
 
 FaceMesh looks where the face was in the frame before, so a video is followed frame by frame, while its network takes a
-third less time for each of eight pictures than for each of two. So every video is followed from several keyframes on
-at once, from each with a face that is detected anew. Afterwards the track of every stretch goes on into the next one,
+third less time for each of eight pictures than for each of two. So every video is followed from several frames on at
+once, from each with a face that is detected anew. Afterwards the track of every stretch goes on into the next one,
 until both are the same, which takes a few frames. Where they are not, that stretch is about another face, or about a
 hand, and the rest of the video is followed from there.
 """
@@ -52,11 +52,9 @@ def follow_in_stretches(tracker: MeshTracker, videos: Sequence[OwnVideo]) -> lis
 
 
 def stretches(num_frames: int) -> list[range]:
-    """Frames of the stretches of a video, about equally long; each begins at a keyframe."""
-    seconds = -(-num_frames // GOP_FRAMES)
-    count = min(AT_ONCE, seconds)
-    starts = [GOP_FRAMES * (seconds * number // count) for number in range(count)]
-    return [range(start, stop) for start, stop in zip(starts, [*starts[1:], num_frames], strict=True)]
+    """Frames of the stretches of a video, equally long: none leaves the network with room that nobody takes."""
+    count = min(AT_ONCE, -(-num_frames // GOP_FRAMES))
+    return [range(*ends) for ends in pairwise(num_frames * number // count for number in range(count + 1))]
 
 
 def _join(tracker: MeshTracker, joints: Sequence[tuple[_Stretch, _Stretch]]) -> set[_Stretch]:

@@ -8,15 +8,19 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs import build
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.lock import locked
+from pipeline.media.encode import VideoWriter
+from schemas.errors import is_machine_trouble
 from tests.labs.kill import settled
 from tests.labs.toy_build import PEAK, ToyProject, computed, shard_bytes
 
@@ -61,6 +65,20 @@ def test_a_full_disk_stops_the_build_fails_no_clip_and_costs_nothing_that_is_fin
     assert 0 < sum(computed(toy.build()).values()) < 7
     assert shard_bytes(toy.folder / "out") == shard_bytes(toy.folder / "undisturbed") != {}
     assert list(check_dataset(toy.folder / "out")) == []
+
+
+@pytest.mark.parametrize("num_frames", [3, 300])  # it is full as the file is closed, or long before
+def test_a_full_disk_amid_a_film_is_told_by_its_number_and_leaves_nothing(
+    tmp_path: Path, disk: Mount, num_frames: int
+) -> None:
+    disk("size=360k")
+    num_threads = threading.active_count()
+    film, noise = tmp_path / "out" / "film.mp4", np.random.default_rng(0)
+    told = pytest.raises(OSError, check=is_machine_trouble, match=r"could not write .*film\.mp4")
+    with told, VideoWriter(film, (384, 384), crf=0, preset="ultrafast") as writer:
+        for _ in range(num_frames):
+            writer.write(noise.integers(0, 255, (384, 384, 3), np.uint8))
+    assert not film.exists() and threading.active_count() == num_threads
 
 
 def test_a_disk_that_becomes_read_only_stops_the_build_and_the_data_set_stays_sound(
