@@ -38,7 +38,7 @@ class Cut(Stage):
         "span_outside_source": "the clip begins before the source's video or ends after it",
         "frozen_gap": "the source shows one frame for longer than max_gap_s",
     }
-    version = 4  # the colours of clip_video are rounded once
+    version = 3  # square pixels; interlaced and HDR sources are rejected; damaged sound is told
 
     def writes(self) -> tuple[Column, ...]:
         columns = (

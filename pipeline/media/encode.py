@@ -144,14 +144,12 @@ class _Encoder:
         context.width, context.height = size
         context.pix_fmt, context.colorspace, context.color_range = "yuv420p", *_COLOURS
         context.gop_size, context.thread_count = GOP_FRAMES, 1
-        self._converter = VideoReformatter()
-        self._exact = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
-        self._exact |= Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+        self._converter, self._filter = VideoReformatter(), Interpolation.BICUBIC
         self._file.start_encoding()
 
     def encode(self, frame: VideoFrame) -> None:
         if frame.format.name == "rgb24":
-            how = {"format": "yuv420p", "interpolation": self._exact, "threads": 1}
+            how = {"format": "yuv420p", "interpolation": self._filter, "threads": 1}
             frame = self._converter.reformat(frame, dst_colorspace=_COLOURS[0], dst_color_range=_COLOURS[1], **how)
         self._file.mux(self._stream.encode(frame))
 
