@@ -1,10 +1,10 @@
 """Our own media files: writing and reading the face crops and the sound that later stages use.
 
 Video is H.264, by the libx264 in PyAV's wheel, in a thread beside what makes the frames; sound is a plain WAV. The same
-frames give the same bytes on every machine with that wheel: one thread, no choice of algorithms by CPU, no dates or
-version tags. Colours are BT.601 with limited range, and say so in the file: it is what every decoder also assumes for
-files that say nothing, so PyAV, OpenCV and ffmpeg give the same RGB back, byte for byte, while they differ on files
-tagged BT.709.
+planes give the same bytes on every machine with that wheel: one thread, no choice of algorithms by CPU, no dates or
+version tags. (RGB becomes planes by libswscale's own choice.) Colours are BT.601 with limited range, and say so in the
+file: it is what every decoder also assumes for files that say nothing, so PyAV, OpenCV and ffmpeg give the same RGB
+back, byte for byte, while they differ on files tagged BT.709.
 """
 
 from __future__ import annotations
@@ -133,24 +133,25 @@ class _Encoder:
 
     def __init__(self, path: Path, size: tuple[int, int], crf: int, preset: str, x264: str, fps: int) -> None:
         import av
-        from av.video.reformatter import Interpolation, VideoReformatter
+        from av.video.reformatter import VideoReformatter
 
         self._file = av.open(str(path.resolve()), "w", format="mp4", options=_FILE)
-        exact = {"flags": "+bitexact", "x264-params": ":".join(filter(None, ("cpu-independent=1", x264)))}
-        coded = {"crf": str(crf), "preset": preset, "bf": "0"}
-        self._stream = self._file.add_stream("libx264", fps, options=coded | exact)
+        coded = {"crf": str(crf), "preset": preset, "bf": "0", "flags": "+bitexact"}
+        coded["x264-params"] = ":".join(filter(None, ("cpu-independent=1", x264)))
+        self._stream = self._file.add_stream("libx264", fps, options=coded)
         self._stream.metadata["encoder"] = "Lavc libx264"  # as ffmpeg's program says it
         context = self._stream.codec_context
         context.width, context.height = size
         context.pix_fmt, context.colorspace, context.color_range = "yuv420p", *_COLOURS
         context.gop_size, context.thread_count = GOP_FRAMES, 1
-        self._converter, self._filter = VideoReformatter(), Interpolation.BICUBIC
+        self._converter = VideoReformatter()
         self._file.start_encoding()
 
     def encode(self, frame: VideoFrame) -> None:
         if frame.format.name == "rgb24":
-            how = {"format": "yuv420p", "interpolation": self._filter, "threads": 1}
-            frame = self._converter.reformat(frame, dst_colorspace=_COLOURS[0], dst_color_range=_COLOURS[1], **how)
+            space, levels = _COLOURS  # without ACCURATE_RND, which would move colours by a grey level from older films'
+            how = {"format": "yuv420p", "interpolation": "BICUBIC", "threads": 1}
+            frame = self._converter.reformat(frame, dst_colorspace=space, dst_color_range=levels, **how)
         self._file.mux(self._stream.encode(frame))
 
     def finish(self) -> None:

@@ -54,7 +54,7 @@ _DYING_S = 5.0  # between the end of the wire and the end of the process
 _CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",  # what threads reserve counts as memory
-    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),  # what is freed waits for the next clip's frames: pages are dear to get
+    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),  # as `hold_memory` of workers: what is freed waits for the next clip
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
 _SHORTEST_WAIT_S = 1e-3  # a timeout of 0 would mean another mode of the socket
